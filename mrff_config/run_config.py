@@ -1,0 +1,108 @@
+"""One run's whole configuration, built once from Flower's flat run configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrff_config.parsing import ConfigError, Value, key_of, keys_of, parse, refuse_unknown
+from mrff_config.settings import (
+    DataSettings,
+    EvaluationSettings,
+    NetworkSettings,
+    OutputSettings,
+    ServerSettings,
+    TrainingSettings,
+)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of a run, by the part that reads them."""
+
+    data: DataSettings
+    network: NetworkSettings
+    training: TrainingSettings
+    server: ServerSettings
+    evaluation: EvaluationSettings
+    output: OutputSettings
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Value]) -> RunConfig:
+        """Builds the configuration from kebab-case keys, as Flower hands them over.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, a value outside its limits, or settings
+                that cannot go together.
+        """
+        refuse_unknown(values, known_keys())
+        config = cls(
+            data=parse(DataSettings, values),
+            network=parse(NetworkSettings, values),
+            training=parse(TrainingSettings, values),
+            server=parse(ServerSettings, values),
+            evaluation=parse(EvaluationSettings, values),
+            output=parse(OutputSettings, values),
+        )
+        _check_together(config)
+        return config
+
+    def to_flat(self) -> dict[str, Value]:
+        """The inverse of `from_flat`, every key included."""
+        flat: dict[str, Value] = {}
+        for part in dataclasses.fields(self):
+            for name, value in dataclasses.asdict(getattr(self, part.name)).items():
+                flat[key_of(name)] = value
+        return flat
+
+    @property
+    def home(self) -> Path:
+        """Absolute folder for data, runs and private state."""
+        named = self.data.home or os.environ.get("MRFF_HOME") or "~/.mrff"
+        return Path(named).expanduser().absolute()
+
+    @property
+    def dataset_path(self) -> Path:
+        """Absolute folder of the prepared dataset."""
+        if self.data.data_dir:
+            return Path(self.data.data_dir).expanduser().absolute()
+        return self.home / "data" / self.data.dataset
+
+
+def known_keys() -> list[str]:
+    """Every key a run configuration may hold."""
+    parts = (
+        DataSettings,
+        NetworkSettings,
+        TrainingSettings,
+        ServerSettings,
+        EvaluationSettings,
+        OutputSettings,
+    )
+    return [key for part in parts for key in keys_of(part)]
+
+
+def _check_together(config: RunConfig) -> None:
+    network, output = config.network, config.output
+    if network.gate_input == "hidden" and network.history_feedback:
+        raise ConfigError(
+            "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "
+            "labels back to earlier predictions; choose gate-input=history or history-feedback=false"
+        )
+    if network.hidden_dim and network.hidden_dim % network.num_heads:
+        raise ConfigError(
+            f"hidden-dim must be a multiple of num-heads={network.num_heads}, got {network.hidden_dim}"
+        )
+    if output.run_name and output.resume:
+        raise ConfigError(
+            f"run-name={output.run_name!r} cannot go with resume={output.resume!r}: "
+            "a resumed run keeps its name; leave run-name empty"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", output.run_name) or output.run_name in {".", ".."}:
+        raise ConfigError(
+            f"run-name may hold letters, digits, '.', '_' and '-' only, got {output.run_name!r}"
+        )

@@ -1,0 +1,93 @@
+"""Builds the network and takes it apart into its scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrff_model.network import MRFFNetwork
+from mrff_model.scopes import join_bank, names_by_scope, split_bank
+
+Arrays = dict[str, np.ndarray]
+
+
+def build_network(
+    *,
+    seed: int,
+    item_sizes: Mapping[str, int],
+    item_codes: Mapping[str, np.ndarray],
+    user_sizes: Mapping[str, int],
+    several_user_values: frozenset[str] = frozenset(),
+    **sizes: Any,
+) -> MRFFNetwork:
+    """The network as it starts, the same on every machine for the same ``seed``.
+
+    Args:
+        seed: of all initial values, those of a new user's private parameters included.
+        item_sizes, user_sizes: number of codes by feature, 0 included.
+        item_codes: the catalogue, (items + 1,) or (items + 1, M) by feature.
+        several_user_values: user features with several values.
+        sizes: the remaining arguments of `MRFFNetwork`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = MRFFNetwork(
+            catalogue={name: torch.from_numpy(codes) for name, codes in item_codes.items()},
+            item_sizes=item_sizes,
+            user_sizes=user_sizes,
+            several_user_values=several_user_values,
+            **sizes,
+        )
+    names_by_scope(name for name, _ in network.named_parameters())  # fails on an unknown name
+    return network
+
+
+def tensors_of(network: MRFFNetwork, scope: str) -> dict[str, Tensor]:
+    """The network's own tensors of one scope, by parameter name (experts as banks)."""
+    parameters = dict(network.named_parameters())
+    names = names_by_scope(parameters)[scope]  # type: ignore[index]
+    return {name: parameters[name].detach() for name in names if parameters[name].numel()}
+
+
+def initial_shared(network: MRFFNetwork) -> tuple[Arrays, Arrays]:
+    """The network's public arrays, and one array per weight of every expert."""
+    public = {name: _array(value) for name, value in tensors_of(network, "public").items()}
+    group = {n: _array(v) for n, v in split_bank(tensors_of(network, "group")).items()}
+    return public, group
+
+
+def load_shared(network: MRFFNetwork, public: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """Copies public arrays and experts into the network.
+
+    Raises:
+        ValueError: an array is missing, unknown or of another shape.
+    """
+    own_public, own_group = tensors_of(network, "public"), tensors_of(network, "group")
+    _same_keys("public", own_public, public)
+    _same_keys("group", split_bank(own_group), group)
+    experts = {name: torch.as_tensor(array) for name, array in group.items()}
+    received = {name: torch.as_tensor(array) for name, array in public.items()}
+    received |= join_bank(experts, own_group, network.num_experts)
+    for name, own in {**own_public, **own_group}.items():
+        if own.shape != received[name].shape:
+            raise ValueError(
+                f"array {name!r} must have shape {tuple(own.shape)}, got {tuple(received[name].shape)}"
+            )
+        own.copy_(received[name])
+
+
+def _same_keys(scope: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:
+    missing, unknown = own.keys() - received.keys(), received.keys() - own.keys()
+    if missing or unknown:
+        raise ValueError(
+            f"{scope} arrays do not fit this network: missing {sorted(missing)[:3]}, "
+            f"unknown {sorted(unknown)[:3]}; server and node must run the same configuration"
+        )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.numpy().astype(np.float32, copy=True)

@@ -1,0 +1,61 @@
+"""Dropout whose mask depends on the user's key alone, not on batch, padding or call order.
+
+The trainers must give a user the same mask whether he is trained alone or in a cohort. So a mask
+is not drawn from a generator but computed: a counter-based hash (SplitMix64, Steele et al. 2014)
+of the user's key, the place in the network and the element's position.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def keyed_dropout(x: Tensor, rate: float, key: Tensor | None, site: int) -> Tensor:
+    """Drops elements of ``x`` with probability ``rate`` (in steps of 1/256), scaling the others.
+
+    Args:
+        x: (B, W, L, D): users, windows, positions, channels.
+        rate: probability in [0, 1); it is rounded to a multiple of 1/256.
+        key: (B,) int64, one per user and step; None leaves ``x`` as it is (evaluation).
+        site: number of the place in the network, so that no two places share a mask.
+    """
+    threshold = round(rate * 256)
+    if key is None or threshold == 0:
+        return x
+    kept = keep_mask(key, x.shape[1:], threshold, site)
+    return x * kept.to(x.dtype).mul(256.0 / (256 - threshold))
+
+
+def keep_mask(key: Tensor, shape: torch.Size, threshold: int, site: int) -> Tensor:
+    """(B, W, L, D) booleans, False with probability threshold/256. Positions count from the start."""
+    windows, length, channels = shape
+    words = -(-channels // 8)  # one hash gives eight bytes, hence eight decisions
+    counter = (
+        torch.arange(windows, device=key.device).view(-1, 1, 1) * (1 << 40)
+        + torch.arange(length, device=key.device).view(1, -1, 1) * (1 << 20)
+        + torch.arange(words, device=key.device).view(1, 1, -1)
+    )
+    start = _mix(key + _wrap((site + 1) * _GOLDEN))
+    hashed = _mix(start.view(-1, 1, 1, 1) + counter * _GOLDEN)
+    return hashed.contiguous().view(torch.uint8)[..., :channels] >= threshold
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical shift: PyTorch's own keeps the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _wrap(number: int) -> int:
+    """A Python integer modulo 2**64, as a signed 64-bit number."""
+    return (number + 2**63) % 2**64 - 2**63

@@ -1,0 +1,208 @@
+"""The MRFF network (AAAI 2025, section 3), from the history of one user or many to logits.
+
+Shapes: B users, W windows each, L positions, d the hidden width, K experts per layer. Windows are
+padded at the right; position t holds the item before the target, so a window's first position
+holds the start code 0.
+
+Public and group parameters are the same for all B users. Private ones have a leading dimension of
+users: 1 in the module as built (serial training of one user), B rows when a cohort is computed at
+once with `torch.func.functional_call`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrff_model.attention import BACKBONES
+from mrff_model.dropout import keyed_dropout
+from mrff_model.experts import ExpertBank, UserNetwork
+from mrff_model.features import INITIAL_STD, FeatureEmbedding
+from mrff_model.gate import Gate, masked_mean
+
+FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
+
+
+class Batch(NamedTuple):
+    """Records of B users; see `mrff_data.windows.Records` for the meaning of each field."""
+
+    items: Tensor  # (B, W, L) int64
+    feedback: Tensor  # (B, W, L) int64
+    targets: Tensor  # (B, W, L) int64
+    labels: Tensor  # (B, W, L) float32
+    mask: Tensor  # (B, W, L) bool, where the target counts
+    real: Tensor  # (B, W, L) bool, where the position exists
+    user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
+
+
+class Output(NamedTuple):
+    """What the network says of a batch."""
+
+    logits: Tensor  # (B, W, L) of a click on the target
+    routes: Tensor  # (B, layers) int64, the chosen expert
+    chosen: Tensor  # (B, layers), its probability
+
+
+class Layer(nn.Module):
+    """Attention, then one expert of the group and the user's own network in parallel."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        backbone: str,
+        num_heads: int,
+        num_experts: int,
+        expert_dim: int,
+        user_network_dim: int,
+        gate_inputs: int,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = BACKBONES[backbone](dim, num_heads)
+        self.expert_norm = nn.LayerNorm(dim)
+        self.gate = Gate(gate_inputs, num_experts)
+        self.experts = ExpertBank(num_experts, dim, expert_dim)
+        self.user_network = UserNetwork(dim, user_network_dim) if user_network_dim else None
+
+
+class MRFFNetwork(nn.Module):
+    """Click logits for every position of a user's history.
+
+    Args:
+        catalogue: codes of every item, by feature: (items + 1,), or (items + 1, M) for features with
+            several values; row 0 is padding.
+        item_sizes, user_sizes: number of codes by feature, 0 included.
+        several_user_values: user features with several values.
+        The others as in `mrff_config.NetworkSettings`; ``hidden_dim`` and ``expert_dim`` may be 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Mapping[str, Tensor],
+        item_sizes: Mapping[str, int],
+        user_sizes: Mapping[str, int],
+        several_user_values: frozenset[str] = frozenset(),
+        window_length: int,
+        backbone: str,
+        feature_dim: int,
+        hidden_dim: int,
+        num_layers: int,
+        num_heads: int,
+        num_experts: int,
+        expert_dim: int,
+        user_network_dim: int,
+        user_embedding_dim: int,
+        user_bias: bool,
+        head_dim: int,
+        gate_mode: str,
+        gate_input: str,
+        history_feedback: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.gate_mode, self.gate_input = gate_mode, gate_input
+        self.dropout, self.num_experts = dropout, num_experts
+        self._catalogue_names = tuple(item_sizes)
+        for name in item_sizes:
+            self.register_buffer(f"catalogue_{name}", catalogue[name].long(), persistent=False)
+        self.several_item_values = frozenset(n for n in item_sizes if catalogue[n].dim() == 2)
+        self.several_user_values = several_user_values
+
+        self.item_features = FeatureEmbedding(item_sizes, dim=feature_dim)
+        self.user_features = FeatureEmbedding(user_sizes, dim=feature_dim) if user_sizes else None
+        item_width = self.item_features.width
+        user_width = self.user_features.width if self.user_features else 0
+        dim = hidden_dim or item_width
+        self.input_projection = nn.Linear(item_width, dim) if dim != item_width else None
+        self.positions = nn.Embedding(window_length, dim)
+        self.feedback = nn.Embedding(FEEDBACK_CODES, dim) if history_feedback else None
+        self.layers = nn.ModuleList(
+            Layer(
+                dim=dim,
+                backbone=backbone,
+                num_heads=num_heads,
+                num_experts=num_experts,
+                expert_dim=expert_dim or dim,
+                user_network_dim=user_network_dim,
+                gate_inputs=user_embedding_dim
+                + (dim if gate_input == "hidden" else item_width + num_experts),
+            )
+            for _ in range(num_layers)
+        )
+        self.output_norm = nn.LayerNorm(dim)
+        self.head = nn.ModuleDict(
+            {
+                "up": nn.Linear(dim + item_width + user_embedding_dim + user_width, head_dim),
+                "down": nn.Linear(head_dim, 1),
+            }
+        )
+        self.user_embedding = nn.Parameter(torch.zeros(1, user_embedding_dim))
+        self.user_bias = nn.Parameter(torch.zeros(1)) if user_bias else None
+        for table in (self.positions, self.feedback):
+            if table is not None:
+                nn.init.normal_(table.weight, std=INITIAL_STD)
+
+    def forward(self, batch: Batch, dropout_key: Tensor | None = None) -> Output:
+        """Logits, routes and the routes' probabilities.
+
+        Args:
+            batch: records of B users.
+            dropout_key: (B,) int64, a key per user and step; None switches dropout off.
+        """
+        x, items = self._embed_history(batch)  # (B, W, L, d), (B, W, L, item width)
+        x = keyed_dropout(x, self.dropout, dropout_key, site=0)
+        user = self.user_embedding.expand(len(x), -1)  # (B, E)
+        below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
+        routes, chosen = [], []
+        for number, layer in enumerate(self.layers):
+            site = 4 * number + 1
+            flat = layer.attention_norm(x).flatten(0, 1)  # (B W, L, d)
+            attended = layer.attention(flat).unflatten(0, x.shape[:2])
+            a = x + keyed_dropout(attended, self.dropout, dropout_key, site)
+            h = layer.expert_norm(a)
+            if self.gate_input == "hidden":
+                z = masked_mean(h, batch.real)
+            else:
+                z = torch.cat([masked_mean(items, batch.items > 0), below], dim=-1)
+            route, below = layer.gate(torch.cat([z, user], dim=-1))
+            p = below.gather(-1, route.unsqueeze(-1)).squeeze(-1)  # (B,)
+            expert = layer.experts(h, route, dropout=self.dropout, key=dropout_key, site=site + 1)
+            if self.gate_mode == "switch":
+                expert = p.view(-1, 1, 1, 1) * expert
+            x = a + expert
+            if layer.user_network is not None:
+                x = x + layer.user_network(h, dropout=self.dropout, key=dropout_key, site=site + 2)
+            routes.append(route)
+            chosen.append(p)
+        logits = self._predict(x, batch, user, dropout_key)
+        return Output(logits, torch.stack(routes, dim=-1), torch.stack(chosen, dim=-1))
+
+    def _embed_history(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        items = self._embed_items(batch.items)
+        x = items if self.input_projection is None else self.input_projection(items)
+        # Expanded to the batch before the look-up: per-record gradients need a row per record.
+        places = torch.arange(x.shape[2], device=x.device).expand(x.shape[:3])
+        x = x + self.positions(places)
+        if self.feedback is not None:
+            x = x + self.feedback(batch.feedback)
+        return x, items
+
+    def _embed_items(self, items: Tensor) -> Tensor:
+        codes = {n: self.get_buffer(f"catalogue_{n}")[items] for n in self._catalogue_names}
+        return self.item_features(codes, self.several_item_values)
+
+    def _predict(self, x: Tensor, batch: Batch, user: Tensor, dropout_key: Tensor | None) -> Tensor:
+        if self.user_features is not None:
+            known = self.user_features(batch.user_codes, self.several_user_values)
+            user = torch.cat([user, known], dim=-1)
+        user = user[:, None, None].expand(*x.shape[:3], -1)
+        seen = torch.cat([self.output_norm(x), self._embed_items(batch.targets), user], dim=-1)
+        inner = keyed_dropout(F.relu(self.head["up"](seen)), self.dropout, dropout_key, site=1000)
+        logits = self.head["down"](inner).squeeze(-1)  # (B, W, L)
+        return logits if self.user_bias is None else logits + self.user_bias.view(-1, 1, 1)
