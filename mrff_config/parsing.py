@@ -24,7 +24,7 @@ def setting(
     above: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field with its limits: ``low <= value <= high``, ``value > above`` or a choice."""
+    """A dataclass field with limits: ``low <= value <= high``, ``value > above``, or choices."""
     limits = {"low": low, "high": high, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata=limits)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mrff_config.parsing import ConfigError, Value, key_of, keys_of, parse, refuse_unknown
 from mrff_config.settings import (
@@ -59,6 +60,12 @@ class RunConfig:
                 flat[key_of(name)] = value
         return flat
 
+    def network_arguments(self) -> dict[str, Any]:
+        """The arguments of `mrff_model.building.build_network` that are settings."""
+        arguments = dataclasses.asdict(self.network)
+        del arguments["user_features"]
+        return arguments | {"seed": self.training.seed, "window_length": self.data.window_length}
+
     @property
     def home(self) -> Path:
         """Absolute folder for data, runs and private state."""
@@ -91,11 +98,13 @@ def _check_together(config: RunConfig) -> None:
     if network.gate_input == "hidden" and network.history_feedback:
         raise ConfigError(
             "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "
-            "labels back to earlier predictions; choose gate-input=history or history-feedback=false"
+            "labels back to earlier predictions; "
+            "choose gate-input=history or history-feedback=false"
         )
     if network.hidden_dim and network.hidden_dim % network.num_heads:
         raise ConfigError(
-            f"hidden-dim must be a multiple of num-heads={network.num_heads}, got {network.hidden_dim}"
+            f"hidden-dim must be a multiple of num-heads={network.num_heads}, "
+            f"got {network.hidden_dim}"
         )
     if output.run_name and output.resume:
         raise ConfigError(

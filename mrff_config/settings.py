@@ -15,9 +15,13 @@ class DataSettings:
     """What is learned from: dataset, split, windows."""
 
     dataset: str = setting("ml-100k")  # a recipe's name, or any name together with data-dir
-    data_dir: str = setting("")  # a prepared dataset; empty: <home>/data/<dataset>, made on first use
+    data_dir: str = setting(
+        ""
+    )  # a prepared dataset; empty: <home>/data/<dataset>, made on first use
     home: str = setting("")  # empty: the environment's MRFF_HOME, else ~/.mrff
-    holdout: int = setting(1, low=1, high=50)  # last k interactions = test, the k before = validation
+    holdout: int = setting(
+        1, low=1, high=50
+    )  # last k interactions = test, the k before = validation
     window_length: int = setting(65, low=2, high=4096)  # L, positions of a training record
     max_windows_per_user: int = setting(1, low=0)  # latest windows of L; 0: all of them
 
@@ -33,7 +37,9 @@ class NetworkSettings:
     num_heads: int = setting(1, low=1, high=64)
     num_experts: int = setting(4, low=1, high=64)  # K, expert networks per layer
     expert_dim: int = setting(0, low=0, high=16384)  # inner width of an expert; 0: d
-    user_network_dim: int = setting(8, low=0, high=16384)  # inner width of the private network; 0: none
+    user_network_dim: int = setting(
+        8, low=0, high=16384
+    )  # inner width of the private network; 0: none
     user_embedding_dim: int = setting(8, low=0, high=512)  # e_u; 0: none
     user_bias: bool = setting(True)  # b_u
     user_features: bool = setting(True)  # read age, gender, ... if the dataset has them
@@ -70,7 +76,9 @@ class ServerSettings:
     server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1
     server_beta2: float = setting(0.99, low=0.0, high=0.999999)
     server_epsilon: float = setting(1e-8, above=0.0)
-    expected_nodes: int = setting(0, low=0)  # 0: as many as the simulation has; deployed: at least 1
+    expected_nodes: int = setting(
+        0, low=0
+    )  # 0: as many as the simulation has; deployed: at least 1
     node_wait_seconds: float = setting(120.0, above=0.0)
     reply_timeout_seconds: float = setting(600.0, above=0.0)  # per phase
     min_reply_fraction: float = setting(0.5, low=0.0, high=1.0)

@@ -44,12 +44,12 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, d) -> (N, L, d)."""
-        heads = (self._split(part(x)) for part in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(*heads, is_causal=True)  # (N, H, L, d/H)
-        return self.out(mixed.transpose(-2, -3).flatten(-2))  # (N, L, d)
+        query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # (N, H, L, d/H)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # (N, L, d)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)  # (N, H, L, d/H)
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (N, H, L, d/H)
 
 
 BACKBONES: dict[str, type[CausalSelfAttention]] = {"sasrec": CausalSelfAttention}

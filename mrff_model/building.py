@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,31 +15,40 @@ from mrff_model.scopes import join_bank, names_by_scope, split_bank
 Arrays = dict[str, np.ndarray]
 
 
+class Feature(Protocol):
+    """What the network needs to know of a feature of an item or a user."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...  # "multi": several values
+    @property
+    def size(self) -> int: ...  # number of codes, 0 included
+
+
 def build_network(
     *,
     seed: int,
-    item_sizes: Mapping[str, int],
+    item_features: Sequence[Feature],
     item_codes: Mapping[str, np.ndarray],
-    user_sizes: Mapping[str, int],
-    several_user_values: frozenset[str] = frozenset(),
+    user_features: Sequence[Feature],
     **sizes: Any,
 ) -> MRFFNetwork:
     """The network as it starts, the same on every machine for the same ``seed``.
 
     Args:
         seed: of all initial values, those of a new user's private parameters included.
-        item_sizes, user_sizes: number of codes by feature, 0 included.
+        item_features, user_features: as the dataset's schema describes them.
         item_codes: the catalogue, (items + 1,) or (items + 1, M) by feature.
-        several_user_values: user features with several values.
         sizes: the remaining arguments of `MRFFNetwork`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = MRFFNetwork(
             catalogue={name: torch.from_numpy(codes) for name, codes in item_codes.items()},
-            item_sizes=item_sizes,
-            user_sizes=user_sizes,
-            several_user_values=several_user_values,
+            item_sizes={feature.name: feature.size for feature in item_features},
+            user_sizes={feature.name: feature.size for feature in user_features},
+            several_user_values=frozenset(f.name for f in user_features if f.kind == "multi"),
             **sizes,
         )
     names_by_scope(name for name, _ in network.named_parameters())  # fails on an unknown name
@@ -75,7 +84,8 @@ def load_shared(network: MRFFNetwork, public: Mapping[str, Any], group: Mapping[
     for name, own in {**own_public, **own_group}.items():
         if own.shape != received[name].shape:
             raise ValueError(
-                f"array {name!r} must have shape {tuple(own.shape)}, got {tuple(received[name].shape)}"
+                f"array {name!r} must have shape {tuple(own.shape)}, "
+                f"got {tuple(received[name].shape)}"
             )
         own.copy_(received[name])
 

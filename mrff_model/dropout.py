@@ -32,7 +32,7 @@ def keyed_dropout(x: Tensor, rate: float, key: Tensor | None, site: int) -> Tens
 
 
 def keep_mask(key: Tensor, shape: torch.Size, threshold: int, site: int) -> Tensor:
-    """(B, W, L, D) booleans, False with probability threshold/256. Positions count from the start."""
+    """(B, W, L, D) booleans, False with probability threshold/256; padding changes no other."""
     windows, length, channels = shape
     words = -(-channels // 8)  # one hash gives eight bytes, hence eight decisions
     counter = (

@@ -38,7 +38,9 @@ class ExpertBank(nn.Module):
         Returns:
             (B, W, L, d).
         """
-        chosen = (w[route] for w in (self.up_weight, self.up_bias, self.down_weight, self.down_bias))
+        chosen = (
+            w[route] for w in (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
+        )
         return _feed_forward(h, *chosen, dropout=dropout, key=key, site=site)
 
 

@@ -20,10 +20,10 @@ def user_losses(
     Args:
         output: of the network on ``batch``, B users.
         balance_weight: alpha.
-        loads: (layers, K) f, the share of users on each expert in the previous round; None: unknown.
+        loads: (layers, K) f, share of users per expert in the previous round; None: unknown.
 
     Returns:
-        The loss to minimise (B,) and the summed BCE over the targets (B,), without the balance loss.
+        The loss to minimise (B,), and the BCE alone summed over the targets (B,).
     """
     bce = F.binary_cross_entropy_with_logits(output.logits, batch.labels, reduction="none")
     counts = batch.mask.to(bce.dtype)

@@ -11,8 +11,8 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,8 +74,8 @@ class MRFFNetwork(nn.Module):
     """Click logits for every position of a user's history.
 
     Args:
-        catalogue: codes of every item, by feature: (items + 1,), or (items + 1, M) for features with
-            several values; row 0 is padding.
+        catalogue: codes of every item, by feature: (items + 1,), or (items + 1, M) for a feature
+            with several values; row 0 is padding.
         item_sizes, user_sizes: number of codes by feature, 0 included.
         several_user_values: user features with several values.
         The others as in `mrff_config.NetworkSettings`; ``hidden_dim`` and ``expert_dim`` may be 0.
@@ -160,7 +160,7 @@ class MRFFNetwork(nn.Module):
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
         routes, chosen = [], []
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(cast("Iterable[Layer]", self.layers)):
             site = 4 * number + 1
             flat = layer.attention_norm(x).flatten(0, 1)  # (B W, L, d)
             attended = layer.attention(flat).unflatten(0, x.shape[:2])

@@ -48,7 +48,9 @@ def scope_of(name: str) -> Scope:
     found = {scope for pattern, scope in _SCOPES if re.fullmatch(pattern, name)}
     if len(found) != 1:
         claimed = "no scope" if not found else " and ".join(sorted(found))
-        raise KeyError(f"parameter {name!r} belongs to {claimed}; mrff_model/scopes.py must name one")
+        raise KeyError(
+            f"parameter {name!r} belongs to {claimed}; mrff_model/scopes.py must name one"
+        )
     return found.pop()
 
 
@@ -87,7 +89,9 @@ def split_bank(bank: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return experts
 
 
-def join_bank(experts: Mapping[str, Tensor], bank_names: Iterable[str], size: int) -> dict[str, Tensor]:
+def join_bank(
+    experts: Mapping[str, Tensor], bank_names: Iterable[str], size: int
+) -> dict[str, Tensor]:
     """The inverse of `split_bank` for a bank of ``size`` experts.
 
     Raises:
