@@ -1,0 +1,1 @@
+"""Datasets: recipes, preparation, splits, windows, and shards of users over nodes."""

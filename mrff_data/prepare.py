@@ -1,0 +1,172 @@
+"""Prepares a dataset once: idempotent, atomic, and safe when several processes want it at once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from mrff_data.errors import DataError
+from mrff_data.recipes import Progress, Recipe, recipe_named
+from mrff_data.schema import (
+    INTERACTIONS_FILE,
+    ITEMS_FILE,
+    SCHEMA_FILE,
+    USERS_FILE,
+    Schema,
+)
+from mrff_data.writing import sync, write_folder
+
+OWN_FILES = {SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE, "truth.parquet"}
+
+
+def prepare(
+    name: str,
+    *,
+    source: Path | None = None,
+    out: Path,
+    progress: Progress | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Schema:
+    """Makes ``out`` the prepared dataset ``name`` and returns its schema.
+
+    A valid folder of the same recipe version and source is left alone; without an explicit
+    source, one of any source is. Otherwise the new folder is built beside it and put in its place
+    by renaming: a crash leaves the old folder or none, never a part.
+
+    Raises:
+        DataError: unknown name, unusable source or folder.
+    """
+    recipe, report, options = recipe_named(name), progress or _silent, options or {}
+    source = None if source is None else Path(source).expanduser().absolute()
+    out = Path(out).expanduser().absolute()
+    if source is not None and not source.exists():
+        raise DataError(f"{source} does not exist; check the path given with --from")
+    wanted: dict[str, Any] | None = None
+    if source is not None or options or not recipe.default_source:
+        wanted = _identity(recipe, source, options)
+    found = _already(out, recipe, wanted)
+    if found is None:
+        with _exclusive(out):
+            found = _already(out, recipe, wanted)  # another process may have been faster
+            if found is None:
+                identity = wanted or _identity(recipe, source, options)
+                return replace_folder(
+                    out,
+                    lambda staging: write_folder(
+                        recipe.build(source, options, staging, report), staging, source=identity
+                    ),
+                )
+    report(f"{out} is up to date", 1, 1)
+    return found
+
+
+def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
+    """Builds a folder beside ``out`` and renames it to ``out``; nothing is left after an error.
+
+    Raises:
+        DataError: ``out`` holds files of somebody else, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; choose another folder with --out")
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    strangers = [name for name in names if name not in OWN_FILES]
+    if strangers:
+        raise DataError(
+            f"{out} holds {strangers[0]!r}, which is no part of a prepared dataset; "
+            f"choose another folder with --out"
+        )
+    with _writing_to(out):
+        for leftover in out.parent.glob(f".{out.name}.preparing-*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
+        workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.preparing-", dir=out.parent))
+        try:
+            staging = workplace / "new"
+            staging.mkdir()
+            schema = build(staging)
+            sync(staging)
+            if out.exists():
+                out.rename(workplace / "old")
+            staging.rename(out)
+            sync(out.parent)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+    return schema
+
+
+def _identity(recipe: Recipe, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "recipe_version": recipe.version,
+        **recipe.identify(source, options),
+    }
+
+
+def _already(out: Path, recipe: Recipe, wanted: dict[str, Any] | None) -> Schema | None:
+    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
+
+    Raises:
+        DataError: it is a sound dataset of another recipe, which is not ours to replace.
+    """
+    try:
+        schema = Schema.load(out)
+    except DataError:
+        return None
+    if schema.source.get("recipe") != recipe.name:
+        raise DataError(
+            f"{out} holds the dataset {schema.name!r}, not {recipe.name!r}; "
+            f"choose another folder with --out"
+        )
+    if not _complete(out, schema) or schema.source.get("recipe_version") != recipe.version:
+        return None
+    if wanted is not None and any(schema.source.get(key) != wanted[key] for key in wanted):
+        return None
+    return schema
+
+
+def _complete(folder: Path, schema: Schema) -> bool:
+    """Whether the parquet files are there with the rows that the schema counts."""
+    rows = {
+        ITEMS_FILE: schema.num_items,
+        USERS_FILE: schema.counts.get("users"),
+        INTERACTIONS_FILE: schema.counts.get("interactions"),
+    }
+    try:
+        return all(pq.read_metadata(folder / name).num_rows == n for name, n in rows.items())
+    except (OSError, pa.ArrowException):
+        return False
+
+
+@contextmanager
+def _exclusive(out: Path) -> Iterator[None]:
+    with _writing_to(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.parent / f".{out.name}.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
+    """Turns a refusal of the file system into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"cannot write {out} ({reason}); choose another folder with --out or set MRFF_HOME"
+        ) from None
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Reports nothing."""

@@ -1,0 +1,22 @@
+"""The datasets this program can prepare, by name."""
+
+from mrff_data.errors import DataError
+from mrff_data.recipes.kuaisar import KUAISAR
+from mrff_data.recipes.movielens import ML_1M, ML_100K
+from mrff_data.recipes.recipe import Progress, Recipe
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (ML_100K, ML_1M, KUAISAR)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a dataset.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    if name not in RECIPES:
+        raise DataError(f"unknown dataset {name!r}; known are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+__all__ = ["RECIPES", "Progress", "Recipe", "recipe_named"]
