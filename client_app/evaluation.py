@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal, Protocol
 
 import numpy as np
@@ -46,6 +47,19 @@ class Scorer(Protocol):
     def __call__(
         self, network: MRFFNetwork, cohort: Cohort, *, data: DataSettings, part: Part
     ) -> Scores: ...
+
+
+SCORERS: dict[str, str] = {
+    "cohort": "client_app.cohort_evaluation:score_cohort",
+    "serial": "client_app.evaluation:score_serially",
+}
+
+
+def scorer_named(trainer: str) -> Scorer:
+    """The scorer that goes with a trainer, imported when it is asked for."""
+    module, function = SCORERS[trainer].split(":")
+    scorer: Scorer = getattr(import_module(module), function)
+    return scorer
 
 
 @torch.no_grad()

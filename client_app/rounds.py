@@ -11,7 +11,7 @@ import torch
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from torch import Tensor
 
-from client_app.evaluation import Part, score_serially, sum_scores
+from client_app.evaluation import Part, scorer_named, sum_scores
 from client_app.node import Node
 from client_app.randomness import sampled_users
 from client_app.training import Cohort, Start, trainer_named
@@ -85,7 +85,8 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
     experts = np.zeros(shape, dtype=np.int64)
     bins = node.config.evaluation.histogram_bins
     if len(cohort.users):
-        scores = score_serially(node.network, cohort, data=node.config.data, part=part)
+        score = scorer_named(node.config.training.trainer)
+        scores = score(node.network, cohort, data=node.config.data, part=part)
         sums = sum_scores(scores, bins)
         for layer, routes in enumerate(scores.routes.T):
             experts[layer] = np.bincount(routes, minlength=shape[1])

@@ -119,7 +119,10 @@ def chosen_experts(bank: Mapping[str, Tensor], expert_weight: np.ndarray) -> Ten
     return {name: array for name, array in experts.items() if expert_weight[expert_of(name)] > 0}
 
 
-TRAINERS: dict[str, str] = {"serial": "client_app.serial_training:train_serially"}
+TRAINERS: dict[str, str] = {
+    "cohort": "client_app.cohort_training:train_cohort",
+    "serial": "client_app.serial_training:train_serially",
+}
 
 
 def trainer_named(name: str) -> Trainer:

@@ -55,7 +55,9 @@ class TrainingSettings:
     """What a client does in a round."""
 
     seed: int = setting(0, low=0, high=2**63 - 1)
-    trainer: str = setting("serial", choices=("serial",))
+    trainer: str = setting("cohort", choices=("cohort", "serial"))  # many users at once, or a loop
+    cohort_memory_mb: int = setting(512, low=1)  # most that training a chunk of users may take
+    device: str = setting("auto", choices=("auto", "cpu", "cuda"))  # of the cohort trainer
     sampling_rate: float = setting(0.2, above=0.0, high=1.0)  # share of users per round (Poisson)
     local_steps: int = setting(1, low=1, high=1000)
     local_optimizer: str = setting("sgd", choices=("sgd", "adam"))
