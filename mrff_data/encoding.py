@@ -74,12 +74,28 @@ def codes_of(column: Any, vocabulary: Sequence[str]) -> Codes:
     return np.asarray(pc.fill_null(found, -1)).astype(np.int32) + 1
 
 
+def first_rows(column: Any, names: Sequence[str]) -> NDArray[np.int64]:
+    """The first row in which the text column has each of the names (all of them occur)."""
+    codes, rows = np.unique(codes_of(column, names), return_index=True)
+    return np.asarray(rows[codes > 0])
+
+
 def natural_order(values: Any) -> list[str]:
     """The values without null: by number if all are whole numbers, else as text."""
     names = [value for value in values.to_pylist() if value is not None]
     if all(name.isascii() and name.isdigit() and len(name) < 19 for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
+
+
+def with_user_features(
+    chunk: UserChunk, ids: Any, encoded: Sequence[tuple[Feature, Codes]]
+) -> tuple[Feature, ...]:
+    """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
+    position = codes_of(pa.array(chunk.ids, pa.string()), ids.to_pylist())
+    for feature, codes in encoded:
+        chunk.codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])[position]
+    return tuple(feature for feature, _ in encoded)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from mrff_data.errors import DataError
-from mrff_data.recipes import Progress, Recipe, recipe_named
+from mrff_data.recipes import Progress, recipe_named
 from mrff_data.schema import (
     INTERACTIONS_FILE,
     ITEMS_FILE,
@@ -24,6 +24,7 @@ from mrff_data.schema import (
 )
 from mrff_data.writing import sync, write_folder
 
+VERSION = ("recipe", "recipe_version")
 OWN_FILES = {SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE, "truth.parquet"}
 
 
@@ -49,15 +50,19 @@ def prepare(
     out = Path(out).expanduser().absolute()
     if source is not None and not source.exists():
         raise DataError(f"{source} does not exist; check the path given with --from")
-    wanted: dict[str, Any] | None = None
-    if source is not None or options or not recipe.default_source:
-        wanted = _identity(recipe, source, options)
-    found = _already(out, recipe, wanted)
+    identity = {
+        "recipe": recipe.name,
+        "recipe_version": recipe.version,
+        **recipe.identify(source, options),
+    }
+    name = recipe.dataset_name(source)
+    anything = source is None and recipe.downloads
+    wanted = {key: identity[key] for key in VERSION} if anything else identity
+    found = _already(out, name, wanted)
     if found is None:
         with _exclusive(out):
-            found = _already(out, recipe, wanted)  # another process may have been faster
+            found = _already(out, name, wanted)  # another process may have been faster
             if found is None:
-                identity = wanted or _identity(recipe, source, options)
                 return replace_folder(
                     out,
                     lambda staging: write_folder(
@@ -101,32 +106,24 @@ def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
     return schema
 
 
-def _identity(recipe: Recipe, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "recipe": recipe.name,
-        "recipe_version": recipe.version,
-        **recipe.identify(source, options),
-    }
-
-
-def _already(out: Path, recipe: Recipe, wanted: dict[str, Any] | None) -> Schema | None:
+def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
     """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
 
     Raises:
-        DataError: it is a sound dataset of another recipe, which is not ours to replace.
+        DataError: it is a dataset of another name, which is not ours to replace.
     """
     try:
         schema = Schema.load(out)
     except DataError:
         return None
-    if schema.source.get("recipe") != recipe.name:
+    if schema.name != name:
         raise DataError(
-            f"{out} holds the dataset {schema.name!r}, not {recipe.name!r}; "
+            f"{out} holds the dataset {schema.name!r}, not {name!r}; "
             f"choose another folder with --out"
         )
-    if not _complete(out, schema) or schema.source.get("recipe_version") != recipe.version:
+    if not _complete(out, schema):
         return None
-    if wanted is not None and any(schema.source.get(key) != wanted[key] for key in wanted):
+    if any(schema.source.get(key) != value for key, value in wanted.items()):
         return None
     return schema
 

@@ -1,22 +1,19 @@
-"""Reads delimited and parquet files as columns of text, and says which row of which file is bad."""
+"""Reads delimited files, gzipped too, and parquet files into columns."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from mrff_data.columns import Table
 from mrff_data.errors import DataError
 
 
@@ -28,104 +25,6 @@ class Layout:
     names: tuple[str, ...] | None = None
     encoding: str = "utf8"
     quote: str | None = '"'
-
-
-@dataclass
-class Table:
-    """Columns of one file; ``bad`` collects the rows that could not be used, where tolerated.
-
-    Rows are counted from 1 without the header and without empty lines.
-    """
-
-    path: Path
-    columns: dict[str, Any]  # name -> pyarrow array
-    num_rows: int
-    tolerant: bool = False
-    malformed: int = 0  # rows the reader skipped
-    bad: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.bad = np.zeros(self.num_rows, dtype=bool)
-
-    def text(self, name: str, *, optional: bool = False) -> Any:
-        """The column as text; missing values are null if ``optional`` and errors otherwise."""
-        column = self.columns[name]
-        if pa.types.is_floating(column.type):
-            column = _whole_as_integer(column, self.path, name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        try:
-            column = pc.utf8_trim_whitespace(column.cast(pa.string()))
-        except pa.ArrowException:
-            raise DataError(
-                f"{self.path}, column {name!r}: values of type {column.type} are no names; "
-                f"use a column of text or whole numbers"
-            ) from None
-        empty = pc.fill_null(pc.equal(column, ""), True)
-        column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
-        if not optional:
-            self._reject(name, np.asarray(empty), column, "a value")
-        return column
-
-    def numbers(self, name: str, *, optional: bool = False) -> NDArray[np.float64]:
-        """The column as float64; NaN where missing if ``optional``.
-
-        Raises:
-            DataError: the first value that is no finite number, with its row.
-        """
-        column = self.columns[name]
-        if pa.types.is_boolean(column.type):
-            column = column.cast(pa.int8())
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            missing = np.asarray(pc.is_null(column))
-            values = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0))
-        else:
-            column = self.text(name, optional=True)
-            missing = np.asarray(pc.is_null(column))
-            values = _parse_numbers(pc.fill_null(column, "0"))
-        wrong = ~np.isfinite(values) | (missing if not optional else False)
-        self._reject(name, np.asarray(wrong), column, "a finite number")
-        return np.asarray(np.where(missing & optional, np.nan, np.where(wrong, 0.0, values)))
-
-    def times(self, name: str) -> NDArray[np.int64]:
-        """The column as int64: whole numbers as found, fractions of seconds and dates as ms."""
-        column = self.columns[name]
-        if pa.types.is_temporal(column.type):
-            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
-            stamps = pc.fill_null(column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), 0)
-            return np.asarray(stamps)
-        if pa.types.is_integer(column.type):
-            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
-            return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
-        if pa.types.is_string(column.type) and _looks_like_dates(column):
-            return self._dates(name)
-        values = self.numbers(name)
-        if np.any(np.abs(values) >= 2**53):
-            self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
-        whole = bool(np.all(values == np.floor(values)))
-        return np.round(values if whole else values * 1000).astype(np.int64)
-
-    def keep(self) -> NDArray[np.int64]:
-        """The rows that are usable."""
-        return np.flatnonzero(~self.bad)
-
-    def _dates(self, name: str) -> NDArray[np.int64]:
-        column = self.text(name, optional=True)
-        stamps = _parse_dates(column)
-        self._reject(name, np.asarray(pc.is_null(stamps)), column, "a date like 2024-01-31")
-        return np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0))
-
-    def _reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
-        if self.tolerant:
-            self.bad |= wrong
-        elif wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            value = column[row].as_py()
-            shown = "nothing" if value in (None, "") else repr(value)
-            raise DataError(
-                f"{self.path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
-                f"correct or remove the row"
-            )
 
 
 def read_table(
@@ -236,56 +135,3 @@ def _known(path: Path, columns: Sequence[str] | None, names: Sequence[str]) -> S
 def _one_array(column: Any) -> Any:
     combined = column.combine_chunks()
     return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _whole_as_integer(column: Any, path: Path, name: str) -> Any:
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowException:
-        raise DataError(
-            f"{path}, column {name!r} holds fractions where names are expected; "
-            f"use a column of text or whole numbers"
-        ) from None
-
-
-def _parse_numbers(column: Any) -> NDArray[np.float64]:
-    """Float64 of a text column; NaN where the text is no number."""
-    try:
-        return np.asarray(column.cast(pa.float64()))
-    except pa.ArrowException:
-        return np.array([_number(text) for text in column.to_pylist()])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-_DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}")
-
-
-def _looks_like_dates(column: Any) -> bool:
-    sample = pc.drop_null(column[:1000])
-    return any(_DATE.match(text) for text in sample.to_pylist())
-
-
-def _parse_dates(column: Any) -> Any:
-    """Timestamps in ms (UTC where no zone is given); null where the text is no date."""
-    for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
-        try:
-            return column.cast(kind)
-        except pa.ArrowException:
-            continue
-    stamps = []
-    for text in column:
-        for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
-            try:
-                stamps.append(text.cast(kind).value)
-                break
-            except pa.ArrowException:
-                continue
-        else:
-            stamps.append(None)
-    return pa.array(stamps, pa.int64())

@@ -1,11 +1,22 @@
 """The datasets this program can prepare, by name."""
 
 from mrff_data.errors import DataError
+from mrff_data.recipes.amazon import AMAZON_ELECTRONICS
+from mrff_data.recipes.ciaodvd import CIAODVD
+from mrff_data.recipes.kuairand import KUAIRAND
 from mrff_data.recipes.kuaisar import KUAISAR
 from mrff_data.recipes.movielens import ML_1M, ML_100K
 from mrff_data.recipes.recipe import Progress, Recipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (ML_100K, ML_1M, KUAISAR)}
+_ALL: tuple[Recipe, ...] = (
+    ML_100K,
+    ML_1M,
+    KUAISAR,
+    KUAIRAND,
+    CIAODVD,
+    AMAZON_ELECTRONICS,
+)
+RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def recipe_named(name: str) -> Recipe:

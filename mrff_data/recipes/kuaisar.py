@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from mrff_data.encoding import Rows, categorical, codes_of, sorted_users
-from mrff_data.recipes.recipe import Progress, Recipe, files_in, fingerprint, needed
+from mrff_data.encoding import Rows, categorical, sorted_users, with_user_features
+from mrff_data.recipes.recipe import Progress, Recipe, files_in, fingerprint, needed, no_options
 from mrff_data.tables import Layout, read_table
 from mrff_data.writing import Catalogue, Prepared
 
@@ -44,6 +41,7 @@ class KuaiSAR(Recipe):
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """The checksums of the three files."""
+        no_options(self, options)
         return fingerprint(files_in(needed(self, source), FILES))
 
     def build(
@@ -56,30 +54,28 @@ class KuaiSAR(Recipe):
         )
         encoded = {name: categorical(name, videos.text(name)) for name in VIDEO_FEATURES}
         catalogue = Catalogue(
-            ids=videos.text("video_id").to_pylist(),
+            ids=videos.distinct("video_id").to_pylist(),
             features=tuple(feature for feature, _ in encoded.values()),
             codes={name: codes for name, (_, codes) in encoded.items()},
         )
         rows = Rows(
             interactions.text("user_id"),
             interactions.text("video_id"),
-            interactions.numbers("is_click").astype(np.int8),
+            interactions.binary("is_click"),
             interactions.times("timestamp"),
         )
         dropped: dict[str, int] = {}
         chunk = sorted_users(rows, catalogue, repeats="keep", dropped=dropped)
-        position = codes_of(pa.array(chunk.ids), users.text("user_id").to_pylist())
-        user_features = []
-        for name, count in USER_CODES.items():
-            values = [str(code) for code in range(count)]
-            feature, codes = categorical(name, users.text(name), values=values)
-            user_features.append(feature)
-            chunk.codes[name] = np.concatenate([[0], codes]).astype(np.int32)[position]
+        encoded_users = [
+            categorical(name, users.text(name), values=[str(code) for code in range(count)])
+            for name, count in USER_CODES.items()
+        ]
+        user_features = with_user_features(chunk, users.distinct("user_id"), encoded_users)
         return Prepared(
             name=self.name,
             label_rule="is_click = 1",
             catalogue=catalogue,
-            user_features=tuple(user_features),
+            user_features=user_features,
             chunks=[chunk],
             dropped=dropped,
         )

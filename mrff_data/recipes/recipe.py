@@ -21,6 +21,11 @@ class Recipe(ABC):
     version: int
     summary: str
     default_source: str  # what happens without --from, or "" where --from is needed
+    downloads: bool = False  # without --from, a sound folder made of any source will do
+
+    def dataset_name(self, source: Path | None) -> str:
+        """The name of the dataset this recipe makes of the source."""
+        return self.name
 
     @abstractmethod
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +50,19 @@ def needed(recipe: Recipe, source: Path | None) -> Path:
             f"({recipe.summary})"
         )
     return source
+
+
+def no_options(recipe: Recipe, options: Mapping[str, Any]) -> None:
+    """Raises DataError for options given to a recipe that has none."""
+    if options:
+        raise DataError(
+            f"{recipe.name} takes no option {next(iter(options))!r}; only synthetic has options"
+        )
+
+
+def one_file(source: Path, name: str) -> Path:
+    """The source itself, or the file of this name (gzipped too) in it if it is a folder."""
+    return files_in(source, [name])[0] if source.is_dir() else source
 
 
 def files_in(folder: Path, names: Iterable[str]) -> list[Path]:
