@@ -12,29 +12,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Counts = NDArray[np.int64]
-
-
-def score_histograms(scores: ArrayLike, labels: ArrayLike, bins: int) -> tuple[Counts, Counts]:
-    """Counts of positives and of negatives per score bin, each of shape (bins,).
-
-    Args:
-        scores: (N,) in [0, 1], for instance the sigmoid of the logits.
-        labels: (N,), positive if above 0.5.
-        bins: equally wide bins over [0, 1]; a score of 1 falls into the last one.
-
-    Raises:
-        ValueError: a score outside [0, 1], or not a number.
-    """
-    flat = np.asarray(scores, dtype=np.float64).ravel()
-    positive = np.asarray(labels).ravel() > 0.5
-    if not np.all((flat >= 0.0) & (flat <= 1.0)):
-        raise ValueError(f"scores must be between 0 and 1, got {flat.min()} to {flat.max()}")
-    which = np.minimum((flat * bins).astype(np.int64), bins - 1)
-    positives = np.bincount(which[positive], minlength=bins)
-    negatives = np.bincount(which[~positive], minlength=bins)
-    return positives.astype(np.int64), negatives.astype(np.int64)
-
 
 def histogram_auc(positives: ArrayLike, negatives: ArrayLike) -> float:
     """AUC of binned scores, shapes (bins,): a pair that shares a bin counts one half.
@@ -58,20 +35,6 @@ def auc_error_bound(positives: ArrayLike, negatives: ArrayLike) -> float:
     above, below = _counts(positives), _counts(negatives)
     pairs = above.sum() * below.sum()
     return float(0.5 * np.dot(above, below) / pairs) if pairs else math.nan
-
-
-def exact_auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """AUC of shape (N,) scores, ties counting one half; for one user's GAUC term."""
-    flat = np.asarray(scores, dtype=np.float64).ravel()
-    positive = np.asarray(labels).ravel() > 0.5
-    num_positive = int(positive.sum())
-    num_negative = len(flat) - num_positive
-    if num_positive == 0 or num_negative == 0:
-        return math.nan
-    _, which, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - 0.5 * (counts - 1))[which]  # 1-based, ties share their mean
-    rank_sum = float(ranks[positive].sum())
-    return (rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
 
 
 def calibration_error(positives: ArrayLike, negatives: ArrayLike, groups: int = 10) -> float:
@@ -112,7 +75,7 @@ def load_entropy(users: ArrayLike) -> float:
     if experts == 1:
         return 1.0
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    return float(-(shares * logs).sum(axis=1).mean() / math.log(experts))
+    return float(abs((shares * logs).sum(axis=1).mean()) / math.log(experts))
 
 
 def churn(changed_users: int, compared_users: int) -> float:

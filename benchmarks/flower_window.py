@@ -1,0 +1,105 @@
+"""How long does a phase over many one-user nodes take: Flower's own loop against our window?
+
+Both send the same messages to the same empty client in one Ray simulation:
+
+    python benchmarks/flower_window.py --nodes 1800
+
+A client answers with as many bytes as it gets. The first, uncounted phase starts Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from server_app.nodes import wait_for_nodes
+from strategies.window import Exchange
+
+
+def make_client() -> ClientApp:
+    """A client that sends back what it got."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(message.content, reply_to=message)
+
+    return app
+
+
+def make_server(arguments: argparse.Namespace) -> ServerApp:
+    """A server that times one phase each way, the window first and last."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        wait_for_nodes(grid, arguments.nodes, timeout=120.0)
+        nodes = sorted(grid.get_node_ids())
+        window_phase(grid, nodes[:4], arguments)
+        ours = [window_phase(grid, nodes, arguments)]
+        stock = [] if arguments.skip_stock else [stock_phase(grid, nodes, arguments)]
+        ours.append(window_phase(grid, nodes, arguments))
+        print(f"nodes {len(nodes)}, {arguments.kilobytes} KB each way, {os.cpu_count()} cores")
+        print(f"window {arguments.window}: " + ", ".join(f"{seconds:.1f} s" for seconds in ours))
+        if stock:
+            print(f"send_and_receive: {stock[0]:.1f} s, ratio {stock[0] / (sum(ours) / 2):.2f}")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"peak memory of the server process {peak:.0f} MB", flush=True)
+
+    return app
+
+
+def requests(nodes: list[int], kilobytes: int) -> list[Message]:
+    """One message per node that share their content."""
+    arrays = {f"array-{i}": Array(np.zeros(kilobytes * 256 // 6, np.float32)) for i in range(6)}
+    content = RecordDict({"arrays": ArrayRecord(arrays)})
+    return [Message(content, dst_node_id=node, message_type="train") for node in nodes]
+
+
+def window_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> float:
+    """Seconds of a phase through `Exchange`, replies dropped as they arrive."""
+    began = time.monotonic()
+    messages = requests(nodes, arguments.kilobytes)
+    replies = sum(1 for _ in Exchange(grid, messages, window=arguments.window, timeout=600.0))
+    assert replies == len(nodes), f"{replies} of {len(nodes)} replies"
+    return time.monotonic() - began
+
+
+def stock_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> float:
+    """Seconds of a phase through Flower's own loop."""
+    began = time.monotonic()
+    replies = list(grid.send_and_receive(requests(nodes, arguments.kilobytes), timeout=600.0))
+    assert len(replies) == len(nodes), f"{len(replies)} of {len(nodes)} replies"
+    return time.monotonic() - began
+
+
+def main() -> None:
+    """Reads the arguments and runs the simulation."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=1800)
+    parser.add_argument("--kilobytes", type=int, default=250)
+    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--skip-stock", action="store_true")
+    arguments = parser.parse_args()
+    run_simulation(
+        server_app=make_server(arguments),
+        client_app=make_client(),
+        num_supernodes=arguments.nodes,
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0}},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The ServerApp: configuration in, a trained model and its history out."""

@@ -1,0 +1,51 @@
+"""The state a run starts from: a new model, or that of the checkpoint it resumes."""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+from mrff_config import ConfigError, RunConfig
+from server_app.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
+from server_app.durable import write_json
+from server_app.history import History
+from server_app.model import Catalogue, initial_state
+from server_app.run_folder import RunFolder
+from strategies.state import TrainingState
+
+log = getLogger("flwr")
+
+
+def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
+    """Prepares ``folder`` for the run and returns its first state.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, or of other data.
+        ConfigError: the checkpoint is of another configuration, or past the last round asked for.
+    """
+    if not config.output.resume:
+        write_json(folder.config, config.to_flat())
+        return initial_state(config, catalogue)
+    state = _checkpointed(config, catalogue, folder)
+    state.resumed()
+    History(folder.history).cut_after(state.round)
+    folder.summary.unlink(missing_ok=True)
+    write_json(folder.config, config.to_flat())
+    log.info("resuming run %s after round %d", folder.name, state.round)
+    return state
+
+
+def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
+    checkpoint = load_checkpoint(folder.checkpoints)
+    check_same_configuration(checkpoint.config, config.to_flat())
+    if checkpoint.schema_hash != catalogue.schema.schema_hash:
+        raise CheckpointError(
+            f"the checkpoint belongs to data with schema hash {checkpoint.schema_hash}, "
+            f"{config.dataset_path} has {catalogue.schema.schema_hash}; resume with the same data"
+        )
+    rounds = config.server.num_server_rounds
+    if rounds < checkpoint.state.round:
+        raise ConfigError(
+            f"num-server-rounds={rounds} counts all rounds, and run {folder.name} has done "
+            f"{checkpoint.state.round} already; ask for at least as many"
+        )
+    return checkpoint.state

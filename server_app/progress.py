@@ -1,0 +1,68 @@
+"""One line per round and per evaluation, for a log that is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from strategies.reports import EvaluationReport, Rejection, RoundReport
+
+SHOWN = 3  # rejected or missing nodes named per phase; the history has all of them
+
+
+def round_line(report: RoundReport, *, rounds: int, seconds_left: float) -> str:
+    """``round 12/100  loss 0.6123  users 189 ...``."""
+    traffic = report.traffic
+    return "  ".join(
+        [
+            f"round {report.round}/{rounds}",
+            f"loss {_number(report.train_loss)}",
+            f"users {report.users}",
+            f"load entropy {_number(report.load_entropy, 2)}",
+            f"churn {_number(report.churn, 2)}",
+            f"down {megabytes(traffic.bytes_down)}",
+            f"up {megabytes(traffic.bytes_up)}",
+            f"{traffic.seconds:.1f} s",
+            f"left {duration(seconds_left)}",
+        ]
+    )
+
+
+def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
+    """``round 15 validation  auc 0.7712 ...``."""
+    name = "test" if report.split == "test" else "validation"
+    best = "  (best so far)" if is_best and report.split != "test" else ""
+    return (
+        f"round {report.round} {name}  auc {_number(report.auc)}  logloss "
+        f"{_number(report.log_loss)}  gauc {_number(report.gauc)}  users {report.users}{best}"
+    )
+
+
+def rejection_lines(rejected: Sequence[Rejection], missing: Sequence[int]) -> list[str]:
+    """What went wrong in a phase, the first few nodes by name."""
+    lines = [f"reply of node {r.node} rejected: {r.reason}" for r in rejected[:SHOWN]]
+    if len(rejected) > SHOWN:
+        lines.append(f"and {len(rejected) - SHOWN} more rejected replies, see the history")
+    if missing:
+        named = ", ".join(str(node) for node in missing[:SHOWN])
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        lines.append(f"no reply in time from node {named}{more}")
+    return lines
+
+
+def megabytes(count: int) -> str:
+    """``1.2 MB``."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,1 @@
+"""Flower strategies and the pure aggregation arithmetic under them."""

@@ -1,0 +1,76 @@
+"""Requests to nodes, and what messages weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from strategies.aggregation import Arrays
+from strategies.state import TrainingState
+
+EXPIRY_SLACK = 60.0  # seconds; the clocks of server and nodes may differ a little
+
+
+def array_record(arrays: Arrays) -> ArrayRecord:
+    """Arrays as Flower carries them."""
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def arrays_of(record: ArrayRecord) -> Arrays:
+    """The inverse of `array_record`."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def round_record(
+    config: ConfigRecord, state: TrainingState, server_round: int, *, split: str = ""
+) -> ConfigRecord:
+    """The run's settings in ``config`` with the facts of a round; ``split`` for evaluation only."""
+    record = ConfigRecord(dict(config))
+    record["round"] = server_round
+    record["epoch-starts"] = state.epoch_starts
+    record["checkpoint-round"] = state.checkpoint_round
+    record["best-round"] = state.best_round
+    record["loads"] = state.loads
+    if split:
+        record["split"] = split
+    return record
+
+
+def requests(
+    content: RecordDict, message_type: str, nodes: Iterable[int], *, server_round: int, ttl: float
+) -> list[Message]:
+    """One message per node, all sharing ``content``; a list, since grids walk it more than once.
+
+    Nodes drop a message ``ttl`` seconds after now: nobody trains for a phase that is over.
+    """
+    return [
+        Message(
+            content,
+            dst_node_id=node,
+            message_type=message_type,
+            group_id=str(server_round),
+            ttl=ttl + EXPIRY_SLACK,
+        )
+        for node in sorted(nodes)
+    ]
+
+
+def content_bytes(content: RecordDict) -> int:
+    """Bytes of arrays, numbers and texts; keys and Flower's envelope are not counted."""
+    total = 0
+    for record in content.values():
+        for value in record.values():
+            if isinstance(value, Array):
+                total += len(value.data)
+            elif isinstance(value, list):
+                total += sum(_value_bytes(item) for item in value)
+            else:
+                total += _value_bytes(value)
+    return total
+
+
+def _value_bytes(value: object) -> int:
+    if isinstance(value, bytes):
+        return len(value)
+    return len(value.encode()) if isinstance(value, str) else 8

@@ -1,0 +1,320 @@
+"""MRFF as a Flower strategy: public means, a mean per expert, loads, and the loop over rounds.
+
+Zhang et al., "Multifaceted User Modeling in Recommendation: A Federated Foundation Models
+Approach" (AAAI 2025). Nodes send sums over their users; this class checks them, divides them,
+moves the shared model and decides when to validate, to checkpoint and to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from logging import INFO, getLogger
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from mrff_model.metrics import load_shares
+from strategies.aggregation import UpdateSum
+from strategies.messages import array_record, arrays_of, content_bytes, requests, round_record
+from strategies.receiving import RoundFailedError, receive
+from strategies.replies import Expected, read_evaluate_reply, read_train_reply
+from strategies.reports import (
+    EvaluationReport,
+    EvaluationSums,
+    Observer,
+    RoundReport,
+    Silent,
+    Traffic,
+    TrainSums,
+)
+from strategies.server_optimizer import ServerOptimizer, apply_means
+from strategies.state import TrainingState
+from strategies.window import Exchange
+
+log = getLogger("flwr")
+
+
+class MRFF(Strategy):
+    """Trains the shared part of the network: public parameters and expert banks.
+
+    Args:
+        state: where the run begins; a resumed run hands in the state of its checkpoint.
+        optimizer: how mean updates move the model.
+        observer: told of rounds, evaluations and states to save.
+        send_window: messages outstanding at once.
+        reply_timeout: seconds per phase; nodes without a reply by then are missing.
+        min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
+        evaluate_every: rounds between validations; the last round is always validated.
+        early_stop_patience: validations without a better AUC before training ends; 0: never.
+        checkpoint_every: rounds between checkpoints; a new best model and the end also make one.
+        histogram_bins: score bins of the evaluation.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        optimizer: ServerOptimizer,
+        *,
+        observer: Observer | None = None,
+        send_window: int = 32,
+        reply_timeout: float = 600.0,
+        min_reply_fraction: float = 0.5,
+        evaluate_every: int = 5,
+        early_stop_patience: int = 0,
+        checkpoint_every: int = 10,
+        histogram_bins: int = 2048,
+    ) -> None:
+        self.state = state
+        self.optimizer = optimizer
+        self.observer = observer or Silent()
+        self.send_window = send_window
+        self.reply_timeout = reply_timeout
+        self.min_reply_fraction = min_reply_fraction
+        self.evaluate_every = evaluate_every
+        self.early_stop_patience = early_stop_patience
+        self.checkpoint_every = checkpoint_every
+        self.histogram_bins = histogram_bins
+        self.expected = Expected.of(state.public, state.group)
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Trains until ``num_rounds`` rounds are done in all, then tests the best model once.
+
+        Args:
+            initial_arrays: the public parameters to begin with; experts come with the state.
+            timeout: seconds per phase, if shorter than the strategy's own limit.
+            train_config, evaluate_config: settings every message of the phase carries.
+            evaluate_fn: measured on the server after every round, if given.
+
+        Returns:
+            The metrics by round, and the public parameters of the best validated round.
+
+        Raises:
+            RoundFailedError: too few replies counted, or the model would become non-finite.
+        """
+        self.reply_timeout = min(self.reply_timeout, timeout)
+        self.state.public = arrays_of(initial_arrays)
+        train_config, evaluate_config = (
+            train_config or ConfigRecord(),
+            evaluate_config or ConfigRecord(),
+        )
+        state, result = self.state, Result()
+        self.summary()
+        try:
+            if self._validation_due(num_rounds):  # the run broke off between round and validation
+                self._validate(grid, evaluate_config, result)
+            while state.round < num_rounds and not self._has_stopped_improving():
+                self._train(grid, train_config, result)
+                if evaluate_fn and (measured := evaluate_fn(state.round, self._public())):
+                    result.evaluate_metrics_serverapp[state.round] = measured
+                if self._validation_due(num_rounds):
+                    self._validate(grid, evaluate_config, result)
+                if self._checkpoint_due(num_rounds):
+                    self._checkpoint()
+            self._test(grid, evaluate_config)
+        except Exception:
+            if state.round > state.checkpoint_round:
+                self._checkpoint()
+            raise
+        result.arrays = array_record(state.best_public)
+        return result
+
+    # Training
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """A train message for every connected node; nodes sample their users themselves."""
+        content = RecordDict(
+            {
+                "public": arrays,
+                "group": array_record(self.state.group),
+                "round": round_record(config, self.state, server_round),
+            }
+        )
+        return self._requests(content, MessageType.TRAIN, grid, server_round)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """Adds replies up as they arrive and moves the model once.
+
+        Raises:
+            RoundFailedError: see `start`; nothing has changed then.
+        """
+        report = self._aggregate_round(server_round, replies)
+        return self._public(), _metric_record(report)
+
+    def _train(self, grid: Grid, config: ConfigRecord, result: Result) -> None:
+        server_round = self.state.round + 1
+        messages = self.configure_train(server_round, self._public(), config, grid)
+        report = self._aggregate_round(server_round, self._exchange(grid, messages))
+        self._count(report.traffic, messages)
+        result.train_metrics_clientapp[server_round] = _metric_record(report)
+        self.observer.round_finished(report)
+
+    def _aggregate_round(self, server_round: int, replies: Iterable[Message]) -> RoundReport:
+        state, expected = self.state, self.expected
+        updates = UpdateSum(expected.num_layers, expected.num_experts)
+        sums = TrainSums(expected.num_layers, expected.num_experts)
+
+        def read(content: RecordDict) -> None:
+            reply = read_train_reply(content, expected, server_round)
+            sums.add(reply)
+            updates.add(
+                reply.public,
+                reply.group,
+                weight=reply.weight,
+                expert_weight=reply.expert_weight,
+            )
+
+        traffic = self._receive(replies, read, f"training round {server_round}")
+        blocks = {**state.public, **state.group}
+        try:
+            moved, optimizer = apply_means(self.optimizer, blocks, updates.mean(), state.optimizer)
+        except FloatingPointError as error:
+            raise RoundFailedError(f"training round {server_round}: {error}") from error
+        state.public = {name: moved[name] for name in state.public}
+        state.group = {name: moved[name] for name in state.group}
+        state.optimizer = optimizer
+        state.round = server_round
+        if sums.users:
+            state.loads = load_shares(sums.expert_users).ravel().tolist()
+        return sums.report(server_round, traffic)
+
+    # Evaluation
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """A validation message of the current model for every connected node."""
+        content = RecordDict(
+            {
+                "public": arrays,
+                "group": array_record(self.state.group),
+                "round": round_record(config, self.state, server_round, split="valid"),
+            }
+        )
+        return self._requests(content, MessageType.EVALUATE, grid, server_round)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord:
+        """The measures over all users.
+
+        Raises:
+            RoundFailedError: too few replies counted.
+        """
+        return _metric_record(self._aggregate_evaluation("valid", server_round, replies))
+
+    def _validate(self, grid: Grid, config: ConfigRecord, result: Result) -> None:
+        server_round = self.state.round
+        messages = self.configure_evaluate(server_round, self._public(), config, grid)
+        replies = self._exchange(grid, messages)
+        report = self._aggregate_evaluation("valid", server_round, replies)
+        self._count(report.traffic, messages)
+        result.evaluate_metrics_clientapp[server_round] = _metric_record(report)
+        is_best = self.state.note_validation(report.auc)
+        self.observer.evaluated(report, is_best=is_best)
+
+    def _test(self, grid: Grid, config: ConfigRecord) -> None:
+        state = self.state
+        content = RecordDict(
+            {
+                "public": array_record(state.best_public),
+                "group": array_record(state.best_group),
+                "round": round_record(config, state, state.best_round, split="test"),
+            }
+        )
+        messages = self._requests(content, MessageType.EVALUATE, grid, state.best_round)
+        replies = self._exchange(grid, messages)
+        report = self._aggregate_evaluation("test", state.best_round, replies)
+        self._count(report.traffic, messages)
+        self.observer.evaluated(report, is_best=True)
+
+    def _aggregate_evaluation(
+        self, split: str, server_round: int, replies: Iterable[Message]
+    ) -> EvaluationReport:
+        expected, bins = self.expected, self.histogram_bins
+        sums = EvaluationSums(expected.num_layers, expected.num_experts, bins)
+
+        def read(content: RecordDict) -> None:
+            sums.add(read_evaluate_reply(content, expected, server_round, bins=bins))
+
+        traffic = self._receive(replies, read, f"evaluation ({split}) of round {server_round}")
+        return sums.report(split, server_round, traffic)
+
+    # Messages
+
+    def _requests(
+        self, content: RecordDict, message_type: str, grid: Grid, server_round: int
+    ) -> list[Message]:
+        nodes = grid.get_node_ids()
+        return requests(
+            content, message_type, nodes, server_round=server_round, ttl=self.reply_timeout
+        )
+
+    def _exchange(self, grid: Grid, messages: Sequence[Message]) -> Exchange:
+        return Exchange(grid, messages, window=self.send_window, timeout=self.reply_timeout)
+
+    def _receive(
+        self, replies: Iterable[Message], read: Callable[[RecordDict], None], phase: str
+    ) -> Traffic:
+        return receive(replies, read, phase=phase, min_fraction=self.min_reply_fraction)
+
+    def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
+        if messages:
+            traffic.bytes_down = content_bytes(messages[0].content) * len(messages)
+        self.state.bytes_down += traffic.bytes_down
+        self.state.bytes_up += traffic.bytes_up
+        self.state.seconds += traffic.seconds
+
+    def _public(self) -> ArrayRecord:
+        return array_record(self.state.public)
+
+    # When to do what
+
+    def _validation_due(self, num_rounds: int) -> bool:
+        current = self.state.round
+        on_schedule = current % self.evaluate_every == 0 or current >= num_rounds
+        return on_schedule and self.state.validated_round < current
+
+    def _checkpoint_due(self, num_rounds: int) -> bool:
+        """A new best model is saved at once: nodes that hear of it drop older private state."""
+        current = self.state.round
+        on_schedule = current % self.checkpoint_every == 0 or current >= num_rounds
+        return on_schedule or self.state.best_round == current or self._has_stopped_improving()
+
+    def _has_stopped_improving(self) -> bool:
+        return 0 < self.early_stop_patience <= self.state.stale_validations
+
+    def _checkpoint(self) -> None:
+        self.state.checkpoint_round = self.state.round
+        self.observer.save(self.state)
+
+    def summary(self) -> None:
+        """Logs what will be done."""
+        numbers = sum(
+            array.size for array in (*self.state.public.values(), *self.state.group.values())
+        )
+        log.log(
+            INFO,
+            "MRFF: %s shared parameters, %s layers of %s experts, server optimiser %s",
+            f"{numbers:,}",
+            self.expected.num_layers,
+            self.expected.num_experts,
+            self.optimizer,
+        )
+
+
+def _metric_record(report: RoundReport | EvaluationReport) -> MetricRecord:
+    names = ("users", "targets", "train_loss", "auc", "log_loss", "gauc", "load_entropy", "churn")
+    values = {name: getattr(report, name, None) for name in names}
+    return MetricRecord({n.replace("_", "-"): v for n, v in values.items() if v is not None})

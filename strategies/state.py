@@ -1,0 +1,113 @@
+"""Everything a run carries from round to round, in a form that a checkpoint can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from strategies.aggregation import Arrays
+from strategies.server_optimizer import OptimizerState, flatten_states, unflatten_states
+
+
+@dataclass
+class TrainingState:
+    """The state after ``round`` rounds. The strategy owns it and changes it between rounds only.
+
+    ``loads`` are the shares of users per expert of the last round that had users, row-major over
+    (layers, K); empty before. ``epoch_starts`` are the rounds at which the run began and was taken
+    up again, so that nodes can drop private state of rounds the server has forgotten. Arrays are
+    replaced, never written into.
+    """
+
+    public: Arrays
+    group: Arrays
+    round: int = 0
+    loads: list[float] = field(default_factory=list)
+    optimizer: OptimizerState = field(default_factory=dict)
+    validated_round: int = 0  # last validated one, 0: none
+    best_round: int = 0
+    best_auc: float | None = None
+    best_public: Arrays = field(default_factory=dict)
+    best_group: Arrays = field(default_factory=dict)
+    stale_validations: int = 0  # since the best one
+    checkpoint_round: int = 0  # last durable one, 0: none
+    epoch_starts: list[int] = field(default_factory=lambda: [0])
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays, by ``part/name``."""
+        parts: dict[str, Mapping[str, NDArray[Any]]] = {
+            "public": self.public,
+            "group": self.group,
+            "best-public": self.best_public,
+            "best-group": self.best_group,
+            "optimizer": flatten_states(self.optimizer),
+        }
+        return {f"{part}/{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything but the arrays, fit for JSON; Python's JSON keeps floats exact."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+    @classmethod
+    def restored(
+        cls, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]
+    ) -> TrainingState:
+        """The inverse of `arrays` and `numbers`.
+
+        Raises:
+            KeyError: a number is missing, or an array belongs to no part.
+        """
+        parts: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in _PARTS}
+        for name, array in arrays.items():
+            part, _, inner = name.partition("/")
+            parts[part][inner] = array
+        return cls(
+            public=parts["public"],
+            group=parts["group"],
+            best_public=parts["best-public"],
+            best_group=parts["best-group"],
+            optimizer=unflatten_states(parts["optimizer"]),
+            **{name: numbers[name] for name in _NUMBERS},
+        )
+
+    def resumed(self) -> None:
+        """Marks that the run is taken up again from here."""
+        self.epoch_starts = [*self.epoch_starts, self.round]
+
+    def note_validation(self, auc: float | None) -> bool:
+        """Keeps the current model as the best if it is; says whether it is.
+
+        Without any defined AUC so far, the latest model counts as the best.
+        """
+        self.validated_round = self.round
+        better = self.best_auc is None or (auc is not None and auc > self.best_auc)
+        if better:
+            self.best_round, self.best_auc = self.round, auc
+            self.best_public = dict(self.public)
+            self.best_group = dict(self.group)
+            self.stale_validations = 0
+        else:
+            self.stale_validations += 1
+        return better
+
+
+_PARTS = ("public", "group", "best-public", "best-group", "optimizer")
+_NUMBERS = (
+    "round",
+    "loads",
+    "validated_round",
+    "best_round",
+    "best_auc",
+    "stale_validations",
+    "checkpoint_round",
+    "epoch_starts",
+    "bytes_down",
+    "bytes_up",
+    "seconds",
+)
