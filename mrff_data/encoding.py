@@ -19,7 +19,7 @@ from mrff_data.writing import Catalogue, Codes, UserChunk
 Repeats = Literal["keep", "exact", "first", "last"]
 
 
-def item_id_feature(num_items: int, name: str = "item_id") -> tuple[Feature, Codes]:
+def item_id_feature(num_items: int, name: str = "item") -> tuple[Feature, Codes]:
     """The item itself as a feature: its code."""
     codes = np.arange(1, num_items + 1, dtype=np.int32)
     return Feature(name, "id", num_items + 1), codes

@@ -15,6 +15,7 @@ SCHEMA_FILE = "schema.json"
 ITEMS_FILE = "items.parquet"
 USERS_FILE = "users.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
+RESERVED = ("item_id", "title", "user_id", "user_key")  # columns that are no features
 
 Kind = Literal["id", "categorical", "multi", "bucket"]
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrff_data.errors import DataError
-from mrff_data.schema import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, Feature, Schema
+from mrff_data.schema import INTERACTIONS_FILE, ITEMS_FILE, RESERVED, USERS_FILE, Feature, Schema
 
 Codes = NDArray[np.int32]  # (N,), or (N, width) with zeros behind the values of a row
 
@@ -59,29 +59,46 @@ class Prepared:
     facts: dict[str, Any] = field(default_factory=dict)  # anything else worth recording
 
 
+@dataclass(frozen=True)
+class UserTotals:
+    """What was written of users."""
+
+    users: int
+    interactions: int
+    positive: int
+    content_hash: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As they stand in the schema."""
+        return {
+            "users": self.users,
+            "interactions": self.interactions,
+            "positive": self.positive,
+        }
+
+
 def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
     """Writes the four files into an existing folder; ``schema.json`` comes last.
 
     Raises:
-        DataError: a user named twice, or nothing to write.
+        DataError: a user named twice, a reserved feature name, or nothing to write.
     """
     catalogue = prepared.catalogue
     if not catalogue.ids:
         raise DataError(f"{prepared.name} has no items; nothing to prepare")
+    for feature in (*catalogue.features, *prepared.user_features):
+        if feature.name in RESERVED:
+            raise DataError(f"a feature cannot be named {feature.name!r}; rename it")
     _write_items(catalogue, folder / ITEMS_FILE)
-    writer = _UserWriter(folder, prepared.user_features)
-    try:
-        for chunk in prepared.chunks:
-            writer.add(chunk)
-    finally:
-        writer.close()
-    if writer.interactions == 0:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in prepared.dropped.items())
+    totals = write_users(folder, prepared.user_features, prepared.chunks)
+    dropped = {reason: count for reason, count in prepared.dropped.items() if count}
+    if totals.interactions == 0:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DataError(
             f"{prepared.name} has no interactions to write"
             + (f" (dropped: {reasons}); check the source" if reasons else "; check the source")
         )
-    writer.refuse_repeated_users()
     schema = Schema(
         name=prepared.name,
         label_rule=prepared.label_rule,
@@ -89,20 +106,31 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         user_features=prepared.user_features,
         num_items=len(catalogue.ids),
         catalogue_hash=_catalogue_hash(catalogue),
-        counts={
-            "users": writer.users,
-            "items": len(catalogue.ids),
-            "interactions": writer.interactions,
-            "positive": writer.positive,
-            "dropped": {reason: n for reason, n in prepared.dropped.items() if n},
-        },
+        counts={"items": len(catalogue.ids), **totals.counts, "dropped": dropped},
         source={**source, **prepared.facts},
-        content_hash=writer.content_hash(),
+        content_hash=totals.content_hash,
     )
     schema.save(folder)
-    for path in folder.iterdir():
-        sync(path)
+    sync_files(folder)
     return schema
+
+
+def write_users(
+    folder: Path, features: tuple[Feature, ...], chunks: Iterable[UserChunk]
+) -> UserTotals:
+    """Writes ``users.parquet`` and ``interactions.parquet``.
+
+    Raises:
+        DataError: a user named twice.
+    """
+    writer = _UserWriter(folder, features)
+    try:
+        for chunk in chunks:
+            writer.add(chunk)
+    finally:
+        writer.close()
+    writer.refuse_repeated_users()
+    return UserTotals(writer.users, writer.interactions, writer.positive, writer.content_hash())
 
 
 def user_keys(ids: list[str]) -> NDArray[np.uint64]:
@@ -118,6 +146,12 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_files(folder: Path) -> None:
+    """Forces all files of a folder to the disk."""
+    for path in folder.iterdir():
+        sync(path)
 
 
 class _UserWriter:
@@ -174,7 +208,7 @@ class _UserWriter:
         self._rows_file.close()
 
     def refuse_repeated_users(self) -> None:
-        if len(np.unique(np.concatenate(self._keys))) != self.users:
+        if self._keys and len(np.unique(np.concatenate(self._keys))) != self.users:
             raise DataError("two users have the same user_id; give every user an id of its own")
 
     def content_hash(self) -> str:

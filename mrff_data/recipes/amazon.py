@@ -42,7 +42,7 @@ class AmazonElectronics(Recipe):
         products = ratings.text("parent_asin")
         names = natural_order(products.unique())
         id_feature, id_codes = item_id_feature(len(names))
-        catalogue = Catalogue(ids=names, features=(id_feature,), codes={"item_id": id_codes})
+        catalogue = Catalogue(ids=names, features=(id_feature,), codes={"item": id_codes})
         labels = (ratings.numbers("rating") == 5).astype(np.int8)
         rows = Rows(ratings.text("user_id"), products, labels, ratings.times("timestamp"))
         dropped: dict[str, int] = {}

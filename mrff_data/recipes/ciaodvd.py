@@ -72,7 +72,7 @@ class CiaoDVD(Recipe):
         catalogue = Catalogue(
             ids=names,
             features=(id_feature, replace(genre, values=GENRES)),
-            codes={"item_id": id_codes, "genre": genre_codes},
+            codes={"item": id_codes, "genre": genre_codes},
         )
         labels = (ratings.numbers("rating") == 5).astype(np.int8)
         rows = Rows(ratings.text("user"), movies, labels, ratings.times("date"))

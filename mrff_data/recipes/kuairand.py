@@ -62,7 +62,7 @@ class KuaiRand(Recipe):
         catalogue = Catalogue(
             ids=names,
             features=(id_feature, duration),
-            codes={"item_id": id_codes, "duration": duration_codes},
+            codes={"item": id_codes, "duration": duration_codes},
         )
         rows = Rows(log.text("user_id"), videos, log.binary("is_click"), log.times("time_ms"))
         dropped: dict[str, int] = {}

@@ -128,7 +128,7 @@ class MovieLens(Recipe):
         catalogue = Catalogue(
             ids=films.item_ids,
             features=(id_feature, genre_feature, year_feature),
-            codes={"item_id": id_codes, "genres": genre_codes, "year": year_codes},
+            codes={"item": id_codes, "genres": genre_codes, "year": year_codes},
             titles=films.titles,
         )
         dropped: dict[str, int] = {}
