@@ -1,0 +1,74 @@
+"""Every parameter has exactly one scope; experts are arrays of their own outside the network."""
+
+import pytest
+import torch
+
+from mrff_model.building import initial_shared, load_shared, tensors_of
+from mrff_model.scopes import expert_of, join_bank, names_by_scope, scope_of, split_bank
+from tests.small_data import small_config, small_dataset, small_network
+
+
+def test_every_parameter_is_in_exactly_one_scope() -> None:
+    network = small_network(small_config(hidden_dim=6), small_dataset())
+    names = [name for name, _ in network.named_parameters()]
+    split = names_by_scope(names)
+    assert sorted(sum(split.values(), [])) == sorted(names)
+    assert set(split["private"]) >= {"user_embedding", "user_bias"}
+    assert all("experts" in name for name in split["group"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layers.0.attention", "user_embeddings", "layers.0.adapter.weight", " user_bias", "head"],
+)
+def test_an_unknown_name_fails(name: str) -> None:
+    with pytest.raises(KeyError, match="belongs to no scope"):
+        scope_of(name)
+
+
+def test_experts_are_split_and_joined_by_name() -> None:
+    bank = {"layers.1.experts.up_bias": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}
+    experts = split_bank(bank)
+    assert experts["layers.1.experts.0.up_bias"].tolist() == [1.0, 2.0]
+    assert experts["layers.1.experts.1.up_bias"].tolist() == [3.0, 4.0]
+    assert torch.equal(join_bank(experts, bank, 2)["layers.1.experts.up_bias"], *bank.values())
+    assert expert_of("layers.1.experts.10.up_bias") == (1, 10)
+
+
+def test_experts_start_as_distinct_networks_with_storage_of_their_own() -> None:
+    network = small_network(small_config(), small_dataset())
+    _, group = initial_shared(network)
+    first, second = (group[f"layers.0.experts.{k}.up_weight"] for k in (0, 1))
+    assert (first != second).all()
+    bank = tensors_of(network, "group")["layers.0.experts.up_weight"]
+    untouched = bank[1].clone()
+    bank[0] += 1.0
+    assert torch.equal(bank[1], untouched)
+
+
+def test_loading_is_the_inverse_of_taking_apart() -> None:
+    config, dataset = small_config(), small_dataset()
+    public, group = initial_shared(small_network(small_config(seed=5), dataset))
+    network = small_network(config, dataset)
+    load_shared(network, public, group)
+    loaded_public, loaded_group = initial_shared(network)
+    assert all((loaded_public[name] == value).all() for name, value in public.items())
+    assert all((loaded_group[name] == value).all() for name, value in group.items())
+
+
+def test_loading_names_what_does_not_fit() -> None:
+    network = small_network(small_config(), small_dataset())
+    public, group = initial_shared(network)
+    with pytest.raises(ValueError, match=r"missing \['head.up.bias'\]"):
+        load_shared(network, {n: v for n, v in public.items() if n != "head.up.bias"}, group)
+    with pytest.raises(ValueError, match=r"shape \(5,\), got \(1,\)"):
+        load_shared(network, public | {"head.up.bias": public["head.up.bias"][:1]}, group)
+
+
+def test_the_same_seed_gives_the_same_network_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = initial_shared(small_network(small_config(), small_dataset()))
+    second = initial_shared(small_network(small_config(), small_dataset()))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all((first[0][name] == second[0][name]).all() for name in first[0])
