@@ -28,9 +28,28 @@ class Table:
     tolerant: bool = False
     malformed: int = 0  # rows the reader skipped
     bad: NDArray[np.bool_] = field(init=False)
+    origins: list[tuple[Path, int]] = field(default_factory=list)  # files and their rows
 
     def __post_init__(self) -> None:
         self.bad = np.zeros(self.num_rows, dtype=bool)
+
+    @classmethod
+    def stacked(cls, tables: list[Table]) -> Table:
+        """Tables with the same columns one below the other; errors name the file's own rows."""
+        if len(tables) == 1:
+            return tables[0]
+        columns = {}
+        for name in tables[0].columns:
+            parts = [table.columns[name] for table in tables]
+            kinds = {part.type for part in parts}
+            if len(kinds) > 1:
+                parts = [table.text(name, optional=True) for table in tables]
+            columns[name] = pa.concat_arrays(parts)
+        rows = sum(table.num_rows for table in tables)
+        joined = cls(tables[0].path, columns, rows, tables[0].tolerant)
+        joined.malformed = sum(table.malformed for table in tables)
+        joined.origins = [(table.path, table.num_rows) for table in tables]
+        return joined
 
     def text(self, name: str, *, optional: bool = False) -> Any:
         """The column as text; missing values are null if ``optional`` and errors otherwise."""
@@ -107,6 +126,16 @@ class Table:
             )
         return column
 
+    def lists(self, name: str, separator: str, rows: NDArray[np.int64]) -> list[list[str]]:
+        """The values of each of the rows: a list column, or text split at the separator."""
+        column = self.columns[name].take(pa.array(rows))
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            return [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
+        texts = self.text(name, optional=True).take(pa.array(rows)).to_pylist()
+        return [
+            [part.strip() for part in (t or "").split(separator) if part.strip()] for t in texts
+        ]
+
     def times(self, name: str) -> NDArray[np.int64]:
         """The column as int64: whole numbers as found, fractions of seconds and dates as ms."""
         column = self.columns[name]
@@ -141,9 +170,14 @@ class Table:
         elif wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             value = column[row].as_py()
-            shown = "nothing" if value in (None, "") else repr(value)
+            shown = "nothing" if value in (None, "") else f"{value!r:.80}"
+            path = self.path
+            for path, rows in self.origins:  # noqa: B007 - the last one looked at is meant
+                if row < rows:
+                    break
+                row -= rows
             raise DataError(
-                f"{self.path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
+                f"{path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
                 f"correct or remove the row"
             )
 

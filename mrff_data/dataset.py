@@ -121,11 +121,24 @@ def load_titles(folder: Path) -> list[str]:
     return ["", *table.column(0).to_pylist()]
 
 
+def load_times(folder: Path) -> NDArray[np.int64]:
+    """The time of every interaction, in the order of ``Dataset.items``."""
+    path = Path(folder) / INTERACTIONS_FILE
+    return _integers(_read(path, ["time"]), "time", path).astype(np.int64, copy=False)
+
+
+def rows_of(offsets: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The interactions of the given users, one user after the other."""
+    starts, sizes = offsets[users], np.diff(offsets)[users]
+    ends = np.cumsum(sizes)
+    return np.asarray(np.repeat(starts - ends + sizes, sizes) + np.arange(sizes.sum()))
+
+
 def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
     """The dataset with only the given user rows, in the given order; the catalogue is shared."""
-    starts, sizes = dataset.offsets[users], np.diff(dataset.offsets)[users]
+    sizes = np.diff(dataset.offsets)[users]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    rows = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+    rows = rows_of(dataset.offsets, users)
     return replace(
         dataset,
         user_ids=dataset.user_ids[users],

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from mrff_data.schema import (
 )
 from mrff_data.writing import sync, write_folder
 
+Result = TypeVar("Result")
 VERSION = ("recipe", "recipe_version")
 OWN_FILES = {SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE, "truth.parquet"}
 
@@ -60,7 +61,7 @@ def prepare(
     wanted = {key: identity[key] for key in VERSION} if anything else identity
     found = _already(out, name, wanted)
     if found is None:
-        with _exclusive(out):
+        with exclusive(out):
             found = _already(out, name, wanted)  # another process may have been faster
             if found is None:
                 return replace_folder(
@@ -68,13 +69,18 @@ def prepare(
                     lambda staging: write_folder(
                         recipe.build(source, options, staging, report), staging, source=identity
                     ),
+                    is_own=OWN_FILES.__contains__,
                 )
     report(f"{out} is up to date", 1, 1)
     return found
 
 
-def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
+def replace_folder(
+    out: Path, build: Callable[[Path], Result], *, is_own: Callable[[str], bool]
+) -> Result:
     """Builds a folder beside ``out`` and renames it to ``out``; nothing is left after an error.
+
+    ``is_own`` tells by its name whether an entry of an existing ``out`` may be replaced.
 
     Raises:
         DataError: ``out`` holds files of somebody else, or cannot be written.
@@ -82,10 +88,10 @@ def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; choose another folder with --out")
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    strangers = [name for name in names if name not in OWN_FILES]
+    strangers = [name for name in names if not is_own(name)]
     if strangers:
         raise DataError(
-            f"{out} holds {strangers[0]!r}, which is no part of a prepared dataset; "
+            f"{out} holds {strangers[0]!r}, which would not be part of it; "
             f"choose another folder with --out"
         )
     with _writing_to(out):
@@ -95,7 +101,7 @@ def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
         try:
             staging = workplace / "new"
             staging.mkdir()
-            schema = build(staging)
+            result = build(staging)
             sync(staging)
             if out.exists():
                 out.rename(workplace / "old")
@@ -103,7 +109,7 @@ def replace_folder(out: Path, build: Callable[[Path], Schema]) -> Schema:
             sync(out.parent)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
-    return schema
+    return result
 
 
 def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
@@ -142,7 +148,8 @@ def _complete(folder: Path, schema: Schema) -> bool:
 
 
 @contextmanager
-def _exclusive(out: Path) -> Iterator[None]:
+def exclusive(out: Path) -> Iterator[None]:
+    """Holds the lock beside ``out``, so that one process at a time makes it."""
     with _writing_to(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out.parent / f".{out.name}.lock")
@@ -160,6 +167,8 @@ def _writing_to(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where a folder is needed"
         raise DataError(
             f"cannot write {out} ({reason}); choose another folder with --out or set MRFF_HOME"
         ) from None

@@ -111,7 +111,8 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         content_hash=totals.content_hash,
     )
     schema.save(folder)
-    sync_files(folder)
+    for path in folder.iterdir():
+        sync(path)
     return schema
 
 
@@ -146,12 +147,6 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def sync_files(folder: Path) -> None:
-    """Forces all files of a folder to the disk."""
-    for path in folder.iterdir():
-        sync(path)
 
 
 class _UserWriter:

@@ -6,7 +6,9 @@ from mrff_data.recipes.ciaodvd import CIAODVD
 from mrff_data.recipes.kuairand import KUAIRAND
 from mrff_data.recipes.kuaisar import KUAISAR
 from mrff_data.recipes.movielens import ML_1M, ML_100K
+from mrff_data.recipes.own_data import OWN_DATA
 from mrff_data.recipes.recipe import Progress, Recipe
+from mrff_data.recipes.synthetic import SYNTHETIC
 
 _ALL: tuple[Recipe, ...] = (
     ML_100K,
@@ -15,6 +17,8 @@ _ALL: tuple[Recipe, ...] = (
     KUAIRAND,
     CIAODVD,
     AMAZON_ELECTRONICS,
+    OWN_DATA,
+    SYNTHETIC,
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
 

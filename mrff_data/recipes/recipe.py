@@ -94,5 +94,6 @@ def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
                     hasher.update(block)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from None
-        sums[path.name] = hasher.hexdigest()
+        name = path.name if path.name not in sums else str(path)
+        sums[name] = hasher.hexdigest()
     return {"files": sums}
