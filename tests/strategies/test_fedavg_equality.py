@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+
+from strategies.messages import arrays_of
+from strategies.mrff import MRFF
+from strategies.server_optimizer import Average
+from strategies.state import TrainingState
+from tests.strategies.replies import message, record
+
+
+def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> None:
+    """The same local models: FedAvg gets the models and weights, MRFF the weighted updates."""
+    rng = np.random.default_rng(3)
+    shapes = {
+        "public": {"positions.weight": (6, 4), "head.output.bias": (1,)},
+        "group": {"layers.0.experts.0.up_weight": (4, 4), "layers.0.experts.0.up_bias": (4,)},
+    }
+    start = {
+        scope: {name: rng.normal(size=shape).astype(np.float32) for name, shape in named.items()}
+        for scope, named in shapes.items()
+    }
+    strategy = MRFF(TrainingState(public=start["public"], group=start["group"]), Average(1.0))
+    fedavg = FedAvg(fraction_evaluate=0.0)
+    reference: ArrayRecord | None = record({**start["public"], **start["group"]})
+
+    for server_round in (1, 2, 3):
+        models, ours, theirs = arrays_of(reference), [], []
+        for node in range(4):
+            weight = float(rng.integers(1, 9))
+            local = {
+                name: (value + rng.normal(size=value.shape)).astype(np.float32)
+                for name, value in models.items()
+            }
+            theirs.append(message(fedavg_content(local, weight), node + 2))
+            ours.append(message(mrff_content(local, models, weight, server_round), node + 2))
+        reference, _ = fedavg.aggregate_train(server_round, theirs)
+        strategy.aggregate_train(server_round, ours)
+
+    assert reference is not None
+    for name, value in {**strategy.state.public, **strategy.state.group}.items():
+        np.testing.assert_allclose(value, reference[name].numpy(), atol=1e-5)
+        assert not np.allclose(value, {**start["public"], **start["group"]}[name], atol=1e-2)
+
+
+def fedavg_content(local: dict[str, np.ndarray], weight: float) -> RecordDict:
+    return RecordDict(
+        {"arrays": record(local), "metrics": MetricRecord({"num-examples": weight, "loss": 0.5})}
+    )
+
+
+def mrff_content(
+    local: dict[str, np.ndarray], start: dict[str, np.ndarray], weight: float, server_round: int
+) -> RecordDict:
+    updates = {name: weight * (local[name] - start[name]) for name in local}
+    metrics = {
+        "round": server_round,
+        "num-users": 1,
+        "num-targets": 3,
+        "weight": weight,
+        "expert-weight": [weight],
+        "expert-users": [1],
+        "loss-sum": 1.5,
+        "changed-users": 0,
+        "compared-users": 0,
+        "dropped-users": 0,
+        "seconds": 0.1,
+    }
+    return RecordDict(
+        {
+            "public": record({n: u for n, u in updates.items() if ".experts." not in n}),
+            "group": record({n: u for n, u in updates.items() if ".experts." in n}),
+            "metrics": MetricRecord(metrics),
+        }
+    )
