@@ -12,7 +12,7 @@ def test_every_parameter_is_in_exactly_one_scope() -> None:
     network = small_network(small_config(hidden_dim=6), small_dataset())
     names = [name for name, _ in network.named_parameters()]
     split = names_by_scope(names)
-    assert sorted(sum(split.values(), [])) == sorted(names)
+    assert sorted(name for part in split.values() for name in part) == sorted(names)
     assert set(split["private"]) >= {"user_embedding", "user_bias"}
     assert all("experts" in name for name in split["group"])
 
