@@ -53,10 +53,14 @@ def from_wheel(folder: Path, *, prefix: str) -> Films:
     items, users, ratings = (_atomic(folder, suffix) for suffix in ("item", "user", "inter"))
     genres = "class" if "class" in items.columns else "genre"
     titles = items.text("movie_title").to_pylist()
+    years = items.text("release_year", optional=True).to_pylist()
+    for row, title in enumerate(titles):  # "Land Before Time III ... (1995)" of the year "V"
+        if match := _YEAR.search(title):
+            titles[row], years[row] = _YEAR.sub("", title), match.group(1)
     return Films(
         item_ids=items.distinct("item_id").to_pylist(),
         titles=titles,
-        years=_years(items.text("release_year", optional=True)),
+        years=_years(pa.array(years, pa.string())),
         genres=[(row or "").split() for row in items.text(genres, optional=True).to_pylist()],
         users=pc.utf8_replace_slice(users.distinct("user_id"), 0, len(prefix), ""),
         ages=users.numbers("age"),
