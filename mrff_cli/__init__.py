@@ -1,0 +1,1 @@
+"""The ``mrff`` command."""

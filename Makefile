@@ -1,0 +1,45 @@
+# What one does here. Needs Python 3.11 and pip; everything goes into .venv.
+PYTHON ?= python3.11
+PIP_ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
+
+demo: .venv/runtime  ## set up, download ml-100k, train on 4 nodes, compare with the floors (5 minutes)
+	@$(BIN)/mrff demo
+
+test: .venv/dev  ## set up and run every test, real Flower runs included
+	@$(BIN)/python -m pytest
+
+test-fast: .venv/dev  ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/dev  ## ruff, mypy and the arrows between the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev  ## the short benchmarks
+	$(BIN)/python benchmarks/round_speed.py
+	$(BIN)/python benchmarks/device_cost.py
+
+clean:  ## remove the environment and caches; data and runs in MRFF_HOME stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/runtime: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@ .venv/runtime
