@@ -29,7 +29,8 @@ FORMAT_VERSION = 1
 KEPT = 2
 ARRAYS_FILE, STATE_FILE = "arrays.safetensors", "state.json"
 
-# What may differ between a run and its resumption: none of it changes the arithmetic of a round.
+# What may differ between a run and its resumption: none of it changes what a round computes
+# (a device or memory limit does in the last bits).
 FREE_KEYS = frozenset(
     {
         "run-name",
@@ -43,6 +44,8 @@ FREE_KEYS = frozenset(
         "reply-timeout-seconds",
         "min-reply-fraction",
         "send-window",
+        "cohort-memory-mb",
+        "device",
     }
 )
 

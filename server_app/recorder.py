@@ -49,7 +49,8 @@ class Recorder:
         self._history = History(folder.history)
         self._saved_best = 0
         self._began = time.monotonic()
-        self._rounds_done = 0
+        self._first_done: float | None = None
+        self._rounds_since = 0
         self._events = None
         if tensorboard:
             from server_app.tensorboard_events import EventFile  # 0.25 s, only where wanted
@@ -61,9 +62,7 @@ class Recorder:
         self._history.add_round(report)
         if self._events:
             self._events.add_round(report)
-        self._rounds_done += 1
-        per_round = (time.monotonic() - self._began) / self._rounds_done
-        left = per_round * (self._rounds - report.round)
+        left = self._seconds_per_round() * (self._rounds - report.round)
         log.info(round_line(report, rounds=self._rounds, seconds_left=left))
         self._warn(report.traffic.rejected, report.traffic.missing)
 
@@ -102,6 +101,15 @@ class Recorder:
             if other.name != about["model"]:
                 other.unlink()
         self._saved_best = state.best_round
+
+    def _seconds_per_round(self) -> float:
+        """The first round starts the engine and is left out as soon as there is another."""
+        now = time.monotonic()
+        if self._first_done is None:
+            self._first_done = now
+            return now - self._began
+        self._rounds_since += 1
+        return (now - self._first_done) / self._rounds_since
 
     def _warn(self, rejected: list[Any], missing: list[int]) -> None:
         for line in rejection_lines(rejected, missing):

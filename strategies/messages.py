@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
 
 from strategies.aggregation import Arrays
 from strategies.state import TrainingState
@@ -57,20 +59,26 @@ def requests(
 
 
 def content_bytes(content: RecordDict) -> int:
-    """Bytes of arrays, numbers and texts; keys and Flower's envelope are not counted."""
+    """Bytes of arrays, numbers and texts as Flower encodes them, without keys and envelopes."""
     total = 0
     for record in content.values():
         for value in record.values():
-            if isinstance(value, Array):
-                total += len(value.data)
-            elif isinstance(value, list):
-                total += sum(_value_bytes(item) for item in value)
-            else:
-                total += _value_bytes(value)
+            total += len(value.data) if isinstance(value, Array) else _value_bytes(value)
     return total
 
 
 def _value_bytes(value: object) -> int:
-    if isinstance(value, bytes):
-        return len(value)
-    return len(value.encode()) if isinstance(value, str) else 8
+    if isinstance(value, list):
+        if value and all(type(item) is int for item in value):
+            return _varint_bytes(np.array(value, dtype=np.int64))
+        return sum(_value_bytes(item) for item in value)
+    if isinstance(value, str | bytes):
+        return len(value.encode()) if isinstance(value, str) else len(value)
+    return _varint_bytes(np.array([value])) if type(value) is int else 8
+
+
+def _varint_bytes(values: NDArray[np.int64]) -> int:
+    """Protobuf's sint64: seven bits of the number and its sign per byte."""
+    magnitudes = np.abs(values)
+    longer = sum(int((magnitudes >> (7 * size - 1) > 0).sum()) for size in range(1, 9))
+    return len(values) + longer

@@ -173,10 +173,10 @@ class _Metrics:
         return float(value)
 
     def counts(self, key: str, length: int) -> NDArray[np.int64]:
-        values = self._list(key, length)
-        if not all(isinstance(value, int) and 0 <= value < 2**53 for value in values):
+        values = np.array(self._list(key, length) or np.zeros(0, np.int64))
+        if values.dtype != np.int64 or not ((values >= 0) & (values < 2**53)).all():
             raise BadReplyError(f"{key} must hold whole numbers of at least 0")
-        return np.array(values, dtype=np.int64)
+        return values
 
     def numbers(self, key: str, length: int) -> NDArray[np.float64]:
         values = np.array(self._list(key, length), dtype=np.float64)

@@ -48,7 +48,7 @@ def train_content(users: list[User], server_round: int = 1) -> RecordDict:
     """What a node with these users uploads: sums in float32, as clients compute them."""
     weights, counts = [0.0] * EXPERTS, [0] * EXPERTS
     group: dict[str, np.ndarray] = {}
-    public = np.zeros(3)
+    public = np.zeros(len(users[0].public) if users else 3)
     for user in users:
         weights[user.expert] += user.weight
         counts[user.expert] += 1

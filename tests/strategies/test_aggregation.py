@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,3 +101,21 @@ def test_an_expert_without_users_stays_bit_identical(users, optimizer) -> None:
     assert strategy.state.group[expert(1)].tobytes() == value
     after = strategy.state.optimizer.get(expert(1), {})
     assert {slot: array.tobytes() for slot, array in after.items()} == moments
+
+
+def test_memory_does_not_grow_with_the_number_of_replies() -> None:
+    """Each reply is added and dropped: 400 of them peak where 20 do."""
+
+    def peak(count: int) -> int:
+        state = new_state()
+        state.public[PUBLIC] = np.zeros(50_000, np.float32)
+        strategy = MRFF(state, Average())
+        user = [User(1.0, np.ones(50_000), 0, np.ones(2))]
+        tracemalloc.start()
+        strategy.aggregate_train(1, (message(train_content(user)) for _ in range(count)))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(2)  # what is loaded and cached once
+    assert peak(400) < 1.1 * peak(20)

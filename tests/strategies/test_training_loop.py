@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
+from flwr.common.serde import recorddict_to_proto
 
 from strategies.messages import array_record, content_bytes
 from strategies.mrff import MRFF
@@ -191,24 +192,29 @@ def test_bytes_are_counted_both_ways() -> None:
     strategy, diary = run(Client(), 1, nodes=2)
     grid = LocalGrid(Client(), 2)
     request = MRFF(new_state(), strategy.optimizer).configure_train(
-        1, array_record(new_state().public), _nothing(), grid
+        1, array_record(new_state().public), ConfigRecord(), grid
     )
     assert diary.rounds[0].traffic.bytes_down == 2 * content_bytes(request[0].content)
     assert diary.rounds[0].traffic.bytes_up > 0
     assert strategy.state.bytes_down > diary.rounds[0].traffic.bytes_down  # evaluation as well
 
 
+def test_counted_bytes_are_those_that_travel() -> None:
+    """Within the keys and lengths that Flower adds."""
+    content = evaluate_content(
+        1, positives=[2**20] * 2048, negatives=[-1, 63, 64, 8191, 8192] * 400
+    )
+    content["arrays"] = array_record(new_state().public)
+    content["texts"] = ConfigRecord({"a": "text", "b": b"bytes", "c": 0.5, "d": -(2**40), "e": []})
+    travelling = len(recorddict_to_proto(content).SerializeToString())
+    assert 0.95 * travelling < content_bytes(content) < travelling
+
+
 def test_requests_are_a_list_in_the_order_of_node_ids() -> None:
     strategy = MRFF(new_state(), Adam(0.1, 0.9, 0.99, 1e-8), reply_timeout=30.0)
     messages = strategy.configure_train(
-        1, array_record(new_state().public), _nothing(), LocalGrid(Client(), 4)
+        1, array_record(new_state().public), ConfigRecord(), LocalGrid(Client(), 4)
     )
     assert isinstance(messages, list)
     assert [m.metadata.dst_node_id for m in messages] == [FIRST_NODE_ID + i for i in range(4)]
     assert messages[0].metadata.ttl == 90.0
-
-
-def _nothing() -> Any:
-    from flwr.app import ConfigRecord
-
-    return ConfigRecord()
