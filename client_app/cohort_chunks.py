@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,17 @@ Done = TypeVar("Done")
 logger = logging.getLogger(__name__)
 
 
-def record_sizes(dataset: Dataset, users: np.ndarray, data: DataSettings) -> np.ndarray:
+@dataclass(frozen=True)
+class ChunkLimits:
+    """How large a chunk may become; a single user is always one, however large."""
+
+    positions: int  # padded positions: beyond, a CPU's cache is too small and every step slower
+    memory: int  # bytes
+    memory_per_position: int
+    memory_per_user: int
+
+
+def training_sizes(dataset: Dataset, users: np.ndarray, data: DataSettings) -> np.ndarray:
     """(U, 2) windows and positions per window of each user's training records, unpadded."""
     targets = np.diff(dataset.offsets)[users] - 2 * data.holdout
     windows = -(-targets // data.window_length)
@@ -25,20 +36,22 @@ def record_sizes(dataset: Dataset, users: np.ndarray, data: DataSettings) -> np.
     return np.stack([windows, np.minimum(targets, data.window_length)], axis=1)
 
 
-def chunks_of(sizes: np.ndarray, *, positions: int, users: int) -> list[np.ndarray]:
+def chunks_of(sizes: np.ndarray, limits: ChunkLimits) -> list[np.ndarray]:
     """Rows of users, grouped by size so that little padding is computed.
 
     Args:
         sizes: (U, 2) windows and positions of each user.
-        positions: most padded positions of a chunk; a longer user is a chunk of his own.
-        users: most users of a chunk.
     """
     order = np.lexsort((sizes[:, 1], sizes[:, 0]))
+    most = max(1, limits.memory // max(1, limits.memory_per_user))
     chunks, first = [], 0
     while first < len(order):
-        ahead = sizes[order[first : first + users]]
-        padded = np.maximum.accumulate(ahead).prod(axis=1) * np.arange(1, len(ahead) + 1)
-        count = max(1, int(np.searchsorted(padded, positions, side="right")))
+        ahead = sizes[order[first : first + min(most, limits.positions)]]
+        number = np.arange(1, len(ahead) + 1)
+        positions = np.maximum.accumulate(ahead).prod(axis=1) * number
+        memory = positions * limits.memory_per_position + number * limits.memory_per_user
+        fits = (positions <= limits.positions) & (memory <= limits.memory)
+        count = max(1, int(fits.sum()))
         chunks.append(order[first : first + count])
         first += count
     return chunks
@@ -64,7 +77,7 @@ def compute(
                 "a chunk of %d users does not fit memory and is halved; lower cohort-memory-mb "
                 "to avoid this (%s)",
                 len(rows),
-                str(error).splitlines()[0] if str(error) else type(error).__name__,
+                str(error).partition("\n")[0] or type(error).__name__,
             )
         else:
             yield rows, done

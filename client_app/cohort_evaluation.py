@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
-from client_app.cohort_chunks import chunks_of, compute
+from client_app.cohort_chunks import ChunkLimits, chunks_of, compute
 from client_app.evaluation import Part, Scores
 from client_app.training import Cohort, as_batch
 from mrff_config import DataSettings
@@ -14,13 +14,14 @@ from mrff_data.windows import evaluation_records
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 
-CHUNK_POSITIONS = 8192  # without gradients a chunk needs a few MB per 48 channels
-CHUNK_USERS = 4096
+# Without gradients a chunk of so many positions needs some tens of MB, whatever the setting.
+LIMITS = ChunkLimits(positions=8192, memory=2**30, memory_per_position=0, memory_per_user=1)
 
 
 @torch.no_grad()
 def score_cohort(network: MRFFNetwork, cohort: Cohort, *, data: DataSettings, part: Part) -> Scores:
     """Many users at once; see `client_app.evaluation.Scorer`."""
+    device = next(network.parameters()).device
     own = tensors_of(network, "private")
     num_users = len(cohort.users)
     logits = np.zeros((num_users, data.holdout))
@@ -32,9 +33,9 @@ def score_cohort(network: MRFFNetwork, cohort: Cohort, *, data: DataSettings, pa
         records = evaluation_records(
             cohort.dataset, users, length=data.window_length, holdout=data.holdout, part=part
         )
-        batch = as_batch(records, cohort.dataset, users)
-        private = {n: cohort.private[n][torch.from_numpy(rows)] for n in own}
-        output = functional_call(network, private, (batch,))
+        batch = as_batch(records, cohort.dataset, users).map(lambda field: field.to(device))
+        private = {n: cohort.private[n][torch.from_numpy(rows)].to(device) for n in own}
+        output = functional_call(network, private, (batch,), {"shared_look_ups": True})
         logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
         labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
         routes[rows] = output.routes.cpu().numpy()
@@ -42,6 +43,6 @@ def score_cohort(network: MRFFNetwork, cohort: Cohort, *, data: DataSettings, pa
     lengths = np.diff(cohort.dataset.offsets)[cohort.users]
     lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)
     sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
-    for _ in compute(chunks_of(sizes, positions=CHUNK_POSITIONS, users=CHUNK_USERS), score):
+    for _ in compute(chunks_of(sizes, LIMITS), score):
         pass
     return Scores(logits, labels, routes)

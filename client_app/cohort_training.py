@@ -6,14 +6,15 @@ never a parameter. Users of similar length form chunks of bounded memory.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
-from torch import Tensor
 
-from client_app.cohort_chunks import chunks_of, compute, record_sizes
+from client_app.cohort_chunks import ChunkLimits, chunks_of, compute, training_sizes
 from client_app.cohort_outcome import Outcome
 from client_app.one_step import one_sgd_step
-from client_app.serial_training import train_serially
+from client_app.own_copies import local_steps
 from client_app.training import (
     Cohort,
     Start,
@@ -28,6 +29,10 @@ from mrff_config import DataSettings, TrainingSettings
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 
+# Measured on a CPU of two cores: smaller chunks pay for more calls, larger ones leave the cache.
+CACHE_POSITIONS = 8192
+DEVICE_POSITIONS = 1 << 20  # a GPU wants large chunks; there memory is the limit
+
 
 def train_cohort(
     network: MRFFNetwork,
@@ -37,43 +42,91 @@ def train_cohort(
     data: DataSettings,
     training: TrainingSettings,
 ) -> Trained:
-    """Trains many users at once; see `client_app.training.Trainer`."""
-    if training.local_steps > 1 or training.local_optimizer != "sgd":
-        return train_serially(network, start, cohort, data=data, training=training)
+    """Trains many users at once, on the network's device; see `client_app.training.Trainer`."""
     load_shared(network, start.public, start.group)
     public, bank = (tensors_of(network, scope) for scope in ("public", "group"))
     parameters: Tensors = dict(network.named_parameters())
     shared = {name: parameters[name] for name in [*public, *bank]}
     result = _Result(network, cohort, shared)
-    sizes = record_sizes(cohort.dataset, cohort.users, data)
-
-    def train(rows: np.ndarray) -> tuple[Outcome, np.ndarray]:
-        users = cohort.users[rows]
-        batch = training_batch(cohort.dataset, users, data)
-        targets = batch.mask.sum((1, 2)).numpy()
-        weights = torch.from_numpy(user_weights(targets, training.user_weighting)).float()
-        keys = cohort.dataset.user_keys[users]
-        private = {n: values[torch.from_numpy(rows)] for n, values in cohort.private.items()}
-        key = dropout_keys(training.seed, start.round_number, keys, 0)
-        outcome = one_sgd_step(
-            network, shared, private, batch, weights=weights, dropout_key=key,
-            loads=start.loads, training=training,
-        )  # fmt: skip
-        return outcome, targets
-
-    waiting = chunks_of(sizes, positions=8192, users=4096)
+    work = partial(_train_chunk, network, shared, start, cohort, data, training)
+    waiting = chunks_of(
+        training_sizes(cohort.dataset, cohort.users, data), chunk_limits(network, training)
+    )
     while waiting:
         again: list[np.ndarray] = []
-        for rows, (outcome, targets) in compute(waiting, train):
-            finite = outcome.finite.numpy()
+        for rows, (outcome, targets) in compute(waiting, work):
+            finite = outcome.finite.cpu().numpy()
             if outcome.update is not None:
-                result.add(rows[finite], outcome, targets, training.user_weighting)
-            elif not finite.all():
+                result.add(rows[finite], outcome, targets[finite], training.user_weighting)
+            elif not finite.all():  # the others once more, without those who spoil the sum
                 again += [rows[finite]] if finite.any() else []
             elif len(rows) > 1:
                 again += np.array_split(rows, 2)
         waiting = again
     return result.trained(public, bank)
+
+
+def takes_one_sgd_step(training: TrainingSettings) -> bool:
+    """Whether no user needs a copy of the shared parameters."""
+    return training.local_steps == 1 and training.local_optimizer == "sgd"
+
+
+def chunk_limits(network: MRFFNetwork, training: TrainingSettings) -> ChunkLimits:
+    """The limits that keep a chunk within ``cohort-memory-mb``."""
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    shared, experts, own = (
+        sum(value.numel() for value in tensors_of(network, scope).values())
+        for scope in ("public", "group", "private")
+    )
+    if takes_one_sgd_step(training):
+        # The chosen experts' weights and their gradients are gathered per user.
+        per_user = 4 * own + 3 * experts // network.num_experts
+    else:
+        copies = 5 if training.local_optimizer == "sgd" else 8
+        per_user = copies * (shared + experts + own)
+    return ChunkLimits(
+        positions=CACHE_POSITIONS if on_cpu else DEVICE_POSITIONS,
+        memory=training.cohort_memory_mb * 2**20,
+        memory_per_position=4 * network.floats_per_position(),
+        memory_per_user=4 * per_user,
+    )
+
+
+def _train_chunk(
+    network: MRFFNetwork,
+    shared: Tensors,
+    start: Start,
+    cohort: Cohort,
+    data: DataSettings,
+    training: TrainingSettings,
+    rows: np.ndarray,
+) -> tuple[Outcome, np.ndarray]:
+    """The outcome of the cohort's users ``rows`` and their numbers of targets."""
+    some = next(iter(shared.values()))
+    users = cohort.users[rows]
+    batch = training_batch(cohort.dataset, users, data)
+    targets = batch.mask.sum((1, 2)).numpy()
+    weights = torch.from_numpy(user_weights(targets, training.user_weighting)).to(some)
+    keys = [
+        dropout_keys(training.seed, start.round_number, cohort.dataset.user_keys[users], step)
+        for step in range(training.local_steps)
+    ]
+    at = torch.from_numpy(rows)
+    private = {name: values[at].to(some) for name, values in cohort.private.items()}
+    batch = batch.map(lambda field: field.to(some.device))
+    keys = [key.to(some.device) for key in keys]
+    loads = None if start.loads is None else start.loads.to(some)
+    if takes_one_sgd_step(training):
+        outcome = one_sgd_step(
+            network, shared, private, batch,
+            weights=weights, dropout_key=keys[0], loads=loads, training=training,
+        )  # fmt: skip
+    else:
+        outcome = local_steps(
+            network, shared, private, batch,
+            weights=weights, dropout_keys=keys, loads=loads, training=training,
+        )  # fmt: skip
+    return outcome, targets
 
 
 class _Result:
@@ -90,17 +143,15 @@ class _Result:
         self.weight, self.loss_sum, self.num_targets = 0.0, 0.0, 0
 
     def add(self, rows: np.ndarray, outcome: Outcome, targets: np.ndarray, weighting: str) -> None:
-        """Takes in the finite users of a chunk, ``rows`` of the cohort."""
-        finite = outcome.finite
+        """Takes in the finite users of a chunk: ``rows`` of the cohort with their targets."""
         assert outcome.update is not None
         for name, update in outcome.update.items():
             self.sums[name] += update
-        at = torch.from_numpy(rows)
+        finite, at = outcome.finite, torch.from_numpy(rows)
         for name, values in outcome.private.items():
-            self.private[name][at] = values[finite]
-        targets = targets[finite.numpy()]
+            self.private[name][at] = values[finite].to(self.private[name])
         weights = user_weights(targets, weighting)
-        routes, visited = outcome.routes[finite].numpy(), outcome.visited[finite].numpy()
+        routes, visited = (t[finite].cpu().numpy() for t in (outcome.routes, outcome.visited))
         self.routes[rows], self.kept[rows] = routes, True
         self.expert_weight += np.einsum("u,ulk->lk", weights, visited)
         for layer, chosen in enumerate(routes.T):
@@ -111,7 +162,7 @@ class _Result:
 
     def trained(self, public: Tensors, bank: Tensors) -> Trained:
         """The sums as a trainer returns them."""
-        sums: dict[str, Tensor] = {name: total.float() for name, total in self.sums.items()}
+        sums = {name: total.float().cpu() for name, total in self.sums.items()}
         return Trained(
             public={name: sums[name] for name in public},
             group=chosen_experts({name: sums[name] for name in bank}, self.expert_weight),

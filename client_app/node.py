@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from client_app.devices import device_for
 from client_app.private_store import PrivateStore
 from mrff_config import ConfigError, RunConfig
 from mrff_data.dataset import Dataset, load_dataset, partition
@@ -63,7 +64,7 @@ def open_node(
         config=config,
         dataset=dataset,
         users=eligible_users(dataset, holdout=config.data.holdout),
-        network=network,
+        network=network.to(device_for(config.training)),
         initial_private=initial_private,
         store=PrivateStore(_state_folder(node_config, request), starts),
     )

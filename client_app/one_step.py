@@ -34,12 +34,12 @@ def one_sgd_step(
     Args:
         shared: the network's own parameters that are not private.
         private: (B, ...) each.
-        weights: (B,) float32 above 0, of the users in the sum.
+        weights: (B,) above 0, of the users in the sum.
         dropout_key: (B,) int64.
         loads: see `user_losses`.
     """
     own = {name: rows.detach().requires_grad_() for name, rows in private.items()}
-    output = functional_call(network, own, (batch, dropout_key))
+    output = functional_call(network, own, (batch, dropout_key), {"shared_look_ups": True})
     losses, bce = user_losses(output, batch, balance_weight=training.balance_weight, loads=loads)
     finite = torch.isfinite(losses.detach())
     visited = visited_experts(output.routes, network.num_experts)

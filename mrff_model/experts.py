@@ -38,9 +38,8 @@ class ExpertBank(nn.Module):
         Returns:
             (B, W, L, d).
         """
-        chosen = (
-            w[route] for w in (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
-        )
+        bank = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
+        chosen = (weight.index_select(0, route) for weight in bank)
         return _feed_forward(h, *chosen, dropout=dropout, key=key, site=site)
 
 
@@ -56,24 +55,26 @@ class UserNetwork(nn.Module):
 
     def forward(self, h: Tensor, *, dropout: float, key: Tensor | None, site: int) -> Tensor:
         """(B, W, L, d) -> (B, W, L, d); the parameters hold one row for all users, or B rows."""
-        rows = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
+        own = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
+        rows = (weight.expand(len(h), *weight.shape[1:]) for weight in own)
         return _feed_forward(h, *rows, dropout=dropout, key=key, site=site)
 
 
 def _feed_forward(
     h: Tensor,
-    up_weight: Tensor,  # (B or 1, d, inner)
-    up_bias: Tensor,  # (B or 1, inner)
-    down_weight: Tensor,  # (B or 1, inner, d)
-    down_bias: Tensor,  # (B or 1, d)
+    up_weight: Tensor,  # (B, d, inner)
+    up_bias: Tensor,  # (B, inner)
+    down_weight: Tensor,  # (B, inner, d)
+    down_bias: Tensor,  # (B, d)
     *,
     dropout: float,
     key: Tensor | None,
     site: int,
 ) -> Tensor:
-    inner = F.relu(h @ up_weight[:, None] + up_bias[:, None, None])  # (B, W, L, inner)
-    inner = keyed_dropout(inner, dropout, key, site)
-    return inner @ down_weight[:, None] + down_bias[:, None, None]
+    flat = h.flatten(1, 2)  # (B, W L, d)
+    inner = F.relu(torch.baddbmm(up_bias.unsqueeze(1), flat, up_weight))  # (B, W L, inner)
+    inner = keyed_dropout(inner.unflatten(1, h.shape[1:3]), dropout, key, site).flatten(1, 2)
+    return torch.baddbmm(down_bias.unsqueeze(1), inner, down_weight).view_as(h)
 
 
 def _uniform(*shape: int, fan_in: int) -> Tensor:

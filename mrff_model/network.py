@@ -11,7 +11,7 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -37,6 +37,11 @@ class Batch(NamedTuple):
     mask: Tensor  # (B, W, L) bool, where the target counts
     real: Tensor  # (B, W, L) bool, where the position exists
     user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with ``change`` done to each of its tensors."""
+        codes = {name: change(field) for name, field in self.user_codes.items()}
+        return Batch._make([*(change(field) for field in self[:-1]), codes])
 
 
 class Output(NamedTuple):
@@ -148,14 +153,19 @@ class MRFFNetwork(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=INITIAL_STD)
 
-    def forward(self, batch: Batch, dropout_key: Tensor | None = None) -> Output:
+    def forward(
+        self, batch: Batch, dropout_key: Tensor | None = None, *, shared_look_ups: bool = False
+    ) -> Output:
         """Logits, routes and the routes' probabilities.
 
         Args:
             batch: records of B users.
             dropout_key: (B,) int64, a key per user and step; None switches dropout off.
+            shared_look_ups: embed every distinct item of the batch once. Several times faster to
+                differentiate, but gradients can then not be taken apart into records.
         """
-        x, items = self._embed_history(batch)  # (B, W, L, d), (B, W, L, item width)
+        items, targets = self._embed_items(batch, shared_look_ups)  # (B, W, L, item width) each
+        x = self._history(items, batch, shared_look_ups)  # (B, W, L, d)
         x = keyed_dropout(x, self.dropout, dropout_key, site=0)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
@@ -180,29 +190,53 @@ class MRFFNetwork(nn.Module):
                 x = x + layer.user_network(h, dropout=self.dropout, key=dropout_key, site=site + 2)
             routes.append(route)
             chosen.append(p)
-        logits = self._predict(x, batch, user, dropout_key)
+        logits = self._predict(x, targets, user, batch, dropout_key)
         return Output(logits, torch.stack(routes, dim=-1), torch.stack(chosen, dim=-1))
 
-    def _embed_history(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        items = self._embed_items(batch.items)
-        x = items if self.input_projection is None else self.input_projection(items)
-        # Expanded to the batch before the look-up: per-record gradients need a row per record.
-        places = torch.arange(x.shape[2], device=x.device).expand(x.shape[:3])
-        x = x + self.positions(places)
-        if self.feedback is not None:
-            x = x + self.feedback(batch.feedback)
-        return x, items
+    def floats_per_position(self) -> int:
+        """About how many numbers a training step keeps per position (of a window padded to L)."""
+        dim, item_width = self.positions.weight.shape[1], self.item_features.width
+        head = cast("nn.Linear", self.head["up"])
+        inner = 0
+        for layer in cast("Iterable[Layer]", self.layers):
+            heads, length = layer.attention.num_heads, len(self.positions.weight)
+            inner += 22 * dim + 4 * layer.experts.up_bias.shape[1] + 3 * heads * length
+            if layer.user_network is not None:
+                inner += 4 * layer.user_network.up_bias.shape[1]
+        return 6 * item_width + 4 * dim + inner + 2 * head.in_features + 4 * head.out_features
 
-    def _embed_items(self, items: Tensor) -> Tensor:
+    def _embed_items(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
+        """The items of the history and the targets."""
+        if not shared_look_ups:
+            return self._embed_codes(batch.items), self._embed_codes(batch.targets)
+        both = torch.stack([batch.items, batch.targets])  # (2, B, W, L)
+        distinct, places = torch.unique(both, return_inverse=True)
+        embedded = self._embed_codes(distinct).index_select(0, places.flatten())
+        history, targets = embedded.view(*both.shape, -1)
+        return history, targets
+
+    def _embed_codes(self, items: Tensor) -> Tensor:
         codes = {n: self.get_buffer(f"catalogue_{n}")[items] for n in self._catalogue_names}
         return self.item_features(codes, self.several_item_values)
 
-    def _predict(self, x: Tensor, batch: Batch, user: Tensor, dropout_key: Tensor | None) -> Tensor:
+    def _history(self, items: Tensor, batch: Batch, shared_look_ups: bool) -> Tensor:
+        x = items if self.input_projection is None else self.input_projection(items)
+        places = torch.arange(x.shape[2], device=x.device)
+        if not shared_look_ups:  # per-record gradients need a row per record
+            places = places.expand(x.shape[:3])
+        x = x + self.positions(places)
+        if self.feedback is not None:
+            x = x + self.feedback(batch.feedback)
+        return x
+
+    def _predict(
+        self, x: Tensor, targets: Tensor, user: Tensor, batch: Batch, dropout_key: Tensor | None
+    ) -> Tensor:
         if self.user_features is not None:
             known = self.user_features(batch.user_codes, self.several_user_values)
             user = torch.cat([user, known], dim=-1)
         user = user[:, None, None].expand(*x.shape[:3], -1)
-        seen = torch.cat([self.output_norm(x), self._embed_items(batch.targets), user], dim=-1)
+        seen = torch.cat([self.output_norm(x), targets, user], dim=-1)
         inner = keyed_dropout(F.relu(self.head["up"](seen)), self.dropout, dropout_key, site=1000)
         logits = self.head["down"](inner).squeeze(-1)  # (B, W, L)
         return logits if self.user_bias is None else logits + self.user_bias.view(-1, 1, 1)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mrff_model.dropout import keep_mask, keyed_dropout
+from mrff_model.dropout import dropout_factors, keyed_dropout
 
 
 def test_the_share_dropped_and_the_scale() -> None:
@@ -21,14 +21,15 @@ def test_no_key_and_no_rate_leave_the_input_alone() -> None:
 
 def test_a_mask_does_not_depend_on_batch_or_padding() -> None:
     key = torch.tensor([5, -(2**63) + 9, 77])
-    large = keep_mask(key, torch.Size((3, 12, 17)), 128, site=1)
-    small = keep_mask(key[1:2], torch.Size((2, 7, 9)), 128, site=1)
+    large = dropout_factors(key, torch.Size((3, 12, 17)), 128, site=1)
+    small = dropout_factors(key[1:2], torch.Size((2, 7, 9)), 128, site=1)
     assert torch.equal(large[1:2, :2, :7, :9], small)
 
 
 def test_users_places_positions_and_channels_are_uncorrelated() -> None:
-    kept = keep_mask(torch.arange(64), torch.Size((1, 64, 64)), 128, site=0).double() - 0.5
-    other = keep_mask(torch.arange(64), torch.Size((1, 64, 64)), 128, site=1).double() - 0.5
+    shape = torch.Size((1, 64, 64))
+    kept = (dropout_factors(torch.arange(64), shape, 128, site=0) > 0).double() - 0.5
+    other = (dropout_factors(torch.arange(64), shape, 128, site=1) > 0).double() - 0.5
     bound = 4 * 0.25 / (64 * 64 * 64) ** 0.5  # four standard errors of a mean of +-0.25
     for a, b in (
         (kept, other),

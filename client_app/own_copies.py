@@ -1,0 +1,121 @@
+"""Local steps of many users, each with a copy of the shared parameters: Adam, or several steps.
+
+The first step needs no copies, as all users still stand at the same shared parameters. From then
+on every parameter has a row per user, and `torch.func.vmap` turns the network of one user into
+that of all of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from client_app.cohort_outcome import Outcome, visited_experts
+from client_app.training import Tensors
+from mrff_config import TrainingSettings
+from mrff_model.losses import user_losses
+from mrff_model.network import Batch, MRFFNetwork
+
+Step = Callable[[Tensors, Tensors], Tensors]  # parameters and their gradients to new parameters
+
+
+def local_steps(
+    network: MRFFNetwork,
+    shared: Tensors,
+    private: Tensors,
+    batch: Batch,
+    *,
+    weights: Tensor,
+    dropout_keys: Sequence[Tensor],
+    loads: Tensor | None,
+    training: TrainingSettings,
+) -> Outcome:
+    """Takes the steps of B users, one for each of ``dropout_keys``; see `one_sgd_step`."""
+    gradients_of = grad(_loss_of_one(network, training, loads), argnums=(0, 1), has_aux=True)
+    begin = {name: value.detach() for name, value in shared.items()}
+    make = _sgd if training.local_optimizer == "sgd" else _adam
+    step_shared = make(training.local_learning_rate, 0.0)
+    step_own = make(training.private_learning_rate, training.private_weight_decay)
+
+    copies, own = begin, private
+    visited, finite = [], []
+    first: tuple[Tensor, Tensor] | None = None
+    for number, key in enumerate(dropout_keys):
+        batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0))
+        with warnings.catch_warnings():  # a few small operations are computed user by user
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key)
+        first = first or (routes, bce)
+        visited.append(visited_experts(routes, network.num_experts))
+        finite.append(torch.isfinite(loss))
+        copies, own = step_shared(copies, for_shared), step_own(own, for_own)
+    assert first is not None  # local-steps is at least 1
+
+    changes = {name: (copies.pop(name) - begin[name]).flatten(1) for name in begin}
+    rows = [*changes.values(), *(values.view(len(values), -1) for values in own.values())]
+    finite += [torch.isfinite(values).all(1) for values in rows]
+    kept = torch.stack(finite).all(0)
+    update = {
+        name: (weights[kept] @ change[kept]).view_as(begin[name])
+        for name, change in changes.items()
+    }
+    return Outcome(update, own, first[0], torch.stack(visited).any(0), first[1], kept)
+
+
+def _loss_of_one(
+    network: MRFFNetwork, training: TrainingSettings, loads: Tensor | None
+) -> Callable[..., Any]:
+    """One user's loss as a function of his parameters, records and dropout key."""
+
+    def loss_of(
+        shared: Tensors, own: Tensors, record: Batch, key: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        batch = record.map(lambda field: field[None])
+        parameters = shared | {name: values[None] for name, values in own.items()}
+        output = functional_call(network, parameters, (batch, key[None]))
+        losses, bce = user_losses(
+            output, batch, balance_weight=training.balance_weight, loads=loads
+        )
+        return losses[0], (output.routes[0], bce[0], losses[0].detach())
+
+    return loss_of
+
+
+def _sgd(learning_rate: float, weight_decay: float) -> Step:
+    def step(parameters: Tensors, gradients: Tensors) -> Tensors:
+        new = {}
+        for name, value in parameters.items():
+            gradient = gradients[name].add(value, alpha=weight_decay)
+            new[name] = value - learning_rate * gradient
+        return new
+
+    return step
+
+
+def _adam(learning_rate: float, weight_decay: float) -> Step:
+    """As `torch.optim.Adam` with its own defaults (Kingma and Ba, ICLR 2015)."""
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+    means: Tensors = {}
+    squares: Tensors = {}
+    steps = 0
+
+    def step(parameters: Tensors, gradients: Tensors) -> Tensors:
+        nonlocal steps
+        steps += 1
+        new = {}
+        for name, value in parameters.items():
+            gradient = gradients[name].add(value, alpha=weight_decay)
+            if steps == 1:
+                means[name], squares[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+            means[name].lerp_(gradient, 1.0 - beta1)
+            squares[name].mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+            scale = (squares[name].sqrt() / (1.0 - beta2**steps) ** 0.5).add_(epsilon)
+            new[name] = value - learning_rate / (1.0 - beta1**steps) * means[name] / scale
+        return new
+
+    return step
