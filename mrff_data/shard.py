@@ -34,7 +34,8 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
     """Writes ``out/node-0`` to ``out/node-(n-1)`` and ``out/server``; returns the nodes' schemas.
 
     All of them have the same ``schema_hash``. Shards that were in ``out`` before are replaced as
-    a whole; an error leaves them as they were. Nothing is forced to the disk: shards are quickly made again.
+    a whole; an error leaves them as they were. Nothing is
+    forced to the disk: shards are quickly made again.
 
     Raises:
         DataError: more nodes than users, an unusable dataset, an ``out`` that holds other things.

@@ -36,14 +36,14 @@ def read_table(
         DataError: an unreadable or empty file, an unknown column, a row with too few or many
             fields (counted instead if ``tolerant``).
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, a file is needed; check the path")
     try:
         if path.suffix in (".parquet", ".pq"):
             return _read_parquet(path, columns, tolerant)
         return _read_delimited(path, columns, layout, tolerant)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, a file is needed; check the path") from None
     except UnicodeDecodeError:
         raise _undecodable(path, layout) from None
     except (OSError, EOFError, pa.ArrowException) as error:
@@ -90,16 +90,10 @@ def _read_delimited(
     wanted = _known(path, columns, names)
     if not content.strip():
         raise DataError(f"{path} has no rows; check the file")
-    skipped: list[int] = []
+    skipped: list[Any] = []  # the reader swallows what its handler raises
 
     def on_wrong_width(row: Any) -> str:
-        if not tolerant:
-            raise DataError(
-                f"{path}, row {row.number}: expected "
-                f"{row.expected_columns} fields, got {row.actual_columns} in {row.text[:60]!r}; "
-                f"check the separator or remove the row"
-            )
-        skipped.append(row.number)
+        skipped.append(row)
         return "skip"
 
     table = pa_csv.read_csv(
@@ -119,6 +113,12 @@ def _read_delimited(
             null_values=[""],
         ),
     )
+    if skipped and not tolerant:
+        row = skipped[0]
+        raise DataError(
+            f"{path}, row {row.number}: expected {row.expected_columns} fields, got "
+            f"{row.actual_columns} in {row.text[:60]!r}; check the separator or remove the row"
+        )
     arrays = {name: _one_array(table.column(name)) for name in wanted}
     return Table(path, arrays, table.num_rows, tolerant, len(skipped))
 

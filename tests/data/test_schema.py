@@ -1,0 +1,85 @@
+"""schema.json: what it refuses, and what its hash depends on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mrff_data.errors import DataError
+from mrff_data.schema import Feature, Schema
+
+SCHEMA = Schema(
+    name="small",
+    label_rule="rating >= 4",
+    item_features=(Feature("genres", "multi", 4, 2, ("a", "b", "c")),),
+    user_features=(Feature("age", "bucket", 5),),
+    num_items=10,
+    catalogue_hash="x",
+    counts={"users": 3},
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    SCHEMA.save(tmp_path)
+    assert Schema.load(tmp_path) == SCHEMA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_rule": "rating >= 5"},
+        {"num_items": 11},
+        {"catalogue_hash": "y"},
+        {"user_features": ()},
+        {"item_features": (Feature("genres", "multi", 5, 2, ("a", "b", "c")),)},
+    ],
+)
+def test_hash_sees_what_the_network_depends_on(change: dict[str, object]) -> None:
+    assert replace(SCHEMA, **change).schema_hash != SCHEMA.schema_hash  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change", [{"counts": {"users": 1}}, {"content_hash": "z"}, {"source": {"a": 1}}]
+)
+def test_hash_ignores_users_and_origin(change: dict[str, object]) -> None:
+    assert replace(SCHEMA, **change).schema_hash == SCHEMA.schema_hash  # type: ignore[arg-type]
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no schema\.json; make one with: mrff data prepare"):
+        Schema.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "format version None"),
+        ('{"format_version": 99}', "format version 99, this program reads 1"),
+        ('{"format_version": 1}', "is damaged"),
+        ('{"format_version": 1, "item_features": [3], "user_features": []}', "is damaged"),
+    ],
+)
+def test_damaged(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "schema.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        Schema.load(tmp_path)
+
+
+def test_changed_by_hand(tmp_path: Path) -> None:
+    SCHEMA.save(tmp_path)
+    content = json.loads((tmp_path / "schema.json").read_text())
+    content["num_items"] = 12
+    (tmp_path / "schema.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="changed by hand"):
+        Schema.load(tmp_path)
+
+
+def test_impossible_features() -> None:
+    with pytest.raises(DataError, match="kind must be one of id, categorical, multi, bucket"):
+        Feature("x", "number", 3)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="at least 1, got 0 and 1"):
+        Feature("x", "id", 0)
