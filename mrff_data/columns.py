@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,19 @@ class Table:
         joined.origins = [(table.path, table.num_rows) for table in tables]
         return joined
 
+    def column(self, name: str) -> Any:
+        """The column as read.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.columns:
+            raise unknown_column(self.path, name, self.columns)
+        return self.columns[name]
+
     def text(self, name: str, *, optional: bool = False) -> Any:
         """The column as text; missing values are null if ``optional`` and errors otherwise."""
-        column = self.columns[name]
+        column = self.column(name)
         if pa.types.is_floating(column.type):
             column = _whole_as_integer(column, self.path, name)
         if pa.types.is_dictionary(column.type):
@@ -77,7 +88,7 @@ class Table:
         Raises:
             DataError: the first value that is no finite number, with its row.
         """
-        column = self.columns[name]
+        column = self.column(name)
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -93,7 +104,7 @@ class Table:
 
     def binary(self, name: str) -> NDArray[np.int8]:
         """The column as int8 labels, 0 or 1 (or false or true, as text too)."""
-        column = self.columns[name]
+        column = self.column(name)
         if pa.types.is_string(column.type):
             lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
             codes = pc.index_in(lower, pa.array(["0", "1", "0.0", "1.0", "false", "true"]))
@@ -128,7 +139,7 @@ class Table:
 
     def lists(self, name: str, separator: str, rows: NDArray[np.int64]) -> list[list[str]]:
         """The values of each of the rows: a list column, or text split at the separator."""
-        column = self.columns[name].take(pa.array(rows))
+        column = self.column(name).take(pa.array(rows))
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             return [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
         texts = self.text(name, optional=True).take(pa.array(rows)).to_pylist()
@@ -138,7 +149,7 @@ class Table:
 
     def times(self, name: str) -> NDArray[np.int64]:
         """The column as int64: whole numbers as found, fractions of seconds and dates as ms."""
-        column = self.columns[name]
+        column = self.column(name)
         if pa.types.is_temporal(column.type):
             self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
             stamps = pc.fill_null(column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), 0)
@@ -180,6 +191,13 @@ class Table:
                 f"{path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
                 f"correct or remove the row"
             )
+
+
+def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
+    """The error of a file that lacks a column; it lists the columns there are."""
+    return DataError(
+        f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}"
+    )
 
 
 def _whole_as_integer(column: Any, path: Path, name: str) -> Any:

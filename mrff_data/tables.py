@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from mrff_data.columns import Table
+from mrff_data.columns import Table, unknown_column
 from mrff_data.errors import DataError
 
 
@@ -126,9 +126,7 @@ def _read_delimited(
 def _known(path: Path, columns: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
     for name in columns or ():
         if name not in names:
-            raise DataError(
-                f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}"
-            )
+            raise unknown_column(path, name, names)
     return names if columns is None else list(dict.fromkeys(columns))
 
 

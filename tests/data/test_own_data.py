@@ -1,0 +1,221 @@
+"""Own data: the example of docs/data.md, variants of it, and what can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mrff_data.dataset import Dataset, load_dataset, load_titles
+from mrff_data.errors import DataError
+from mrff_data.prepare import prepare
+from mrff_data.schema import Schema
+
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+
+EVENTS_1 = """customer,sku,when,stars
+ann,s1,2024-01-02,5
+ann,s2,2024-01-01,2
+ann,s1,2024-01-03,1
+bob,s9,2024-01-01,5
+bob,s3,soon,5
+"""
+EVENTS_2 = "customer,sku,when,stars\ncy,s3,2024-02-01,4\nbob,s3,2024-02-01\nbob,s2,2024-03-01,4\n"
+PRODUCTS = (
+    "sku\tlabel\tbrand\ttags\tprice_eur\ns1\tOne\tx\ta|b\t4\ns2\tTwo\ty\t\t20\ns3\tThree\t\tb\t\n"
+)
+CUSTOMERS = "number;region;age\nann;north;17\nbob;west;50\n"
+
+
+def example(folder: Path) -> Path:
+    """The files that the documented TOML describes."""
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (folder / "shop.toml").write_text(text)
+    (folder / "events-1.csv").write_text(EVENTS_1)
+    (folder / "events-2.csv.gz").write_bytes(gzip.compress(EVENTS_2.encode()))
+    (folder / "products.tsv").write_text(PRODUCTS)
+    (folder / "customers.csv").write_text(CUSTOMERS)
+    return folder / "shop.toml"
+
+
+def test_the_documented_example(tmp_path: Path) -> None:
+    schema = prepare("csv", source=example(tmp_path), out=tmp_path / "d")
+    dataset = load_dataset(tmp_path / "d")
+    assert schema.name == "shop"
+    assert schema.label_rule == "stars >= 4"
+    assert dataset.user_ids.tolist() == ["ann", "bob", "cy"]
+    assert dataset.offsets.tolist() == [0, 2, 3, 4]
+    assert dataset.items.tolist() == [2, 1, 2, 3]  # ann's first rating of s1 gave way to the last
+    assert dataset.labels.tolist() == [0, 0, 1, 1]
+    assert schema.counts["dropped"] == {
+        "malformed rows": 2,  # "soon", and a row with three fields
+        "rows of items missing from the catalogue": 1,
+        "repeated items, last kept": 1,
+    }
+    assert load_titles(tmp_path / "d") == ["", "One", "Two", "Three"]
+    assert dataset.item_features["item"].tolist() == [0, 1, 2, 3]
+    assert dataset.item_features["brand"].tolist() == [0, 1, 2, 0]
+    assert dataset.item_features["tags"].tolist() == [[0, 0], [1, 2], [0, 0], [2, 0]]
+    assert dataset.item_features["price"].tolist() == [0, 1, 3, 0]
+    assert dataset.user_features["region"].tolist() == [1, 0, 0]
+    assert dataset.user_features["age"].tolist() == [1, 4, 0]
+    assert schema.source["users_without_features"] == 1
+    assert set(schema.source["files"]) == {
+        "shop.toml",
+        "events-1.csv",
+        "events-2.csv.gz",
+        "products.tsv",
+        "customers.csv",
+    }
+
+
+def made(tmp_path: Path, toml: str, **files: str) -> tuple[Schema, Dataset]:
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    (tmp_path / "own.toml").write_text(toml)
+    schema = prepare("csv", source=tmp_path / "own.toml", out=tmp_path / "d")
+    return schema, load_dataset(tmp_path / "d")
+
+
+LEAST = """[interactions]
+file = "rows.csv"
+user = "u"
+item = "i"
+label = "y"
+"""
+ROWS = "u,i,y\n2,7,1\n10,5,0\n2,5,true\n"
+
+
+def test_the_least_one_can_say(tmp_path: Path) -> None:
+    """No time: the order of the rows. No item file: items are what occurs, with their id."""
+    schema, dataset = made(tmp_path, LEAST, rows=ROWS)
+    assert schema.name == "own"
+    assert dataset.user_ids.tolist() == ["2", "10"]
+    assert dataset.items.tolist() == [2, 1, 1]
+    assert dataset.labels.tolist() == [1, 1, 0]
+    assert dataset.item_features["item"].tolist() == [0, 1, 2]
+    assert dataset.user_features == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels"),
+    [
+        ("y >= 4", [0, 1, 1]),
+        ("y>4", [0, 0, 1]),
+        ("y <= 4", [1, 1, 0]),
+        ("y < 4.5", [1, 1, 0]),
+        ("y == 4", [0, 1, 0]),
+        ("y = 4", [0, 1, 0]),
+        ("y != 4", [1, 0, 1]),
+        ("kind == buy", [0, 1, 0]),
+        ("kind == 'buy'", [0, 1, 0]),
+        ("kind != buy", [1, 0, 1]),
+    ],
+)
+def test_label_rules(tmp_path: Path, rule: str, labels: list[int]) -> None:
+    toml = LEAST.replace('"y"', f'"{rule}"')
+    rows = "u,i,y,kind\n1,1,3,view\n1,2,4,buy\n1,3,5,view\n"
+    _, dataset = made(tmp_path, toml, rows=rows)
+    assert dataset.labels.tolist() == labels
+
+
+def test_features_within_the_interactions(tmp_path: Path) -> None:
+    toml = LEAST + '[items.features]\ngenre = "categorical"\n[users.features]\n'
+    toml += 'age = { kind = "bucket", edges = [18] }\n'
+    rows = "u,i,y,genre,age\n1,a,1,x,10\n1,b,0,y,10\n2,a,1,z,20\n"
+    schema, dataset = made(tmp_path, toml, rows=rows)
+    assert dataset.item_features["genre"].tolist() == [0, 1, 2]
+    assert dataset.user_features["age"].tolist() == [1, 2]
+    assert [feature.name for feature in schema.item_features] == ["genre"]
+
+
+def test_parquet_with_lists_and_no_header(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"i": [5, 7], "tags": [["b", "a"], []], "t": ["five", None]}),
+        tmp_path / "items.parquet",
+    )
+    toml = LEAST + 'columns = ["u", "i", "y"]\nseparator = "|"\n'
+    toml += '[items]\nfile = "items.parquet"\nid = "i"\ntitle = "t"\n'
+    toml += '[items.features]\ntags = "multi"\n'
+    _, dataset = made(tmp_path, toml, rows="2|7|1\n2|5|0\n")
+    assert dataset.items.tolist() == [2, 1]
+    assert dataset.item_features["tags"].tolist() == [[0, 0], [2, 1], [0, 0]]
+    assert load_titles(tmp_path / "d") == ["", "five", ""]
+
+
+def test_prepared_anew_when_a_file_changes(tmp_path: Path) -> None:
+    made(tmp_path, LEAST, rows=ROWS)
+    schema, _ = made(tmp_path, LEAST, rows=ROWS + "3,5,1\n")
+    assert schema.counts["users"] == 3
+
+
+TIMED = LEAST + 'time = "t"\n'
+SIDES = LEAST + '[items]\nfile = "items.csv"\nid = "i"\n[users]\nfile = "users.csv"\nid = "u"\n'
+ITEMS, USERS = "i,p\n5,1\n7,2\n", "u,a\n2,1\n10,2\n"
+AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
+
+
+@pytest.mark.parametrize(
+    ("toml", "files", "message"),
+    [
+        ("x = [", {}, r"own\.toml is no valid TOML"),
+        ("", {}, r"interactions\.file is missing; see docs/data\.md"),
+        ("interactions = 3", {}, r"interactions must be a table, got 3"),
+        (LEAST.replace("user", "usr"), {}, r"interactions\.user is missing"),
+        (LEAST + "usr = 'u'", {}, r"unknown key 'interactions\.usr' \(known: .*user\)"),
+        (LEAST + "[item]\n", {}, r"unknown key 'item' \(known: interactions, items, name, users\)"),
+        ("name = 'a/b'\n" + LEAST, {}, "name must be made of letters"),
+        (LEAST + "repeats = 'none'", {}, "repeats must be one of keep, exact, first, last, got"),
+        (LEAST + "on-bad-row = 'skip'", {}, "on-bad-row must be one of error, drop, got 'skip'"),
+        (LEAST + "encoding = 'klingon'", {}, "encoding 'klingon' is unknown"),
+        (LEAST + "separator = ''", {}, "separator must be a text, got ''"),
+        (LEAST + "columns = ['a', 'a']", {}, "names a column twice"),
+        (LEAST.replace('"y"', '"y >"'), {}, "must be a column or 'column operator value'"),
+        (LEAST.replace('"y"', '"y > x"'), {}, "> needs a number, got 'x'"),
+        (LEAST.replace('"y"', '"z"'), {}, r"rows\.csv has no column 'z'; its columns are 'u', 'i'"),
+        (TIMED, {}, "has no column 't'"),
+        (LEAST.replace("rows", "row"), {}, r"row\.csv, which is no file; correct the path"),
+        (LEAST, {"rows": "u,i,y\n2,7,1\n2,5,maybe\n"}, r"rows\.csv, row 2, column 'y': .*'maybe'"),
+        (LEAST, {"rows": "u,i,y\n2,7,1\n2,5\n"}, "row 2: expected 3 fields, got 2"),
+        (LEAST, {"rows": "u,i,y\n2,7,1\n,5,1\n"}, "row 2, column 'u': expected a value, got noth"),
+        (LEAST, {"rows": "u,i,y\n"}, r"rows\.csv has no rows"),
+        (TIMED, {"rows": "u,i,y,t\n2,7,1,inf\n"}, "row 1, column 't': .*, got 'inf'"),
+        (
+            LEAST.replace('"y"', '"y > 1"'),
+            {"rows": "u,i,y\n1,1,nan\n"},
+            "a finite number, got 'nan",
+        ),
+        (SIDES, {"users": "u\n2\n10\n2\n"}, r"users\.csv, row 3: u '2' was already in row 1"),
+        (SIDES, {"items": "i\n5\n5\n"}, r"items\.csv, row 2: i '5' was already in row 1"),
+        (SIDES, {"items": "i\n8\n"}, "no interactions to write .dropped: 3 rows of items missing"),
+        (SIDES.replace('id = "i"', ""), {}, r"items\.id is missing"),
+        (SIDES + AGE, {"users": "u,a\n2,old\n"}, r"users\.csv, row 1, column 'a': .* got 'old'"),
+        (SIDES + AGE, {"users": "u,a\n2,inf\n"}, "expected a finite number, got 'inf'"),
+        (SIDES + AGE.replace("[1]", "[2, 1]"), {}, "edges must increase"),
+        (SIDES + AGE.replace("[1]", "[]"), {}, "edges must be a list of numbers"),
+        (SIDES + AGE.replace("edges = [1]", "edge = [1]"), {}, "edges must be a list of numbers"),
+        (SIDES + AGE.replace("bucket", "id"), {}, "kind must be one of categorical, multi, bucket"),
+        (SIDES + AGE.replace("a =", "b ="), {}, r"users\.csv has no column 'b'"),
+        (SIDES + AGE.replace("a =", "user_id ="), {}, "a feature cannot be named 'user_id'"),
+        (SIDES + "[users.features]\na = 3\n", {}, r"users\.features\.a must be a table, got 3"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    tmp_path: Path, toml: str, files: dict[str, str], message: str
+) -> None:
+    content = {"rows": ROWS, "items": ITEMS, "users": USERS} | files
+    with pytest.raises(DataError, match=message) as error:
+        made(tmp_path, toml, **content)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "d").exists()
+
+
+def test_no_description(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="csv has no default source"):
+        prepare("csv", out=tmp_path / "d")
+    with pytest.raises(DataError, match="cannot be read"):
+        prepare("csv", source=tmp_path, out=tmp_path / "d")
