@@ -67,8 +67,6 @@ class Table:
         column = self.column(name)
         if pa.types.is_floating(column.type):
             column = _whole_as_integer(column, self.path, name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         try:
             column = pc.utf8_trim_whitespace(column.cast(pa.string()))
         except pa.ArrowException:
@@ -82,7 +80,9 @@ class Table:
             self._reject(name, np.asarray(empty), column, "a value")
         return column
 
-    def numbers(self, name: str, *, optional: bool = False) -> NDArray[np.float64]:
+    def numbers(
+        self, name: str, *, optional: bool = False, wanted: str = "a finite number"
+    ) -> NDArray[np.float64]:
         """The column as float64; NaN where missing if ``optional``.
 
         Raises:
@@ -99,7 +99,7 @@ class Table:
             missing = np.asarray(pc.is_null(column))
             values = _parse_numbers(pc.fill_null(column, "0"))
         wrong = ~np.isfinite(values) | (missing if not optional else False)
-        self._reject(name, np.asarray(wrong), column, "a finite number")
+        self._reject(name, np.asarray(wrong), column, wanted)
         return np.asarray(np.where(missing & optional, np.nan, np.where(wrong, 0.0, values)))
 
     def binary(self, name: str) -> NDArray[np.int8]:
@@ -159,7 +159,7 @@ class Table:
             return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
         if pa.types.is_string(column.type) and _looks_like_dates(column):
             return self._dates(name)
-        values = self.numbers(name)
+        values = self.numbers(name, wanted="a number or a date like 2024-01-31")
         if np.any(np.abs(values) >= 2**53):
             self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
         whole = bool(np.all(values == np.floor(values)))

@@ -56,7 +56,8 @@ def load_dataset(folder: Path) -> Dataset:
     if num_users == 0:
         raise DataError(f"{folder} has no users; give every node at least one user")
     user_keys = _integers(users, "user_key", folder / USERS_FILE).astype(np.uint64, copy=False)
-    if len(np.unique(user_keys)) != num_users:
+    in_order = np.sort(user_keys)
+    if (in_order[1:] == in_order[:-1]).any():
         raise DataError(f"{folder / USERS_FILE} names a user twice; prepare the dataset anew")
     user_features = {
         feature.name: _codes(users, feature, folder / USERS_FILE)
@@ -64,22 +65,15 @@ def load_dataset(folder: Path) -> Dataset:
     }
 
     path = folder / INTERACTIONS_FILE
-    table = _read(path, ["user", "item", "label", "time"])
-    if table.num_rows == 0:
+    # one column at a time: the file's buffers are freed before the next one is read
+    rows = _in_range(path, "user", _integers(_read(path, ["user"]), "user", path), 0, num_users - 1)
+    if len(rows) == 0:
         raise DataError(f"{path} has no rows; a dataset needs at least one interaction")
-    rows = _in_range(path, "user", _integers(table, "user", path), 0, num_users - 1)
-    items = _in_range(path, "item", _integers(table, "item", path), 1, schema.num_items)
-    labels = _in_range(path, "label", _integers(table, "label", path), 0, 1)
-    times = _integers(table, "time", path)
-    backwards = np.flatnonzero(
-        (rows[1:] < rows[:-1]) | ((rows[1:] == rows[:-1]) & (times[1:] < times[:-1]))
-    )
-    if len(backwards):
-        raise DataError(
-            f"{path} is not sorted by user and time at row {backwards[0] + 2}; "
-            f"prepare the dataset anew"
-        )
-    offsets = np.searchsorted(rows, np.arange(num_users + 1)).astype(np.int64)
+    _check_sorted(path, rows, load_times(folder))
+    offsets = np.zeros(num_users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=num_users), out=offsets[1:])
+    items = _integers(_read(path, ["item"]), "item", path)
+    labels = _integers(_read(path, ["label"]), "label", path)
     return Dataset(
         schema=schema,
         item_features=item_features,
@@ -87,8 +81,8 @@ def load_dataset(folder: Path) -> Dataset:
         user_keys=user_keys,
         user_features=user_features,
         offsets=offsets,
-        items=items.astype(np.int32, copy=False),
-        labels=labels.astype(np.int8, copy=False),
+        items=_in_range(path, "item", items, 1, schema.num_items).astype(np.int32, copy=False),
+        labels=_in_range(path, "label", labels, 0, 1).astype(np.int8, copy=False),
     )
 
 
@@ -259,10 +253,21 @@ def _joined(chunks: Sequence[Any], kind: Any) -> NDArray[Any]:
 
 
 def _in_range(path: Path, name: str, values: NDArray[Any], low: int, high: int) -> NDArray[Any]:
-    outside = np.flatnonzero((values < low) | (values > high))
-    if len(outside):
+    if len(values) and (values.min() < low or values.max() > high):
+        row = int(np.flatnonzero((values < low) | (values > high))[0])
         raise DataError(
-            f"{path}, column {name!r}, row {outside[0] + 1}: {values[outside[0]]} is not between "
+            f"{path}, column {name!r}, row {row + 1}: {values[row]} is not between "
             f"{low} and {high}; prepare the dataset anew"
         )
     return values
+
+
+def _check_sorted(path: Path, rows: NDArray[Any], times: NDArray[np.int64]) -> None:
+    """Users in order, and the times of each."""
+    later = rows[1:] > rows[:-1]
+    later |= (rows[1:] == rows[:-1]) & (times[1:] >= times[:-1])
+    if not later.all():
+        raise DataError(
+            f"{path} is not sorted by user and time at row {int(np.argmin(later)) + 2}; "
+            f"prepare the dataset anew"
+        )

@@ -104,6 +104,7 @@ def _read_delimited(
         parse_options=pa_csv.ParseOptions(
             delimiter=separator,
             quote_char=layout.quote or False,
+            newlines_in_values=layout.quote is not None,
             invalid_row_handler=on_wrong_width,
         ),
         convert_options=pa_csv.ConvertOptions(
@@ -131,5 +132,15 @@ def _known(path: Path, columns: Sequence[str] | None, names: Sequence[str]) -> S
 
 
 def _one_array(column: Any) -> Any:
-    combined = column.combine_chunks()
-    return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
+    """The column in one piece, and in one of few types."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        kind = pa.string()
+    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
+        kind = pa.float64()
+    combined = column.cast(kind).combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):  # what a column without rows becomes
+        combined = pa.concat_arrays(combined.chunks) if combined.chunks else pa.array([], kind)
+    return combined

@@ -59,6 +59,27 @@ def test_gzip_and_parquet(tmp_path: Path) -> None:
     assert table.binary("flag").tolist() == [1, 0]
 
 
+def test_quoted_line_breaks(tmp_path: Path) -> None:
+    assert read(tmp_path, 'id,n\n"a\nb",2\nc,3\n').text("id").to_pylist() == ["a\nb", "c"]
+
+
+def test_parquet_types(tmp_path: Path) -> None:
+    columns = {
+        "d": pa.array(["x", "y", "x"]).dictionary_encode(),
+        "l": pa.array(["1", "0", "1"], pa.large_string()),
+        "n": pa.array([1, 2, None], pa.int16()),
+        "t": pa.array(["2024-01-01", "2024-01-01", "2024-01-02"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet", layout=Layout())
+    assert table.text("d").to_pylist() == ["x", "y", "x"]
+    assert table.binary("l").tolist() == [1, 0, 1]
+    assert table.numbers("n", optional=True)[:2].tolist() == [1, 2]
+    assert np.diff(table.times("t")).tolist() == [0, 86_400_000]
+    with pytest.raises(DataError, match="row 3, column 'n': expected a finite number, got nothing"):
+        table.numbers("n")
+
+
 def test_latin1(tmp_path: Path) -> None:
     path = written(tmp_path, "id\nMisérables\n", encoding="latin1")
     latin = read_table(path, layout=Layout(encoding="latin1"))
@@ -102,7 +123,8 @@ def test_times_of_parquet(tmp_path: Path) -> None:
         ("2", "binary", "expected 0 or 1, got '2'"),
         ("yes", "binary", "expected 0 or 1, got 'yes'"),
         ("1e17", "times", "expected a time below"),
-        ("-inf", "times", "expected a finite number, got '-inf'"),
+        ("-inf", "times", "expected a number or a date like 2024-01-31, got '-inf'"),
+        ("05.01.2024", "times", "expected a number or a date like 2024-01-31, got '05.01.2024'"),
     ],
 )
 def test_bad_values_are_named(tmp_path: Path, value: str, method: str, message: str) -> None:
