@@ -51,7 +51,8 @@ def make_server(arguments: argparse.Namespace) -> ServerApp:
         ours = [window_phase(grid, nodes, arguments)]
         stock = [] if arguments.skip_stock else [stock_phase(grid, nodes, arguments)]
         ours.append(window_phase(grid, nodes, arguments))
-        print(f"nodes {len(nodes)}, {arguments.kilobytes} KB each way, {os.cpu_count()} cores")
+        cores, load = os.cpu_count(), os.getloadavg()[0]
+        print(f"nodes {len(nodes)}, {arguments.kilobytes} KB each way, {cores} cores, load {load}")
         print(f"window {arguments.window}: " + ", ".join(f"{seconds:.1f} s" for seconds in ours))
         if stock:
             print(f"send_and_receive: {stock[0]:.1f} s, ratio {stock[0] / (sum(ours) / 2):.2f}")

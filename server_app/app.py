@@ -67,6 +67,7 @@ def _run(
                 grid,
                 array_record(state.public),
                 num_rounds=rounds,
+                timeout=config.server.reply_timeout_seconds,
                 train_config=facts,
                 evaluate_config=facts,
             )

@@ -103,15 +103,14 @@ class MRFF(Strategy):
         """
         self.reply_timeout = min(self.reply_timeout, timeout)
         self.state.public = arrays_of(initial_arrays)
-        train_config, evaluate_config = (
-            train_config or ConfigRecord(),
-            evaluate_config or ConfigRecord(),
-        )
+        train_config = train_config or ConfigRecord()
+        evaluate_config = evaluate_config or ConfigRecord()
         state, result = self.state, Result()
         self.summary()
         try:
             if self._validation_due(num_rounds):  # the run broke off between round and validation
                 self._validate(grid, evaluate_config, result)
+                self._checkpoint()
             while state.round < num_rounds and not self._has_stopped_improving():
                 self._train(grid, train_config, result)
                 if evaluate_fn and (measured := evaluate_fn(state.round, self._public())):

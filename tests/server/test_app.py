@@ -167,7 +167,11 @@ BAD_STARTS = {
         ConfigError,
         "run taken has done 4 already",
     ),
-    "an unwritable folder": ({"home": Path("/dev/null/mrff")}, OutputError, "cannot write results to"),
+    "an unwritable folder": (
+        {"home": Path("/dev/null/mrff")},
+        OutputError,
+        "cannot write results to",
+    ),
     "too few nodes": (
         {"expected_nodes": 9},
         MissingNodesError,

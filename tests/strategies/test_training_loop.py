@@ -186,6 +186,7 @@ def test_a_validation_that_failed_is_made_up_for_on_resumption() -> None:
     assert diary.saved[-1].round == 5
     _, again = run(Client(), 5, state=diary.saved[-1])
     assert again.evaluations == [("valid", 5, True), ("test", 5, True)]
+    assert again.saved[-1].best_round == 5
 
 
 def test_bytes_are_counted_both_ways() -> None:
