@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +96,7 @@ def replace_folder(
             f"choose another folder with --out"
         )
     with _writing_to(out):
-        for leftover in out.parent.glob(f".{out.name}.preparing-*"):
+        for leftover in out.parent.glob(f".{glob.escape(out.name)}.preparing-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
         workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.preparing-", dir=out.parent))
         try:
@@ -103,20 +104,31 @@ def replace_folder(
             staging.mkdir()
             result = build(staging)
             sync(staging)
-            if out.exists():
-                out.rename(workplace / "old")
-            staging.rename(out)
+            _swap(staging, out, aside=workplace / "old")
             sync(out.parent)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
     return result
 
 
+def _swap(new: Path, out: Path, *, aside: Path) -> None:
+    """Puts ``new`` in the place of ``out``; puts the old one back if that fails."""
+    if not out.exists():
+        new.rename(out)
+        return
+    out.rename(aside)
+    try:
+        new.rename(out)
+    except BaseException:
+        aside.rename(out)
+        raise
+
+
 def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
     """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
 
     Raises:
-        DataError: it is a dataset of another name, which is not ours to replace.
+        DataError: it is another dataset or a part of one, which is not ours to replace.
     """
     try:
         schema = Schema.load(out)
@@ -127,6 +139,8 @@ def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
             f"{out} holds the dataset {schema.name!r}, not {name!r}; "
             f"choose another folder with --out"
         )
+    if "shard" in schema.source:
+        raise DataError(f"{out} holds a node's shard; choose another folder with --out")
     if not _complete(out, schema):
         return None
     if any(schema.source.get(key) != value for key, value in wanted.items()):

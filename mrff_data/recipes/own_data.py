@@ -79,7 +79,7 @@ class OwnData(Recipe):
         """Reads the files one after the other."""
         described = read_description(needed(self, source))
         dropped: dict[str, int] = {}
-        log = _read_interactions(described, dropped, progress)
+        log = _read_interactions(described, progress)
         times = np.arange(log.num_rows) if described.time is None else log.times(described.time)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
@@ -108,9 +108,7 @@ class OwnData(Recipe):
         )
 
 
-def _read_interactions(
-    described: Description, dropped: dict[str, int], progress: Progress
-) -> Table:
+def _read_interactions(described: Description, progress: Progress) -> Table:
     """All files one below the other, as one table."""
     columns = [described.user, described.item, described.label.column]
     columns += [] if described.time is None else [described.time]

@@ -16,6 +16,7 @@ from mrff_data.errors import DataError
 from mrff_data.prepare import prepare
 from mrff_data.recipes import Progress, Recipe
 from mrff_data.schema import Schema
+from mrff_data.shard import shard
 from mrff_data.writing import Prepared
 from tests.data.small_folders import alternating, chunk, prepared
 
@@ -185,6 +186,32 @@ def test_full_disk(tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DataError, match=r"cannot write .* \(No space left on device\)"):
         prepare("small", out=tmp_path / "d")
     assert names(tmp_path) == {".d.lock"}
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(
+    tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare("small", out=tmp_path / "d")
+    small.version = 2
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(DataError, match=r"cannot write .* \(Input/output error\)"):
+        prepare("small", out=tmp_path / "d")
+    assert Schema.load(tmp_path / "d") == first
+    assert names(tmp_path / "d") == WHOLE
+
+
+def test_a_shard_is_not_taken_for_the_dataset(tmp_path: Path, small: Small) -> None:
+    prepare("small", out=tmp_path / "d")
+    shard(tmp_path / "d", tmp_path / "s", 2)
+    with pytest.raises(DataError, match="holds a node's shard"):
+        prepare("small", out=tmp_path / "s" / "node-0")
 
 
 def test_unknown_names(tmp_path: Path) -> None:
