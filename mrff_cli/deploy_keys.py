@@ -1,0 +1,238 @@
+"""Certificates and keys of a deployment: one folder per party, made once, renewed on request.
+
+    ca/         ca.crt, ca.key          stays with whoever runs the federation
+    public/     ca.crt, node-*.pub      what registering the nodes takes; nothing secret
+    superlink/  ca.crt, server.crt, server.key, superexec.secret
+    node-N/     the same, and auth.key, auth.pub: who the node is
+
+A party needs its own folder and no other. Keys are made by ``cryptography``, which Flower depends
+on: neither openssl nor ssh-keygen has to be installed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_DAYS = 3650
+SERVER_DAYS = 365
+RENEW_BEFORE = timedelta(days=30)
+SUPERLINK = "superlink"
+LOOPBACK = ("localhost", "127.0.0.1")
+
+
+class KeyFolderError(ValueError):
+    """A folder of keys that cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a call of `make_keys` changed: paths below the folder, for people and tests."""
+
+    files: tuple[str, ...]
+
+
+def node_name(node: int) -> str:
+    """The folder, and in the container demo the host name, of a node counted from 0."""
+    return f"node-{node}"
+
+
+def make_keys(
+    folder: Path,
+    *,
+    nodes: int,
+    superlink_hosts: Sequence[str] = (),
+    node_hosts: Sequence[str] = (),
+    renew_certificates: bool = False,
+    renew_node_keys: bool = False,
+) -> Made:
+    """Makes what is missing or about to expire in ``folder`` and leaves the rest alone.
+
+    Args:
+        nodes: how many node folders there are.
+        superlink_hosts: names and addresses under which others reach the SuperLink; ``superlink``
+            and those of the loopback are always among them.
+        node_hosts: the same for every node's own runtime port, if its executors run on another
+            host; ``node-N`` and those of the loopback are always among them.
+        renew_certificates: makes every server certificate anew, with a new key; the CA stays.
+        renew_node_keys: makes every node's authentication key anew; they must be registered again.
+
+    Raises:
+        KeyFolderError: certificates are there but the CA's key that made them is not.
+    """
+    if nodes < 1:
+        raise KeyFolderError(f"nodes must be at least 1, got {nodes}")
+    writer = _Writer(folder)
+    authority = _authority(folder, writer)
+    writer.put("public/ca.crt", authority.pem)
+    hosts = {SUPERLINK: (SUPERLINK, *LOOPBACK, *superlink_hosts)}
+    hosts |= {node_name(n): (node_name(n), *LOOPBACK, *node_hosts) for n in range(nodes)}
+    for party, names in hosts.items():
+        writer.put(f"{party}/ca.crt", authority.pem)
+        certificate = folder / party / "server.crt"
+        if renew_certificates or not _serves(certificate, names, authority):
+            key = ec.generate_private_key(ec.SECP256R1())
+            writer.put(f"{party}/server.key", _private_pem(key), secret=True)
+            writer.put(f"{party}/server.crt", authority.certificate_for(key, names))
+        if not (folder / party / "superexec.secret").exists():
+            secret = secrets.token_hex(32).encode()
+            writer.put(f"{party}/superexec.secret", secret, secret=True)
+    for node in range(nodes):
+        _authentication_key(folder, node_name(node), writer, renew=renew_node_keys)
+    return Made(tuple(writer.written))
+
+
+class _Authority:
+    """The federation's own certificate authority."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        self._key = key
+        self.certificate = certificate
+        self.pem = certificate.public_bytes(Encoding.PEM)
+
+    def certificate_for(self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]) -> bytes:
+        """A server certificate for ``hosts`` (names or addresses), PEM."""
+        builder = _builder(hosts[0], self.certificate.subject, key.public_key(), SERVER_DAYS)
+        names = [_general_name(host) for host in dict.fromkeys(hosts)]
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        own_identifier = self.certificate.extensions.get_extension_for_class(
+            x509.SubjectKeyIdentifier
+        ).value
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_identifier)
+        return (
+            builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=False)
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
+            .public_bytes(Encoding.PEM)
+        )
+
+
+def _authority(folder: Path, writer: _Writer) -> _Authority:
+    key_file, certificate_file = folder / "ca/ca.key", folder / "ca/ca.crt"
+    if key_file.exists() and certificate_file.exists():
+        key = load_pem_private_key(key_file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise KeyFolderError(f"{key_file} must hold an elliptic-curve key")
+        return _Authority(key, x509.load_pem_x509_certificate(certificate_file.read_bytes()))
+    if certificate_file.exists() or (folder / "public/ca.crt").exists():
+        raise KeyFolderError(
+            f"{folder} has certificates, but {key_file} is missing: bring the CA's key back to add "
+            "to them, or start in another folder (every party then needs its new one)"
+        )
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MRFF federation CA")])
+    usage = x509.KeyUsage(
+        key_cert_sign=True,
+        crl_sign=True,
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        _builder("MRFF federation CA", name, key.public_key(), CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made = _Authority(key, certificate)
+    writer.put("ca/ca.key", _private_pem(key), secret=True)
+    writer.put("ca/ca.crt", made.pem)
+    return made
+
+
+def _authentication_key(folder: Path, party: str, writer: _Writer, *, renew: bool) -> None:
+    """A NIST P-384 key in OpenSSH's format, the only family of curves that Flower takes."""
+    public = folder / party / "auth.pub"
+    if renew or not public.exists():
+        key = ec.generate_private_key(ec.SECP384R1())
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        writer.put(f"{party}/auth.key", private, secret=True)
+        content = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
+        writer.put(f"{party}/auth.pub", content)
+    writer.put(f"public/{party}.pub", public.read_bytes())
+
+
+def _serves(file: Path, hosts: Sequence[str], authority: _Authority) -> bool:
+    """Whether the certificate is of this CA, valid for a while and for all of ``hosts``."""
+    if not (file.exists() and file.with_suffix(".key").exists()):
+        return False
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        certificate.verify_directly_issued_by(authority.certificate)
+    except Exception:  # a signature that does not fit, or another issuer's name
+        return False
+    lasts = certificate.not_valid_after_utc - datetime.now(UTC) > RENEW_BEFORE
+    return lasts and {_general_name(host) for host in hosts} <= set(names)
+
+
+def _builder(
+    common_name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))  # clocks of hosts differ
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+class _Writer:
+    """Writes below a folder, each file in one step; notes what changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.written: list[str] = []
+
+    def put(self, name: str, content: bytes, *, secret: bool = False) -> None:
+        path = self._folder / name
+        if path.exists() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # readable by us alone
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        if not secret:
+            os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        self.written.append(name)

@@ -1,0 +1,86 @@
+"""What a deployed run must come to: the same apps in this process, without any network."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message, MessageType, RecordDict
+
+from client_app.app import app as client_app
+from client_app.private_store import PrivateStore
+from mrff_config import RunConfig
+from mrff_data.dataset import load_dataset
+from server_app.app import app as server_app
+from server_app.checkpoint import load_checkpoint
+from tests.deployment.federation import CHECKOUT, Values
+from tests.local_grid import LocalGrid
+
+
+def run_in_process(
+    home: Path, data: Path, *, nodes: int, absent: Mapping[int, Collection[int]], settings: Values
+) -> None:
+    """Trains with ``nodes`` nodes in this process; the run's name is ``reference``.
+
+    Args:
+        data: the whole prepared dataset; node i has the users of shard i.
+        absent: for a round, the nodes that did not train in it.
+    """
+    pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    values: Values = dict(pyproject["tool"]["flwr"]["app"]["config"])
+    values |= {
+        "dataset": "ml-100k", "data-dir": str(data), "home": str(home), "run-name": "reference",
+        "checkpoint-every": 1, "expected-nodes": nodes, "tensorboard": False,
+    }  # fmt: skip
+    values |= {name.replace("_", "-"): value for name, value in settings.items()}
+
+    def client(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == MessageType.TRAIN:
+            number = int(message.content["round"]["round"])
+            if context.node_config["partition-id"] in absent.get(number, ()):
+                raise ConnectionError("absent")
+        return client_app(message, context)
+
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=values)
+    server_app(LocalGrid(client, nodes, values), context)
+
+
+def shared_parameters(home: Path, run: str) -> dict[str, np.ndarray]:
+    """Public and group parameters after the last checkpointed round."""
+    state = load_checkpoint(home / "runs" / run / "checkpoint").state
+    return {**state.public, **state.group}
+
+
+def private_parameters(
+    store: Path, shard: Path, *, round_number: int, epochs: tuple[int, ...], like: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Of all users of the shard: (U, ...) arrays, the newest version up to ``round_number``."""
+    keys = load_dataset(shard).user_keys
+    parameters, _ = PrivateStore(store, epochs).load(
+        keys, up_to_round=round_number, initial=like, num_layers=2
+    )
+    return {name: value.numpy() for name, value in parameters.items()}
+
+
+def epoch_starts(home: Path, run: str) -> tuple[int, ...]:
+    """The rounds at which the run began and was taken up again."""
+    return tuple(load_checkpoint(home / "runs" / run / "checkpoint").state.epoch_starts)
+
+
+def initial_private(data: Path, settings: Values) -> dict[str, Any]:
+    """A new user's own parameters, (1, ...) each."""
+    from mrff_model.building import build_network, tensors_of
+
+    pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    config = RunConfig.from_flat({**pyproject["tool"]["flwr"]["app"]["config"], **settings})
+    dataset = load_dataset(data)
+    network = build_network(
+        item_features=dataset.schema.item_features,
+        item_codes=dataset.item_features,
+        user_features=dataset.schema.user_features,
+        **config.network_arguments(),
+    )
+    return {name: value.clone() for name, value in tensors_of(network, "private").items()}
