@@ -25,7 +25,8 @@ def user_losses(
     Returns:
         The loss to minimise (B,), and the BCE alone summed over the targets (B,).
     """
-    bce = F.binary_cross_entropy_with_logits(output.logits, batch.labels, reduction="none")
+    labels = batch.labels.to(output.logits.dtype)
+    bce = F.binary_cross_entropy_with_logits(output.logits, labels, reduction="none")
     counts = batch.mask.to(bce.dtype)
     sums = (bce * counts).sum((1, 2))
     losses = sums / counts.sum((1, 2)).clamp(min=1.0)
