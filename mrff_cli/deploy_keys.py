@@ -4,9 +4,11 @@
     public/     ca.crt, node-*.pub      what registering the nodes takes; nothing secret
     superlink/  ca.crt, server.crt, server.key, superexec.secret
     node-N/     the same, and auth.key, auth.pub: who the node is
+    superlink-executor/, node-N-executor/   ca.crt, superexec.secret: for a process that runs apps
 
-A party needs its own folder and no other. Keys are made by ``cryptography``, which Flower depends
-on: neither openssl nor ssh-keygen has to be installed.
+A party needs its own folder and no other. An executor runs code that others wrote: it has the
+secret that lets it fetch work, and neither a certificate's key nor the node's. Keys are made by
+``cryptography``, which Flower depends on: neither openssl nor ssh-keygen has to be installed.
 """
 
 from __future__ import annotations
@@ -92,9 +94,11 @@ def make_keys(
             key = ec.generate_private_key(ec.SECP256R1())
             writer.put(f"{party}/server.key", _private_pem(key), secret=True)
             writer.put(f"{party}/server.crt", authority.certificate_for(key, names))
-        if not (folder / party / "superexec.secret").exists():
-            secret = secrets.token_hex(32).encode()
-            writer.put(f"{party}/superexec.secret", secret, secret=True)
+        secret = folder / party / "superexec.secret"
+        if not secret.exists():
+            writer.put(f"{party}/superexec.secret", secrets.token_hex(32).encode(), secret=True)
+        writer.put(f"{party}-executor/ca.crt", authority.pem)
+        writer.put(f"{party}-executor/superexec.secret", secret.read_bytes(), secret=True)
     for node in range(nodes):
         _authentication_key(folder, node_name(node), writer, renew=renew_node_keys)
     return Made(tuple(writer.written))

@@ -27,9 +27,14 @@ def test_every_party_gets_its_own_folder(tmp_path: Path) -> None:
         "node-1.pub",
     }
     secrets = [p for p in tmp_path.rglob("*") if p.suffix in (".key", ".secret")]
-    assert len(secrets) == 1 + 2 * 3 + 2
+    assert len(secrets) == 1 + 3 * 3 + 2  # CA; certificate key, two secrets; node keys
     assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in secrets)
-    assert len({p.read_bytes() for p in secrets}) == len(secrets)
+    assert len({p.read_bytes() for p in secrets}) == len(secrets) - 3
+    for party_name in ("superlink", "node-0", "node-1"):
+        executor = tmp_path / f"{party_name}-executor"
+        assert {p.name for p in executor.iterdir()} == {"ca.crt", "superexec.secret"}
+        own = (tmp_path / party_name / "superexec.secret").read_bytes()
+        assert (executor / "superexec.secret").read_bytes() == own
 
 
 def test_a_second_call_changes_nothing_and_a_new_node_adds_its_own(tmp_path: Path) -> None:
