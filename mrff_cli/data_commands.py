@@ -109,7 +109,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, field.name)) is not None
     }
     out = arguments.out or _home() / "data" / recipe.dataset_name(arguments.source)
-    with _progress() as progress:
+    with show_progress() as progress:
         schema = prepare(
             recipe.name, source=arguments.source, out=out, progress=progress, options=options
         )
@@ -205,7 +205,7 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def show_progress() -> Iterator[Progress]:
     """A bar on a terminal, a line per stage elsewhere; both on stderr."""
     if not sys.stderr.isatty():
         yield _lines()

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mrff_cli.data_commands import _progress as show_progress
+from mrff_cli.data_commands import show_progress
 from mrff_cli.run_command import add_engine_arguments, read_settings, simulate
 from mrff_config import RunConfig
 from mrff_data.dataset import load_dataset

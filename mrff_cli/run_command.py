@@ -49,6 +49,8 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
     values = {**values, "home": str(config.home)}
     if not config.output.resume:
         values["run-name"] = name
+    if not config.server.expected_nodes:
+        values["expected-nodes"] = nodes
     app_folder = _app_folder(app)
     with FlowerEngine(config.home / "flower") as engine, tempfile.TemporaryDirectory() as folder:
         run_config = Path(folder) / "run.toml"

@@ -64,7 +64,7 @@ class TrainingSettings:
     local_learning_rate: float = setting(1.0, above=0.0)
     private_learning_rate: float = setting(0.05, low=0.0)
     private_weight_decay: float = setting(0.0, low=0.0)
-    balance_weight: float = setting(0.1, low=0.0)  # alpha of the balance loss
+    balance_weight: float = setting(0.01, low=0.0)  # alpha of the balance loss
     user_weighting: str = setting("uniform", choices=("uniform", "targets"))
 
 
@@ -75,6 +75,7 @@ class ServerSettings:
     num_server_rounds: int = setting(100, low=1, high=1_000_000)
     server_optimizer: str = setting("adam", choices=("average", "momentum", "adam"))
     server_learning_rate: float = setting(0.01, above=0.0)
+    gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
     server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1
     server_beta2: float = setting(0.99, low=0.0, high=0.999999)
     server_epsilon: float = setting(1e-8, above=0.0)

@@ -40,7 +40,9 @@ class CausalSelfAttention(nn.Module):
             raise ValueError(f"the hidden width {dim} must be a multiple of num-heads={num_heads}")
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        # A bias would add the same to all scores of a query: softmax ignores it, its gradient is
+        # rounding noise, and Adam on the server would turn that noise into full steps.
+        self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 

@@ -97,6 +97,7 @@ def make_strategy(config: RunConfig, state: TrainingState, recorder: Recorder) -
         state,
         optimizer,
         observer=recorder,
+        gate_learning_rate_factor=server.gate_learning_rate_factor,
         send_window=server.send_window,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

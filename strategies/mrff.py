@@ -42,6 +42,7 @@ class MRFF(Strategy):
         state: where the run begins; a resumed run hands in the state of its checkpoint.
         optimizer: how mean updates move the model.
         observer: told of rounds, evaluations and states to save.
+        gate_learning_rate_factor: of the gates, relative to the optimiser's learning rate.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
         min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
@@ -57,6 +58,7 @@ class MRFF(Strategy):
         optimizer: ServerOptimizer,
         *,
         observer: Observer | None = None,
+        gate_learning_rate_factor: float = 1.0,
         send_window: int = 32,
         reply_timeout: float = 600.0,
         min_reply_fraction: float = 0.5,
@@ -68,6 +70,7 @@ class MRFF(Strategy):
         self.state = state
         self.optimizer = optimizer
         self.observer = observer or Silent()
+        self.gate_learning_rate_factor = gate_learning_rate_factor
         self.send_window = send_window
         self.reply_timeout = reply_timeout
         self.min_reply_fraction = min_reply_fraction
@@ -179,7 +182,13 @@ class MRFF(Strategy):
         traffic = self._receive(replies, read, f"training round {server_round}")
         blocks = {**state.public, **state.group}
         try:
-            moved, optimizer = apply_means(self.optimizer, blocks, updates.mean(), state.optimizer)
+            moved, optimizer = apply_means(
+                self.optimizer,
+                blocks,
+                updates.mean(),
+                state.optimizer,
+                factor_of=self._learning_rate_factor,
+            )
         except FloatingPointError as error:
             raise RoundFailedError(f"training round {server_round}: {error}") from error
         state.public = {name: moved[name] for name in state.public}
@@ -189,6 +198,10 @@ class MRFF(Strategy):
         if sums.users:
             state.loads = load_shares(sums.expert_users).ravel().tolist()
         return sums.report(server_round, traffic)
+
+    def _learning_rate_factor(self, name: str) -> float:
+        """Gates that move as fast as the rest flip most users between experts every round."""
+        return self.gate_learning_rate_factor if ".gate." in name else 1.0
 
     # Evaluation
 

@@ -231,12 +231,15 @@ def _check_weights(reply: TrainReply) -> None:
         f"weight {reply.weight:g} does not go with num-users {reply.num_users}",
     )
     _require(
-        np.array_equal(reply.expert_weight > 0.0, reply.expert_users > 0),
-        "expert-weight and expert-users name different experts",
+        not bool(((reply.expert_users > 0) & (reply.expert_weight <= 0.0)).any()),
+        "expert-users names an expert without expert-weight",
     )
+    # With several local steps a user may train several experts of a layer, each with full weight.
+    most = reply.weight * (1.0 + 1e-5)
     _require(
-        bool(np.allclose(reply.expert_weight.sum(axis=1), reply.weight, rtol=1e-5)),
-        "expert-weight does not add up to weight in every layer",
+        bool((reply.expert_weight.sum(axis=1) * (1.0 + 1e-5) >= reply.weight).all())
+        and bool((reply.expert_weight <= most).all()),
+        "expert-weight is above weight, or below it in the sum of a layer",
     )
 
 

@@ -10,7 +10,7 @@ non-finite leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,8 +28,15 @@ OptimizerState = dict[str, BlockState]
 class ServerOptimizer(Protocol):
     """One step of one block."""
 
-    def step(self, value: Block, mean: Mean, state: BlockState) -> tuple[Block, BlockState]:
-        """The block's next value and state; ``state`` is empty before its first step."""
+    def step(
+        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
+    ) -> tuple[Block, BlockState]:
+        """The block's next value and state.
+
+        Args:
+            state: of the block; empty before its first step.
+            factor: of the learning rate for this block.
+        """
         ...
 
 
@@ -39,9 +46,11 @@ class Average:
 
     learning_rate: float = 1.0
 
-    def step(self, value: Block, mean: Mean, state: BlockState) -> tuple[Block, BlockState]:
+    def step(
+        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
+    ) -> tuple[Block, BlockState]:
         """See `ServerOptimizer.step`."""
-        return _moved(value, self.learning_rate * mean), state
+        return _moved(value, factor * self.learning_rate * mean), state
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,12 @@ class Momentum:
     learning_rate: float
     momentum: float
 
-    def step(self, value: Block, mean: Mean, state: BlockState) -> tuple[Block, BlockState]:
+    def step(
+        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
+    ) -> tuple[Block, BlockState]:
         """See `ServerOptimizer.step`."""
         velocity = self.momentum * state["velocity"] + mean if state else mean
-        return _moved(value, self.learning_rate * velocity), {"velocity": velocity}
+        return _moved(value, factor * self.learning_rate * velocity), {"velocity": velocity}
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,9 @@ class Adam:
     beta2: float
     epsilon: float
 
-    def step(self, value: Block, mean: Mean, state: BlockState) -> tuple[Block, BlockState]:
+    def step(
+        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
+    ) -> tuple[Block, BlockState]:
         """See `ServerOptimizer.step`."""
         first = (1.0 - self.beta1) * mean
         second = (1.0 - self.beta2) * np.square(mean)
@@ -78,7 +91,7 @@ class Adam:
         unbiased = first / (1.0 - self.beta1**steps)
         scale = np.sqrt(second / (1.0 - self.beta2**steps)) + self.epsilon
         moments: BlockState = {"first": first, "second": second, "steps": np.array([steps])}
-        return _moved(value, self.learning_rate * unbiased / scale), moments
+        return _moved(value, factor * self.learning_rate * unbiased / scale), moments
 
 
 def make_server_optimizer(
@@ -99,9 +112,17 @@ def make_server_optimizer(
 
 
 def apply_means(
-    optimizer: ServerOptimizer, blocks: Arrays, means: Means, states: OptimizerState
+    optimizer: ServerOptimizer,
+    blocks: Arrays,
+    means: Means,
+    states: OptimizerState,
+    *,
+    factor_of: Callable[[str], float] = lambda name: 1.0,
 ) -> tuple[Arrays, OptimizerState]:
     """One step of every block that has a mean; the others are handed on untouched.
+
+    Args:
+        factor_of: the factor of the learning rate for the block of that name.
 
     Raises:
         FloatingPointError: a block would become non-finite; nothing has changed then.
@@ -109,7 +130,9 @@ def apply_means(
     new_blocks, new_states = dict(blocks), dict(states)
     for name, mean in means.items():
         with np.errstate(over="ignore", invalid="ignore"):
-            value, state = optimizer.step(blocks[name], mean, states.get(name, {}))
+            value, state = optimizer.step(
+                blocks[name], mean, states.get(name, {}), factor=factor_of(name)
+            )
         if not np.isfinite(value).all():
             raise FloatingPointError(
                 f"array {name} would become non-finite; lower the learning rates"

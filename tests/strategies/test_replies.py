@@ -98,14 +98,18 @@ BAD_TRAINING = {
     "users without weight": (metric("weight", 0.0), "weight 0 does not go with num-users 2"),
     "infinite weight": (metric("weight", float("inf")), "weight must be a finite number"),
     "negative weight": (metric("weight", -2.0), "weight must be a finite number of at least 0"),
-    "weights do not add up": (metric("weight", 3.0), "expert-weight does not add up"),
+    "weights do not add up": (metric("weight", 3.0), "or below it in the sum"),
+    "more than everybody on an expert": (
+        metric("expert-weight", [5.0, 0.0]),
+        "expert-weight is above weight",
+    ),
     "non-finite expert weight": (
         metric("expert-weight", [float("nan"), 0.0]),
         "expert-weight must hold finite numbers",
     ),
     "weight on another expert": (
         metric("expert-weight", [0.0, 2.0]),
-        "expert-weight and expert-users name different experts",
+        "expert-users names an expert without expert-weight",
     ),
     "too many experts": (metric("expert-users", [2, 0, 0]), "must hold 2 numbers, got 3"),
     "users do not add up": (metric("expert-users", [3, 0]), "does not add up to num-users 2"),

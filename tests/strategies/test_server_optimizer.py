@@ -42,6 +42,16 @@ def test_adam_is_torch_adam_on_the_negative_mean() -> None:
     np.testing.assert_allclose(value, parameter.detach().numpy(), atol=1e-6)
 
 
+def test_the_factor_scales_a_blocks_step_and_no_other() -> None:
+    blocks = {"a": np.float32([0.0]), "layers.0.gate.linear.bias": np.float32([0.0])}
+    means = {name: np.array([1.0]) for name in blocks}
+    for optimizer in (Average(1.0), Momentum(1.0, 0.9), Adam(1.0, 0.9, 0.99, 1e-12)):
+        moved, _ = apply_means(
+            optimizer, blocks, means, {}, factor_of=lambda name: 0.1 if "gate" in name else 1.0
+        )
+        np.testing.assert_allclose([*moved.values()], [[1.0], [0.1]], rtol=1e-6)
+
+
 def test_blocks_without_a_mean_are_handed_on() -> None:
     blocks = {"a": np.float32([1]), "b": np.float32([2])}
     moved, states = apply_means(Average(1.0), blocks, {"a": np.array([1.0])}, {})
