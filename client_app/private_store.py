@@ -124,6 +124,7 @@ class PrivateStore:
                 rounds = np.full(len(users[part]), round_number)
                 tensors = {name: rows[part] for name, rows in parameters.items()}
                 self._write(users[part], rounds, np.full_like(rounds, epoch), routes[part], tensors)
+            _sync_folder(self.folder)
             self._tidy((round_number - 1, checkpoint_round, best_round))
         except OSError as error:
             raise PrivateStoreError(
@@ -152,18 +153,16 @@ class PrivateStore:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(self.folder / name)
-        _sync_folder(self.folder)
+        temporary.rename(self.folder / name)  # kept for certain once the folder is synced
 
     def _tidy(self, rounds_to_keep: Sequence[int]) -> None:
         """Removes segments without a needed version; gathers what is left of sparse ones."""
         index = self._index()
-        valid = self._valid(index)
-        everyone = np.unique(index.keys)
+        order = _by_user(index, self._valid(index))
         needed = np.zeros(len(index.keys), dtype=bool)
-        for allowed in [valid, *(valid & (index.rounds <= last) for last in rounds_to_keep)]:
-            found = _newest(index, everyone, allowed)
-            needed[found[found >= 0]] = True
+        for last in (np.iinfo(np.int64).max, *rounds_to_keep):
+            allowed = order[index.rounds[order] <= last]
+            needed[_last_of_each(index, allowed)] = True
         total = np.bincount(index.segments, minlength=len(index.files))
         alive = np.bincount(index.segments[needed], minlength=len(index.files))
         sparse = np.flatnonzero((alive > 0) & (2 * alive < np.minimum(total, SEGMENT_USERS)))
@@ -171,6 +170,7 @@ class PrivateStore:
         gathered = np.union1d(sparse, small) if len(small) >= _MANY_SMALL else sparse
         if len(gathered) > 1:
             self._gather(index, gathered, needed)
+            _sync_folder(self.folder)
             alive[gathered] = 0
         for position in np.flatnonzero(alive == 0):
             index.files[position].unlink(missing_ok=True)
@@ -214,15 +214,25 @@ _MANY_SMALL = 16
 
 def _newest(index: _Index, users: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """(U,) position in the index of each user's newest allowed version, -1 where there is none."""
-    positions = np.flatnonzero(allowed)
-    order = np.lexsort((index.epochs[positions], index.rounds[positions], index.keys[positions]))
-    positions = positions[order]
-    keys = index.keys[positions]
-    last = np.searchsorted(keys, users, side="right") - 1
-    if len(keys) == 0:
+    if not allowed.any():
         return np.full(len(users), -1)
-    found = (last >= 0) & (keys[np.maximum(last, 0)] == users)
-    return np.where(found, positions[np.maximum(last, 0)], -1)
+    newest = _last_of_each(index, _by_user(index, allowed))
+    keys = index.keys[newest]
+    places = np.minimum(np.searchsorted(keys, users), len(keys) - 1)
+    return np.where(keys[places] == users, newest[places], -1)
+
+
+def _by_user(index: _Index, allowed: np.ndarray) -> np.ndarray:
+    """Positions of the allowed versions by user, each user's oldest first."""
+    positions = np.flatnonzero(allowed)
+    columns = (index.epochs[positions], index.rounds[positions], index.keys[positions])
+    return positions[np.lexsort(columns)]
+
+
+def _last_of_each(index: _Index, by_user: np.ndarray) -> np.ndarray:
+    """Of positions ordered by user, each user's last."""
+    keys = index.keys[by_user]
+    return by_user[np.append(keys[1:] != keys[:-1], True)] if len(keys) else by_user
 
 
 @lru_cache(maxsize=65536)

@@ -14,7 +14,7 @@ from torch import Tensor
 from client_app.evaluation import Part, scorer_named, sum_scores
 from client_app.node import Node
 from client_app.randomness import sampled_users
-from client_app.training import Cohort, Start, trainer_named
+from client_app.training import Cohort, Start, Tensors, trainer_named
 from mrff_config import ConfigError
 from mrff_model.building import load_shared
 
@@ -46,7 +46,7 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     kept = trained.kept
     node.store.save(
         cohort.dataset.user_keys[cohort.users[kept]],
-        {name: rows[torch.from_numpy(kept)] for name, rows in trained.private.items()},
+        _rows(trained.private, kept),
         trained.routes[kept],
         round_number=number,
         checkpoint_round=_integer(request, "checkpoint-round"),
@@ -122,6 +122,13 @@ def _cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort,
         num_layers=len(node.network.layers),
     )
     return Cohort(node.dataset, users, private), routes
+
+
+def _rows(private: Tensors, kept: np.ndarray) -> Tensors:
+    """The rows that are kept; without a copy when that is all of them, as nearly always."""
+    if kept.all():
+        return private
+    return {name: rows[torch.from_numpy(kept)] for name, rows in private.items()}
 
 
 def _changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
