@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from synthetic import write_population
 
 from client_app.training import Cohort, Start
 from mrff_config import RunConfig
@@ -15,6 +18,8 @@ from mrff_data.dataset import Dataset, load_dataset
 from mrff_data.windows import eligible_users
 from mrff_model.building import build_network, initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
+
+MADE_UP_USERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,19 @@ class Population:
     network: MRFFNetwork
     start: Start
     cohort: Cohort
+
+
+@contextmanager
+def prepared_folder(given: Path | None) -> Iterator[Path]:
+    """The given prepared folder, or that of a made-up population that goes away again."""
+    if given is not None:
+        yield given.expanduser().absolute()
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "synthetic"
+        write_population(folder, MADE_UP_USERS)
+        print(f"no --dataset: {MADE_UP_USERS} made-up users")
+        yield folder
 
 
 def open_population(folder: Path, *, users: int, settings: Mapping[str, Value]) -> Population:

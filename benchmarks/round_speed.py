@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from population import Population, open_population, parse_settings
+from benchmark_table import print_table
+from population import Population, open_population, parse_settings, prepared_folder
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.training import Trained, trainer_named
@@ -29,7 +30,7 @@ from client_app.training import Trained, trainer_named
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="a prepared folder")
+    parser.add_argument("--dataset", type=Path, help="a prepared folder; none: made-up users")
     parser.add_argument("--users", type=int, default=0, help="0: all of them")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5, help="of the cohort trainer")
@@ -39,9 +40,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    population = open_population(
-        arguments.dataset, users=arguments.users, settings=parse_settings(arguments.set)
-    )
+    with prepared_folder(arguments.dataset) as folder:
+        population = open_population(
+            folder, users=arguments.users, settings=parse_settings(arguments.set)
+        )
     rate = matmul_rate()
     result = compare(population, arguments.repeats, arguments.serial_repeats)
     work = floating_point_operations(population)
@@ -52,8 +54,7 @@ def main() -> None:
         "round_gflop": work / 1e9,
         "share_of_matmul_peak": work / result["cohort_seconds"] / rate,
     }
-    for name, value in result.items():
-        print(f"{name:26} {value:12.4g}")
+    print_table([result])
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 

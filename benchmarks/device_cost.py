@@ -1,0 +1,115 @@
+"""What does one phone pay for one user's round: memory, operations, bytes, time on one thread?
+
+    python benchmarks/device_cost.py --dataset ~/.mrff/data/kuaisar-r
+
+The user is the one with the most training targets that fill a window; every backbone is measured.
+Without ``--dataset`` a small population is made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmark_table import print_table
+from population import Population, open_population, parse_settings, prepared_folder
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from client_app.serial_training import train_serially
+from client_app.training import Cohort, training_batch
+from mrff_model.attention import BACKBONES
+from mrff_model.building import tensors_of
+from mrff_model.losses import user_losses
+
+
+def main() -> None:
+    """Prints a table, and writes it as JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, help="a prepared folder")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = parse_settings(arguments.set)
+    with prepared_folder(arguments.dataset) as folder:
+        results = [
+            measure(open_population(folder, users=0, settings={**settings, "backbone": name}))
+            for name in BACKBONES
+        ]
+    print_table(results)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(population: Population) -> dict[str, Any]:
+    """What the longest user's round costs."""
+    cohort, config, network = population.cohort, population.config, population.network
+    longest = int(np.argmax(np.diff(cohort.dataset.offsets)[cohort.users]))
+    one = Cohort(
+        cohort.dataset,
+        cohort.users[[longest]],
+        {name: rows[[longest]] for name, rows in cohort.private.items()},
+    )
+    batch = training_batch(one.dataset, one.users, config.data)
+    with FlopCounterMode(display=False) as counter:
+        losses, _ = user_losses(network(batch), batch, balance_weight=0.0, loads=None)
+        losses.sum().backward()
+    sizes = {
+        scope: sum(value.numel() for value in tensors_of(network, scope).values())
+        for scope in ("public", "group", "private")
+    }
+    seconds = []
+    for _ in range(9):
+        began = time.perf_counter()
+        trained = train_serially(
+            network, population.start, one, data=config.data, training=config.training
+        )
+        seconds.append(time.perf_counter() - began)
+    uploaded = sum(v.numel() for part in (trained.public, trained.group) for v in part.values())
+    return {
+        "backbone": config.network.backbone,
+        "positions": batch.targets.numel(),
+        "public_parameters": sizes["public"],
+        "group_parameters": sizes["group"],
+        "expert_parameters": sizes["group"] // network.num_experts,
+        "private_parameters": sizes["private"],
+        "megaflop": counter.get_total_flops() / 1e6,
+        # Received, working copy, gradients; and what the forward pass keeps for the backward one.
+        "parameter_mb": 4 * 3 * sum(sizes.values()) / 2**20,
+        "activation_mb": _activation_bytes(population, one) / 2**20,
+        "kb_down": 4 * (sizes["public"] + sizes["group"]) / 1024,
+        "kb_up": 4 * uploaded / 1024,
+        "ms_on_one_thread": 1e3 * statistics.median(seconds),
+    }
+
+
+def _activation_bytes(population: Population, one: Cohort) -> int:
+    """Bytes that the forward pass of a training step keeps, parameters left out."""
+    network = population.network
+    own = {value.untyped_storage().data_ptr() for value in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = training_batch(one.dataset, one.users, population.config.data)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        # The output is held: what it keeps alive cannot be counted twice at one address.
+        output = network(batch, torch.zeros(1, dtype=torch.int64))
+        losses, _ = user_losses(output, batch, balance_weight=0.0, loads=None)
+    del losses
+    return sum(kept.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""How do a node's time and memory grow with its users, when a round samples always as many?
+
+    python benchmarks/scale.py --users 1000 10000 100000 1000000
+
+For every size, in a process of its own: a made-up population is written as a prepared folder,
+loaded, and trained for some rounds of ``--cohort`` sampled users with the real private store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmark_table import print_table
+from population import network_of
+from synthetic import write_population
+
+from client_app.private_store import PrivateStore
+from client_app.randomness import sampled_users
+from client_app.training import Cohort, Start, trainer_named
+from mrff_config import RunConfig
+from mrff_data.dataset import load_dataset
+from mrff_data.windows import eligible_users
+from mrff_model.building import initial_shared, tensors_of
+
+
+def main() -> None:
+    """Prints a table, and writes it as JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--cohort", type=int, default=1_000, help="users per round, on average")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        torch.set_num_threads(arguments.threads)
+        print(json.dumps(measure(arguments.users[0], arguments.cohort, arguments.rounds)))
+        return
+    results = []
+    for users in arguments.users:
+        command = [sys.executable, __file__, "--one", "--users", str(users)]
+        for name in ("cohort", "rounds", "threads"):
+            command += [f"--{name}", str(getattr(arguments, name))]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    print_table(results)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
+    """Seconds and megabytes for one population; medians over the rounds after the first."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, state = Path(temporary) / "data", Path(temporary) / "state"
+        began = time.perf_counter()
+        write_population(folder, users)
+        prepared = time.perf_counter() - began
+        began = time.perf_counter()
+        dataset = load_dataset(folder)
+        opened = time.perf_counter() - began
+        opened_memory = _peak()
+        rate = min(1.0, cohort / users)
+        config = RunConfig.from_flat({"dataset": "synthetic", "sampling-rate": rate})
+        network = network_of(dataset, config)
+        public, group = (
+            {name: torch.from_numpy(array) for name, array in part.items()}
+            for part in initial_shared(network)
+        )
+        initial = {name: value.clone() for name, value in tensors_of(network, "private").items()}
+        train = trainer_named(config.training.trainer)
+        everyone = eligible_users(dataset, holdout=config.data.holdout)
+        store = PrivateStore(state)
+        times: dict[str, list[float]] = {
+            "sample": [], "store_load": [], "train": [], "store_save": [],
+        }  # fmt: skip
+        per_user = []
+        for number in range(1, rounds + 1):
+            marks = [time.perf_counter()]
+            chosen = sampled_users(0, number, dataset.user_keys[everyone], rate)
+            rows = everyone[chosen]
+            keys = dataset.user_keys[rows]
+            marks.append(time.perf_counter())
+            private, _ = store.load(keys, up_to_round=number - 1, initial=initial, num_layers=2)
+            marks.append(time.perf_counter())
+            trained = train(
+                network, Start(number, public, group, None), Cohort(dataset, rows, private),
+                data=config.data, training=config.training,
+            )  # fmt: skip
+            marks.append(time.perf_counter())
+            store.save(
+                keys, trained.private, trained.routes,
+                round_number=number, checkpoint_round=0, best_round=0,
+            )  # fmt: skip
+            marks.append(time.perf_counter())
+            for name, seconds in zip(times, np.diff(marks), strict=True):
+                times[name].append(float(seconds))
+            per_user.append((marks[-1] - marks[0]) / len(rows))
+        stored = sum(file.stat().st_size for file in state.iterdir())
+        return {
+            "users": users,
+            "cohort": len(rows),
+            "prepare_seconds": prepared,
+            "open_seconds": opened,
+            **{f"{n}_seconds": statistics.median(taken[1:]) for n, taken in times.items()},
+            "ms_per_user": 1e3 * statistics.median(per_user[1:]),
+            "opened_rss_mb": opened_memory,
+            "peak_rss_mb": _peak(),
+            "store_mb": stored / 2**20,
+        }
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
