@@ -1,6 +1,7 @@
 """The run configuration: typed, validated, the same for server, clients and command line."""
 
 from mrff_config.parsing import ConfigError
+from mrff_config.privacy import PrivacySettings
 from mrff_config.run_config import RunConfig
 from mrff_config.settings import (
     DataSettings,
@@ -17,6 +18,7 @@ __all__ = [
     "EvaluationSettings",
     "NetworkSettings",
     "OutputSettings",
+    "PrivacySettings",
     "RunConfig",
     "ServerSettings",
     "TrainingSettings",

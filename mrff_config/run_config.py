@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrff_config.parsing import ConfigError, Value, key_of, keys_of, parse, refuse_unknown
+from mrff_config.privacy import PrivacySettings, check_privacy
 from mrff_config.settings import (
     DataSettings,
     EvaluationSettings,
@@ -28,6 +29,7 @@ class RunConfig:
     data: DataSettings
     network: NetworkSettings
     training: TrainingSettings
+    privacy: PrivacySettings
     server: ServerSettings
     evaluation: EvaluationSettings
     output: OutputSettings
@@ -45,6 +47,7 @@ class RunConfig:
             data=parse(DataSettings, values),
             network=parse(NetworkSettings, values),
             training=parse(TrainingSettings, values),
+            privacy=parse(PrivacySettings, values),
             server=parse(ServerSettings, values),
             evaluation=parse(EvaluationSettings, values),
             output=parse(OutputSettings, values),
@@ -86,6 +89,7 @@ def known_keys() -> list[str]:
         DataSettings,
         NetworkSettings,
         TrainingSettings,
+        PrivacySettings,
         ServerSettings,
         EvaluationSettings,
         OutputSettings,
@@ -95,6 +99,7 @@ def known_keys() -> list[str]:
 
 def _check_together(config: RunConfig) -> None:
     network, output = config.network, config.output
+    check_privacy(config.privacy, config.data, config.training)
     if network.gate_input == "hidden" and network.history_feedback:
         raise ConfigError(
             "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "

@@ -1,0 +1,105 @@
+"""The privacy settings, and which of them can go together (DESIGN 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mrff_config.parsing import ConfigError, setting
+from mrff_config.settings import DataSettings, TrainingSettings
+
+MODES = ("none", "local-dp-sgd", "central-user", "laplace")
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """What is promised to whom, and what it costs. Nothing here matters in mode ``none``."""
+
+    privacy_mode: str = setting("none", choices=MODES)
+    privacy_unit: str = setting("user", choices=("record", "user"))  # what one guarantee protects
+    clipping_norm: float = setting(1.0, above=0.0)  # C: L2, in mode laplace L1
+    noise_multiplier: float = setting(1.0, above=0.0)  # standard deviation (Laplace: scale) over C
+    delta: float = setting(1e-5, above=0.0, high=0.5)  # of all statements, and of the budget
+    epsilon_budget: float = setting(0.0, low=0.0)  # a round beyond it is refused; 0: only counted
+    accountant: str = setting("prv", choices=("prv", "rdp"))
+    record_sampling_rate: float = setting(1.0, above=0.0, high=1.0)  # per step of local-dp-sgd
+    adaptive_clipping: bool = setting(False)  # C follows a noisy quantile of the norms
+    clipping_quantile: float = setting(0.5, above=0.0, high=1.0)  # share of norms below C, aimed at
+    clipping_learning_rate: float = setting(0.2, low=0.0, high=10.0)
+    route_share: float = setting(0.1, low=0.0, high=0.9)  # of C for route counts; 0: none
+    own_parameters: str = setting("free", choices=("free", "noised", "frozen"))  # rule 2
+    frozen_parameters: str = setting(
+        ""
+    )  # prefixes of shared names, by comma: not trained, not sent
+    noise_seed: int = setting(-1, low=-1, high=2**63 - 1)  # tests only; -1: fresh, from the system
+
+    @property
+    def is_private(self) -> bool:
+        """Whether uploads go through a mechanism."""
+        return self.privacy_mode != "none"
+
+    @property
+    def noise_is_secret(self) -> bool:
+        """False when a test seed makes noise and sampling predictable: no guarantee holds then."""
+        return self.noise_seed < 0
+
+    @property
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """The prefixes in ``frozen_parameters``."""
+        return tuple(part.strip() for part in self.frozen_parameters.split(",") if part.strip())
+
+
+def check_privacy(privacy: PrivacySettings, data: DataSettings, training: TrainingSettings) -> None:
+    """Whether the settings can keep the promise of their mode.
+
+    Raises:
+        ConfigError: they cannot; the message says why and names the way out.
+    """
+    if not privacy.is_private:
+        return
+    mode = privacy.privacy_mode
+    if training.user_weighting != "uniform":
+        raise ConfigError(
+            f"user-weighting={training.user_weighting} cannot go with privacy-mode={mode}: a user "
+            "with more targets would count for more than clipping-norm; use user-weighting=uniform"
+        )
+    one_window = data.max_windows_per_user == 1
+    if mode != "local-dp-sgd":
+        _check_whole_users(privacy)
+        return
+    if privacy.privacy_unit == "user" and not one_window:
+        raise ConfigError(
+            "privacy-unit=user in privacy-mode=local-dp-sgd needs max-windows-per-user=1, got "
+            f"{data.max_windows_per_user}: with several records a user's share is several times "
+            "clipping-norm; use one window, privacy-unit=record, or privacy-mode=central-user"
+        )
+    if privacy.own_parameters == "free" and not one_window:
+        raise ConfigError(
+            "own-parameters=free cannot go with several windows per user in "
+            "privacy-mode=local-dp-sgd: one record would move the user's own parameters, and "
+            "through them the gradients of his other records; use own-parameters=noised or frozen, or "
+            "max-windows-per-user=1"
+        )
+    if training.local_optimizer != "sgd":
+        raise ConfigError(
+            "local-optimizer=adam cannot go with privacy-mode=local-dp-sgd: it makes full steps of "
+            "coordinates that hold nothing but noise; use sgd, and Adam on the server"
+        )
+
+
+def _check_whole_users(privacy: PrivacySettings) -> None:
+    mode = privacy.privacy_mode
+    if privacy.privacy_unit != "user":
+        raise ConfigError(
+            f"privacy-unit={privacy.privacy_unit} cannot go with privacy-mode={mode}: it clips "
+            "whole users; use privacy-unit=user, or privacy-mode=local-dp-sgd"
+        )
+    if privacy.own_parameters == "noised":
+        raise ConfigError(
+            f"own-parameters=noised cannot go with privacy-mode={mode}: the unit is the user, "
+            "whose own parameters touch his own update only; use own-parameters=free or frozen"
+        )
+    if privacy.record_sampling_rate != 1.0:
+        raise ConfigError(
+            f"record-sampling-rate={privacy.record_sampling_rate:g} cannot go with "
+            f"privacy-mode={mode}: it samples users (sampling-rate); leave it at 1"
+        )
