@@ -13,6 +13,9 @@ import argparse
 import os
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
@@ -53,13 +56,33 @@ def make_server(arguments: argparse.Namespace) -> ServerApp:
         ours.append(window_phase(grid, nodes, arguments))
         cores, load = os.cpu_count(), os.getloadavg()[0]
         print(f"nodes {len(nodes)}, {arguments.kilobytes} KB each way, {cores} cores, load {load}")
-        print(f"window {arguments.window}: " + ", ".join(f"{seconds:.1f} s" for seconds in ours))
+        print(f"window {arguments.window}: " + ", ".join(_shown(phase) for phase in ours))
         if stock:
-            print(f"send_and_receive: {stock[0]:.1f} s, ratio {stock[0] / (sum(ours) / 2):.2f}")
+            ratio = stock[0].wall / (sum(phase.wall for phase in ours) / 2)
+            print(f"send_and_receive: {_shown(stock[0])}, ratio {ratio:.2f}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak memory of the server process {peak:.0f} MB", flush=True)
 
     return app
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of a phase; the server process' own share of the cores tells more on a shared machine."""
+
+    wall: float
+    processor: float
+
+
+def _shown(seconds: Seconds) -> str:
+    return f"{seconds.wall:.1f} s ({seconds.processor:.1f} s of processor time)"
+
+
+@contextmanager
+def _timed(result: list[Seconds]) -> Iterator[None]:
+    wall, processor = time.monotonic(), time.process_time()
+    yield
+    result.append(Seconds(time.monotonic() - wall, time.process_time() - processor))
 
 
 def requests(nodes: list[int], kilobytes: int) -> list[Message]:
@@ -69,21 +92,23 @@ def requests(nodes: list[int], kilobytes: int) -> list[Message]:
     return [Message(content, dst_node_id=node, message_type="train") for node in nodes]
 
 
-def window_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> float:
-    """Seconds of a phase through `Exchange`, replies dropped as they arrive."""
-    began = time.monotonic()
-    messages = requests(nodes, arguments.kilobytes)
-    replies = sum(1 for _ in Exchange(grid, messages, window=arguments.window, timeout=600.0))
+def window_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> Seconds:
+    """A phase through `Exchange`, replies dropped as they arrive."""
+    seconds: list[Seconds] = []
+    with _timed(seconds):
+        messages = requests(nodes, arguments.kilobytes)
+        replies = sum(1 for _ in Exchange(grid, messages, window=arguments.window, timeout=600.0))
     assert replies == len(nodes), f"{replies} of {len(nodes)} replies"
-    return time.monotonic() - began
+    return seconds[0]
 
 
-def stock_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> float:
-    """Seconds of a phase through Flower's own loop."""
-    began = time.monotonic()
-    replies = list(grid.send_and_receive(requests(nodes, arguments.kilobytes), timeout=600.0))
+def stock_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> Seconds:
+    """A phase through Flower's own loop."""
+    seconds: list[Seconds] = []
+    with _timed(seconds):
+        replies = list(grid.send_and_receive(requests(nodes, arguments.kilobytes), timeout=600.0))
     assert len(replies) == len(nodes), f"{len(replies)} of {len(nodes)} replies"
-    return time.monotonic() - began
+    return seconds[0]
 
 
 def main() -> None:
