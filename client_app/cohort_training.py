@@ -82,7 +82,7 @@ def chunk_limits(network: MRFFNetwork, training: TrainingSettings) -> ChunkLimit
         # The chosen experts' weights and their gradients are gathered per user.
         per_user = 4 * own + 3 * experts // network.num_experts
     else:
-        copies = 5 if training.local_optimizer == "sgd" else 8
+        copies = 6 if training.local_optimizer == "sgd" else 8
         per_user = copies * (shared + experts + own)
     return ChunkLimits(
         positions=CACHE_POSITIONS if on_cpu else DEVICE_POSITIONS,
