@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ from mrff_model.network import Batch, MRFFNetwork
 Step = Callable[[Tensors, Tensors], Tensors]  # parameters and their gradients to new parameters
 
 
+class Changes(NamedTuple):
+    """What B users' local steps did, user by user."""
+
+    update: Tensors  # (B, n) each, new minus old, flattened
+    private: Tensors  # (B, ...) each, new
+    routes: Tensor  # (B, layers) int64, of the first step
+    visited: Tensor  # (B, layers, K) bool, experts chosen in any step
+    bce: Tensor  # (B,) summed over the targets, first step
+    finite: Tensor  # (B,) bool
+
+
 def local_steps(
     network: MRFFNetwork,
     shared: Tensors,
@@ -36,7 +47,33 @@ def local_steps(
     training: TrainingSettings,
 ) -> Outcome:
     """Takes the steps of B users, one for each of ``dropout_keys``; see `one_sgd_step`."""
-    gradients_of = grad(_loss_of_one(network, training, loads), argnums=(0, 1), has_aux=True)
+    each = changes_of_each(
+        network, shared, private, batch, dropout_keys=dropout_keys, loads=loads, training=training
+    )
+    kept = each.finite
+    update = {
+        name: (weights[kept] @ change[kept]).view_as(shared[name])
+        for name, change in each.update.items()
+    }
+    return Outcome(update, each.private, each.routes, each.visited, each.bce, kept)
+
+
+def changes_of_each(
+    network: MRFFNetwork,
+    shared: Tensors,
+    private: Tensors,
+    batch: Batch,
+    *,
+    dropout_keys: Sequence[Tensor],
+    loads: Tensor | None,
+    training: TrainingSettings,
+) -> Changes:
+    """Takes the steps of B users and keeps their changes apart, as clipping needs them.
+
+    Args:
+        shared: the parameters to train that are not private; others stay as the network holds them.
+    """
+    gradients_of = grad(loss_of_one(network, training, loads), argnums=(0, 1), has_aux=True)
     begin = {name: value.detach() for name, value in shared.items()}
     make = _sgd if training.local_optimizer == "sgd" else _adam
     step_shared = make(training.local_learning_rate, 0.0)
@@ -60,14 +97,10 @@ def local_steps(
     rows = [*changes.values(), *(values.view(len(values), -1) for values in own.values())]
     finite += [torch.isfinite(values).all(1) for values in rows]
     kept = torch.stack(finite).all(0)
-    update = {
-        name: (weights[kept] @ change[kept]).view_as(begin[name])
-        for name, change in changes.items()
-    }
-    return Outcome(update, own, first[0], torch.stack(visited).any(0), first[1], kept)
+    return Changes(changes, own, first[0], torch.stack(visited).any(0), first[1], kept)
 
 
-def _loss_of_one(
+def loss_of_one(
     network: MRFFNetwork, training: TrainingSettings, loads: Tensor | None
 ) -> Callable[..., Any]:
     """One user's loss as a function of his parameters, records and dropout key."""

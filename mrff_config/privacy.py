@@ -76,8 +76,8 @@ def check_privacy(privacy: PrivacySettings, data: DataSettings, training: Traini
         raise ConfigError(
             "own-parameters=free cannot go with several windows per user in "
             "privacy-mode=local-dp-sgd: one record would move the user's own parameters, and "
-            "through them the gradients of his other records; use own-parameters=noised or frozen, or "
-            "max-windows-per-user=1"
+            "through them the gradients of his other records; use own-parameters=noised or "
+            "frozen, or max-windows-per-user=1"
         )
     if training.local_optimizer != "sgd":
         raise ConfigError(
