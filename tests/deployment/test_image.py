@@ -1,0 +1,41 @@
+"""What goes into the image, compared with what the app says that it is made of."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from fnmatch import fnmatch
+
+from tests.deployment.federation import CHECKOUT
+
+NOT_INSTALLED = {"scikit-learn"}
+
+
+def _names(lines: list[str]) -> set[str]:
+    found = (re.match(r"[A-Za-z0-9_.-]+", line) for line in lines)
+    return {match[0].lower() for match in found if match}
+
+
+def test_the_image_installs_the_dependencies_of_the_app() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    lines = (CHECKOUT / "docker/requirements.txt").read_text().splitlines()
+    assert _names(lines) == _names(project["dependencies"]) - NOT_INSTALLED
+
+
+def test_the_image_has_every_package() -> None:
+    pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    lines = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    let_through = [line[1:] for line in lines if line.startswith("!")]
+    for package in pyproject["tool"]["setuptools"]["packages"]:
+        assert any(fnmatch(package, pattern) for pattern in let_through), package
+
+
+def test_compose_gives_every_node_its_own_volumes_only() -> None:
+    text = (CHECKOUT / "docker/compose.yaml").read_text()
+    services = re.split(r"\n  (?=[a-z][a-z0-9-]*:\n)", text.split("\nservices:\n")[1])
+    for service in services:
+        name = service.split(":")[0].strip()
+        match = re.fullmatch(r"node-(\d)(-executor)?", name)
+        if match:
+            numbers = set(re.findall(r"(?:node|private)-(\d)", service))
+            assert numbers == {match[1]}, name
