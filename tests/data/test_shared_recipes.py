@@ -6,7 +6,6 @@ The real files are found through MRFF_SHARED_DATA, or beside the checkout in ``s
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,7 @@ from mrff_data.dataset import load_dataset
 from mrff_data.errors import DataError
 from mrff_data.floors import Floors, floors
 from mrff_data.prepare import prepare
-
-BESIDE = Path(__file__).parents[2].parent / "shared" / "data"
-SHARED = Path(os.environ.get("MRFF_SHARED_DATA") or BESIDE)
-
-
-def real(name: str) -> Path:
-    folder = SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here; set MRFF_SHARED_DATA to the folder that has {name}")
-    return folder
+from tests.shared_data import shared_data
 
 
 def kuaisar(folder: Path, *, clicks: str = "1") -> Path:
@@ -145,7 +135,7 @@ def test_amazon(tmp_path: Path) -> None:
 
 
 def measured(name: str, folder: str, out: Path, **counts: int) -> Floors:
-    schema = prepare(name, source=real(folder), out=out)
+    schema = prepare(name, source=shared_data(folder), out=out)
     assert {key: schema.counts[key] for key in counts} == counts
     return floors(load_dataset(out), holdout=1, part="test")
 

@@ -1,0 +1,88 @@
+"""``mrff run`` before Flower is started: settings from files and texts, mistakes in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mrff_cli.main import main
+from mrff_cli.run_command import read_settings
+from mrff_config import ConfigError
+
+
+def test_texts_win_over_the_file_and_are_typed(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('dropout = 0.5\ndataset = "kuaisar-r"\n')
+    values = read_settings(
+        file, ["dropout=0.25", "num-experts = 8", "tensorboard=false", "run-name=a1"]
+    )
+    assert values == {
+        "dropout": 0.25,
+        "dataset": "kuaisar-r",
+        "num-experts": 8,
+        "tensorboard": False,
+        "run-name": "a1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["num-experts"], "a setting is given as KEY=VALUE, got 'num-experts'"),
+    ],
+)
+def test_a_text_without_a_value_is_refused(changes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_settings(None, changes)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("dropout = ")
+    for name in ("bad.toml", "missing.toml"):
+        with pytest.raises(ConfigError, match=f"cannot read the settings in .*{name}"):
+            read_settings(tmp_path / name, [])
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("num-experts=0", "num-experts must be between 1 and 64, got 0"),
+        ("num-expert=4", "unknown configuration key 'num-expert'; did you mean num-experts?"),
+        ("gate-input=hidden", "gate-input=hidden cannot go with history-feedback=true"),
+        ("dropout=much", "dropout must be a number, got 'much' (str)"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_status_2_and_start_nothing(
+    command: str,
+    change: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path / "home"))
+    assert main([command, "-c", change]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("mrff: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_home_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["run", "-c", f"home={tmp_path}/file/home"]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "cannot start Flower in" in said.err
+
+
+def test_a_folder_without_an_app_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--app", str(tmp_path), "-c", f"home={tmp_path}"]) == 2
+    assert "holds no Flower app (no pyproject.toml)" in capsys.readouterr().err
