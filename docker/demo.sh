@@ -33,7 +33,7 @@ finish() {
     say "stopping"
     if [[ ${MRFF_DEMO_PURGE:-} == 1 ]]; then purge=(--volumes); fi
     run --profile '*' down --remove-orphans --timeout 15 "${purge[@]}" >&2 || true
-    # The last line is the result's.
+    # Held back until now: the result is the last line.
     if ((!status)); then tail -n 1 "$output"; fi
     rm -f "$output"
     exit "$status"
@@ -54,6 +54,7 @@ run up --detach --no-build --wait --wait-timeout 240 \
     serverapp node-0-executor node-1-executor node-2-executor node-3-executor >&2
 
 settings=()
-for setting in "run-name=compose-$(date -u +%Y%m%d-%H%M%S)" "$@"; do settings+=(--set "$setting"); done
+for setting in "run-name=compose-$(date -u +%Y%m%d-%H%M%S)" num-server-rounds=20 \
+    reply-timeout-seconds=180 "$@"; do settings+=(--set "$setting"); done
 say "training"
-run run --rm --no-deps -T submit "${settings[@]}" | tee "$output"
+run run --rm --no-deps -T submit "${settings[@]}" | tee "$output" | sed '$d'

@@ -60,7 +60,7 @@ def test_the_demo_trains_in_containers_as_in_one_process(
     assert "MRFF on ml-100k" in done.stdout
 
     left = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"],
+        ["docker", "ps", "-aq", "--filter", f"label=com.docker.compose.project={project}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert left.stdout == "", "containers were left"
