@@ -23,6 +23,8 @@ from mrff_data.windows import eligible_users
 from mrff_model.building import build_network, tensors_of
 from mrff_model.network import MRFFNetwork
 
+OWN_LIMITS = ("epsilon-budget", "delta")
+
 
 @dataclass(frozen=True)
 class Node:
@@ -34,6 +36,8 @@ class Node:
     network: MRFFNetwork
     initial_private: dict[str, Tensor]  # (1, ...) each, a new user's own parameters
     store: PrivateStore
+    ledger_folder: Path  # outlives runs
+    limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
 
     @property
     def user_keys(self) -> np.ndarray:
@@ -67,6 +71,8 @@ def open_node(
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
         store=PrivateStore(_state_folder(node_config, request), starts),
+        ledger_folder=Path(str(node_config.get("state-dir", request["state-dir"]))).expanduser(),
+        limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
     )
 
 

@@ -28,17 +28,21 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     Returns:
         Records ``public`` and ``group`` (sums, absent if nobody was sampled) and ``metrics``.
     """
+    if node.config.privacy.is_private:
+        from client_app.privacy import train_privately
+
+        return train_privately(node, content)
     began = time.perf_counter()
     request = content.config_records["round"]
     number = _integer(request, "round")
     training = node.config.training
     sampled = sampled_users(training.seed, number, node.user_keys, training.sampling_rate)
-    cohort, before = _cohort(node, node.users[sampled], up_to_round=number - 1)
+    cohort, before = open_cohort(node, node.users[sampled], up_to_round=number - 1)
     start = Start(
         round_number=number,
-        public=_tensors(content, "public"),
-        group=_tensors(content, "group"),
-        loads=_loads(node, request),
+        public=tensors_in(content, "public"),
+        group=tensors_in(content, "group"),
+        loads=loads_in(node, request),
     )
     train = trainer_named(training.trainer)
     trained = train(node.network, start, cohort, data=node.config.data, training=training)
@@ -68,8 +72,8 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     }
     reply = RecordDict({"metrics": MetricRecord(metrics)})
     if kept.any():
-        reply["public"] = _record(trained.public)
-        reply["group"] = _record(trained.group)
+        reply["public"] = array_record(trained.public)
+        reply["group"] = array_record(trained.group)
     return reply
 
 
@@ -78,19 +82,22 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
     began = time.perf_counter()
     request = content.config_records["round"]
     number, part = _integer(request, "round"), _part(request)
-    load_shared(node.network, _tensors(content, "public"), _tensors(content, "group"))
-    cohort, before = _cohort(node, node.users, up_to_round=number)
+    load_shared(node.network, tensors_in(content, "public"), tensors_in(content, "group"))
+    cohort, before = open_cohort(node, node.users, up_to_round=number)
     metrics: dict[str, Any] = {"round": number, "num-users": 0, "num-targets": 0}
     shape = (len(node.network.layers), node.network.num_experts)
     experts = np.zeros(shape, dtype=np.int64)
     bins = node.config.evaluation.histogram_bins
+    routes_leave = not node.config.privacy.is_private
     if len(cohort.users):
         score = scorer_named(node.config.training.trainer)
         scores = score(node.network, cohort, data=node.config.data, part=part)
         sums = sum_scores(scores, bins)
-        for layer, routes in enumerate(scores.routes.T):
-            experts[layer] = np.bincount(routes, minlength=shape[1])
-        changed, compared = _changes(before, scores.routes)
+        changed, compared = 0, 0
+        if routes_leave:
+            for layer, routes in enumerate(scores.routes.T):
+                experts[layer] = np.bincount(routes, minlength=shape[1])
+            changed, compared = _changes(before, scores.routes)
         metrics |= {
             "num-users": sums.num_users,
             "num-targets": sums.num_targets,
@@ -113,7 +120,7 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
     return RecordDict({"metrics": MetricRecord(metrics)})
 
 
-def _cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort, np.ndarray]:
+def open_cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort, np.ndarray]:
     """The users with their private parameters, and their routes when those were stored."""
     private, routes = node.store.load(
         node.dataset.user_keys[users],
@@ -137,18 +144,21 @@ def _changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     return int((before[known] != after[known]).any(axis=1).sum()), int(known.sum())
 
 
-def _tensors(content: RecordDict, name: str) -> dict[str, Tensor]:
+def tensors_in(content: RecordDict, name: str) -> dict[str, Tensor]:
+    """Copies of the request's arrays ``name``."""
     if name not in content.array_records:
         raise ConfigError(f"the request has no {name!r} arrays; is the server of the same version?")
     arrays = content.array_records[name]
     return {key: torch.from_numpy(array.numpy().copy()) for key, array in arrays.items()}
 
 
-def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+def array_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Tensors as Flower carries them."""
     return ArrayRecord({name: Array(value.numpy()) for name, value in tensors.items()})
 
 
-def _loads(node: Node, request: Mapping[str, Any]) -> Tensor | None:
+def loads_in(node: Node, request: Mapping[str, Any]) -> Tensor | None:
+    """(layers, K) load shares of the round before; None while they are unknown."""
     loads = list(request["loads"])
     if not loads:
         return None

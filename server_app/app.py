@@ -13,12 +13,14 @@ from mrff_config import RunConfig
 from server_app.beginning import begin
 from server_app.model import Catalogue, open_catalogue
 from server_app.nodes import MissingNodesError, wait_for_nodes
+from server_app.privacy import make_aggregation
 from server_app.recorder import Recorder
 from server_app.results import final_line, print_table, write_summary
 from server_app.run_folder import RunFolder, open_run_folder
 from strategies.messages import array_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
+from strategies.round_sums import Aggregation
 from strategies.server_optimizer import make_server_optimizer
 from strategies.state import TrainingState
 
@@ -35,13 +37,19 @@ def main(grid: Grid, context: Context) -> None:
         catalogue = open_catalogue(config)
         with open_run_folder(config, run_id=context.run_id) as folder:
             state = begin(config, catalogue, folder)
+            aggregation = make_aggregation(config, catalogue.schema, folder.name)
             server = config.server
             wait_for_nodes(grid, server.expected_nodes, timeout=server.node_wait_seconds)
-            _run(grid, config, catalogue, folder, state)
+            _run(grid, config, catalogue, folder, state, aggregation)
 
 
 def _run(
-    grid: Grid, config: RunConfig, catalogue: Catalogue, folder: RunFolder, state: TrainingState
+    grid: Grid,
+    config: RunConfig,
+    catalogue: Catalogue,
+    folder: RunFolder,
+    state: TrainingState,
+    aggregation: Aggregation,
 ) -> None:
     """Trains and tests, and writes down everything."""
     rounds, schema_hash = config.server.num_server_rounds, catalogue.schema.schema_hash
@@ -61,7 +69,7 @@ def _run(
         tensorboard=config.output.tensorboard,
     ) as recorder:
         recorder.save(state)  # before any node hears of this run, or of its resumption
-        strategy = make_strategy(config, state, recorder)
+        strategy = make_strategy(config, state, recorder, aggregation)
         try:
             strategy.start(
                 grid,
@@ -83,7 +91,12 @@ def _run(
         log.info(final_line(summary))
 
 
-def make_strategy(config: RunConfig, state: TrainingState, recorder: Recorder) -> MRFF:
+def make_strategy(
+    config: RunConfig,
+    state: TrainingState,
+    recorder: Recorder,
+    aggregation: Aggregation | None = None,
+) -> MRFF:
     """The strategy that the configuration asks for."""
     server, evaluation = config.server, config.evaluation
     optimizer = make_server_optimizer(
@@ -105,6 +118,7 @@ def make_strategy(config: RunConfig, state: TrainingState, recorder: Recorder) -
         early_stop_patience=evaluation.early_stop_patience,
         checkpoint_every=config.output.checkpoint_every,
         histogram_bins=evaluation.histogram_bins,
+        aggregation=aggregation,
     )
 
 

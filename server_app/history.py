@@ -59,6 +59,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 def _fields(report: RoundReport | EvaluationReport) -> dict[str, Any]:
     fields = asdict(report)
+    if fields.get("privacy", {}) is None:  # nothing to say in mode none
+        del fields["privacy"]
     return fields | fields.pop("traffic")
 
 

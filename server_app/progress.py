@@ -23,6 +23,7 @@ def round_line(report: RoundReport, *, rounds: int, seconds_left: float) -> str:
             f"up {megabytes(traffic.bytes_up)}",
             f"{traffic.seconds:.1f} s",
             f"left {duration(seconds_left)}",
+            *_privacy(report),
         ]
     )
 
@@ -62,6 +63,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _privacy(report: RoundReport) -> list[str]:
+    if report.privacy is None:
+        return []
+    names = {"signal_to_noise": "signal/noise", "clipped_share": "clipped", "epsilon": "epsilon"}
+    return [f"{shown} {_number(report.privacy[name], 2)}" for name, shown in names.items()]
 
 
 def _number(value: float | None, digits: int = 4) -> str:

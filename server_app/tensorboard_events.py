@@ -32,6 +32,8 @@ class EventFile:
             "traffic/missing": len(report.traffic.missing),
             "traffic/seconds": report.traffic.seconds,
         }
+        for name, value in (report.privacy or {}).items():
+            scalars[f"privacy/{name.replace('_', ' ')}"] = value
         for layer, shares in enumerate(report.loads):
             for expert, share in enumerate(shares):
                 scalars[f"loads/layer {layer} expert {expert}"] = share

@@ -14,11 +14,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from mrff_model.metrics import load_shares
-from strategies.aggregation import UpdateSum
+from mrff_privacy.ledger import BudgetExceededError
 from strategies.messages import array_record, arrays_of, content_bytes, requests, round_record
 from strategies.receiving import RoundFailedError, receive
-from strategies.replies import Expected, read_evaluate_reply, read_train_reply
+from strategies.replies import Expected, read_evaluate_reply
 from strategies.reports import (
     EvaluationReport,
     EvaluationSums,
@@ -26,8 +25,8 @@ from strategies.reports import (
     RoundReport,
     Silent,
     Traffic,
-    TrainSums,
 )
+from strategies.round_sums import Aggregation, PlainAggregation
 from strategies.server_optimizer import ServerOptimizer, apply_means
 from strategies.state import TrainingState
 from strategies.window import Exchange
@@ -50,6 +49,7 @@ class MRFF(Strategy):
         early_stop_patience: validations without a better AUC before training ends; 0: never.
         checkpoint_every: rounds between checkpoints; a new best model and the end also make one.
         histogram_bins: score bins of the evaluation.
+        aggregation: how replies become means; another one in every privacy mode.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class MRFF(Strategy):
         early_stop_patience: int = 0,
         checkpoint_every: int = 10,
         histogram_bins: int = 2048,
+        aggregation: Aggregation | None = None,
     ) -> None:
         self.state = state
         self.optimizer = optimizer
@@ -78,6 +79,7 @@ class MRFF(Strategy):
         self.early_stop_patience = early_stop_patience
         self.checkpoint_every = checkpoint_every
         self.histogram_bins = histogram_bins
+        self.aggregation = aggregation or PlainAggregation()
         self.expected = Expected.of(state.public, state.group)
 
     def start(
@@ -115,7 +117,17 @@ class MRFF(Strategy):
                 self._validate(grid, evaluate_config, result)
                 self._checkpoint()
             while state.round < num_rounds and not self._has_stopped_improving():
-                self._train(grid, train_config, result)
+                try:
+                    self._train(grid, train_config, result)
+                except BudgetExceededError as error:
+                    if not state.round:
+                        raise
+                    log.warning("training ends after round %d: %s", state.round, error)
+                    num_rounds = state.round  # what there is, is validated, saved and tested
+                    if self._validation_due(num_rounds):
+                        self._validate(grid, evaluate_config, result)
+                    self._checkpoint()
+                    break
                 if evaluate_fn and (measured := evaluate_fn(state.round, self._public())):
                     result.evaluate_metrics_serverapp[state.round] = measured
                 if self._validation_due(num_rounds):
@@ -135,13 +147,16 @@ class MRFF(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """A train message for every connected node; nodes sample their users themselves."""
+        """A train message for every connected node; nodes sample their users themselves.
+
+        Raises:
+            BudgetExceededError: the privacy budget does not allow the round.
+        """
+        record = round_record(config, self.state, server_round)
+        for key, value in self.aggregation.prepare(server_round, self.state).items():
+            record[key] = value
         content = RecordDict(
-            {
-                "public": arrays,
-                "group": array_record(self.state.group),
-                "round": round_record(config, self.state, server_round),
-            }
+            {"public": arrays, "group": array_record(self.state.group), "round": record}
         )
         return self._requests(content, MessageType.TRAIN, grid, server_round)
 
@@ -165,27 +180,16 @@ class MRFF(Strategy):
         self.observer.round_finished(report)
 
     def _aggregate_round(self, server_round: int, replies: Iterable[Message]) -> RoundReport:
-        state, expected = self.state, self.expected
-        updates = UpdateSum(expected.num_layers, expected.num_experts)
-        sums = TrainSums(expected.num_layers, expected.num_experts)
-
-        def read(content: RecordDict) -> None:
-            reply = read_train_reply(content, expected, server_round)
-            sums.add(reply)
-            updates.add(
-                reply.public,
-                reply.group,
-                weight=reply.weight,
-                expert_weight=reply.expert_weight,
-            )
-
-        traffic = self._receive(replies, read, f"training round {server_round}")
+        state = self.state
+        sums = self.aggregation.begin(server_round, self.expected, state)
+        traffic = self._receive(replies, sums.read, f"training round {server_round}")
         blocks = {**state.public, **state.group}
+        means = sums.finish(state)
         try:
             moved, optimizer = apply_means(
                 self.optimizer,
                 blocks,
-                updates.mean(),
+                means,
                 state.optimizer,
                 factor_of=self._learning_rate_factor,
             )
@@ -195,8 +199,6 @@ class MRFF(Strategy):
         state.group = {name: moved[name] for name in state.group}
         state.optimizer = optimizer
         state.round = server_round
-        if sums.users:
-            state.loads = load_shares(sums.expert_users).ravel().tolist()
         return sums.report(server_round, traffic)
 
     def _learning_rate_factor(self, name: str) -> float:
@@ -258,7 +260,12 @@ class MRFF(Strategy):
         sums = EvaluationSums(expected.num_layers, expected.num_experts, bins)
 
         def read(content: RecordDict) -> None:
-            sums.add(read_evaluate_reply(content, expected, server_round, bins=bins))
+            hidden = self.aggregation.routes_are_hidden
+            sums.add(
+                read_evaluate_reply(
+                    content, expected, server_round, bins=bins, routes_are_hidden=hidden
+                )
+            )
 
         traffic = self._receive(replies, read, f"evaluation ({split}) of round {server_round}")
         return sums.report(split, server_round, traffic)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
@@ -44,6 +44,14 @@ class Expected:
             num_layers=1 + max((layer for layer, _ in places), default=-1),
             num_experts=1 + max((expert for _, expert in places), default=-1),
         )
+
+    def without(self, prefixes: tuple[str, ...]) -> Expected:
+        """The same without the arrays whose names begin with one of ``prefixes``."""
+        public, group = (
+            {name: shape for name, shape in shapes.items() if not name.startswith(prefixes)}
+            for shapes in (self.public, self.group)
+        )
+        return replace(self, public=public, group=group)
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,8 @@ def read_train_reply(content: RecordDict, expected: Expected, server_round: int)
     Raises:
         BadReplyError: it is not what round ``server_round`` asked for.
     """
-    _no_other_records(content, {"public", "group", "metrics"})
-    metrics = _Metrics(content, server_round)
+    no_other_records(content, {"public", "group", "metrics"})
+    metrics = Metrics(content, server_round)
     layers, experts = expected.num_layers, expected.num_experts
     reply = TrainReply(
         num_users=metrics.count("num-users"),
@@ -99,28 +107,36 @@ def read_train_reply(content: RecordDict, expected: Expected, server_round: int)
         changed_users=metrics.count("changed-users"),
         compared_users=metrics.count("compared-users"),
         dropped_users=metrics.count("dropped-users"),
-        public=_arrays(content, "public"),
-        group=_arrays(content, "group"),
+        public=arrays_in(content, "public"),
+        group=arrays_in(content, "group"),
     )
     _check_users(reply.num_users, reply.compared_users, reply.changed_users, reply.expert_users)
     _check_weights(reply)
     chosen = reply.expert_weight > 0.0
-    _check_arrays("public", reply.public, expected.public if reply.num_users else {})
+    check_arrays("public", reply.public, expected.public if reply.num_users else {})
     wanted = {name: shape for name, shape in expected.group.items() if chosen[expert_of(name)]}
-    _check_arrays("group", reply.group, wanted)
+    check_arrays("group", reply.group, wanted)
     return reply
 
 
 def read_evaluate_reply(
-    content: RecordDict, expected: Expected, server_round: int, *, bins: int
+    content: RecordDict,
+    expected: Expected,
+    server_round: int,
+    *,
+    bins: int,
+    routes_are_hidden: bool = False,
 ) -> EvaluateReply:
     """The reply to an evaluate message.
+
+    Args:
+        routes_are_hidden: a private mode: no count may tell a user's route.
 
     Raises:
         BadReplyError: it is not what the evaluation after ``server_round`` asked for.
     """
-    _no_other_records(content, {"metrics"})
-    metrics = _Metrics(content, server_round)
+    no_other_records(content, {"metrics"})
+    metrics = Metrics(content, server_round)
     layers, experts = expected.num_layers, expected.num_experts
     reply = EvaluateReply(
         num_users=metrics.count("num-users"),
@@ -135,13 +151,17 @@ def read_evaluate_reply(
         compared_users=metrics.count("compared-users"),
         skipped_users=metrics.count("skipped-users"),
     )
-    _check_users(reply.num_users, reply.compared_users, reply.changed_users, reply.expert_users)
+    if routes_are_hidden:
+        told = reply.compared_users + reply.changed_users + int(reply.expert_users.sum())
+        require(told == 0, "it tells routes, which a private mode hides")
+    else:
+        _check_users(reply.num_users, reply.compared_users, reply.changed_users, reply.expert_users)
     counted = int(reply.positives.sum() + reply.negatives.sum())
-    _require(
+    require(
         counted == reply.num_targets,
         f"histograms count {counted} targets, num-targets is {reply.num_targets}",
     )
-    _require(
+    require(
         reply.gauc_users <= reply.num_users and reply.gauc_sum <= reply.gauc_users * (1 + 1e-6),
         f"gauc-sum {reply.gauc_sum:g} over gauc-users {reply.gauc_users} "
         f"of num-users {reply.num_users} is impossible",
@@ -149,8 +169,8 @@ def read_evaluate_reply(
     return reply
 
 
-class _Metrics:
-    """The reply's metric record, read with checks."""
+class Metrics:
+    """A reply's metric record, read with checks."""
 
     def __init__(self, content: RecordDict, server_round: int) -> None:
         record = content.get("metrics")
@@ -158,9 +178,15 @@ class _Metrics:
             raise BadReplyError("the record 'metrics' is missing")
         self._record = record
         found = self.count("round")
-        _require(found == server_round, f"it answers round {found}, asked was {server_round}")
+        require(found == server_round, f"it answers round {found}, asked was {server_round}")
+
+    def only(self, keys: frozenset[str]) -> None:
+        """Refuses any other metric."""
+        extra = self._record.keys() - keys
+        require(not extra, f"the metric {min(extra, default='')!r} was not expected")
 
     def count(self, key: str) -> int:
+        """A whole number of at least 0."""
         value = self._get(key)
         if not isinstance(value, int) or value < 0:
             raise BadReplyError(f"{key} must be a whole number of at least 0, got {value!r}")
@@ -197,7 +223,8 @@ class _Metrics:
         return self._record[key]
 
 
-def _arrays(content: RecordDict, key: str) -> Arrays:
+def arrays_in(content: RecordDict, key: str) -> Arrays:
+    """The arrays of the record ``key``; none if it is missing."""
     record = content.get(key)
     if record is None:
         return {}
@@ -212,31 +239,32 @@ def _arrays(content: RecordDict, key: str) -> Arrays:
     return arrays
 
 
-def _check_arrays(record: str, arrays: Arrays, wanted: Mapping[str, Shape]) -> None:
+def check_arrays(record: str, arrays: Arrays, wanted: Mapping[str, Shape]) -> None:
+    """Exactly the wanted arrays, float32 and finite."""
     missing, extra = wanted.keys() - arrays.keys(), arrays.keys() - wanted.keys()
-    _require(not missing, f"{record} lacks the array {min(missing, default='')}")
-    _require(not extra, f"{record} has the array {min(extra, default='')}, which was not expected")
+    require(not missing, f"{record} lacks the array {min(missing, default='')}")
+    require(not extra, f"{record} has the array {min(extra, default='')}, which was not expected")
     for name, array in arrays.items():
-        _require(array.dtype == np.float32, f"array {name} must be float32, got {array.dtype}")
-        _require(
+        require(array.dtype == np.float32, f"array {name} must be float32, got {array.dtype}")
+        require(
             array.shape == wanted[name],
             f"array {name} must have shape {wanted[name]}, got {array.shape}",
         )
-        _require(bool(np.isfinite(array).all()), f"array {name} holds non-finite values")
+        require(bool(np.isfinite(array).all()), f"array {name} holds non-finite values")
 
 
 def _check_weights(reply: TrainReply) -> None:
-    _require(
+    require(
         (reply.weight > 0.0) == (reply.num_users > 0),
         f"weight {reply.weight:g} does not go with num-users {reply.num_users}",
     )
-    _require(
+    require(
         not bool(((reply.expert_users > 0) & (reply.expert_weight <= 0.0)).any()),
         "expert-users names an expert without expert-weight",
     )
     # With several local steps a user may train several experts of a layer, each with full weight.
     most = reply.weight * (1.0 + 1e-5)
-    _require(
+    require(
         bool((reply.expert_weight.sum(axis=1) * (1.0 + 1e-5) >= reply.weight).all())
         and bool((reply.expert_weight <= most).all()),
         "expert-weight is above weight, or below it in the sum of a layer",
@@ -244,22 +272,24 @@ def _check_weights(reply: TrainReply) -> None:
 
 
 def _check_users(users: int, compared: int, changed: int, expert_users: NDArray[np.int64]) -> None:
-    _require(
+    require(
         changed <= compared <= users,
         f"changed-users {changed}, compared-users {compared}, num-users {users} "
         "must not decrease in this order",
     )
-    _require(
+    require(
         bool((expert_users.sum(axis=1) == users).all()),
         f"expert-users does not add up to num-users {users} in every layer",
     )
 
 
-def _no_other_records(content: RecordDict, known: set[str]) -> None:
+def no_other_records(content: RecordDict, known: set[str]) -> None:
+    """No record beside the known ones."""
     extra = content.keys() - known
-    _require(not extra, f"the record {min(extra, default='')!r} was not expected")
+    require(not extra, f"the record {min(extra, default='')!r} was not expected")
 
 
-def _require(holds: bool, reason: str) -> None:
+def require(holds: bool, reason: str) -> None:
+    """Rejects the reply for ``reason`` unless the condition holds."""
     if not holds:
         raise BadReplyError(reason)

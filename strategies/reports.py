@@ -43,7 +43,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """One training round. ``loads`` are (layers, K) shares of users."""
+    """One training round. ``loads`` are (layers, K) shares of users.
+
+    ``privacy``, in a private mode: clipping_norm, clipped_share (noisy), signal_to_noise, epsilon
+    spent so far by the server's ledger. Users are expected ones then.
+    """
 
     round: int
     users: int
@@ -54,6 +58,7 @@ class RoundReport:
     load_entropy: float | None
     churn: float | None
     traffic: Traffic
+    privacy: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class TrainingState:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    clipping_norm: float = 0.0  # of the next private round; 0: that of the configuration
+    epsilon: float | None = None  # spent so far, where the server's ledger counts
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays, by ``part/name``."""
@@ -110,4 +112,6 @@ _NUMBERS = (
     "bytes_down",
     "bytes_up",
     "seconds",
+    "clipping_norm",
+    "epsilon",
 )

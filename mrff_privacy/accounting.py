@@ -1,0 +1,176 @@
+"""What releases cost: epsilon at a delta, composed over everything that was ever released.
+
+A release is a sum whose sensitivity is the clipping norm C, with noise of ``noise_multiplier * C``
+per coordinate. Gaussian releases are composed by Opacus' accountants: PRV (Gopi et al. 2021,
+numerically tight) or RDP (Mironov 2017). Laplace releases add up in pure epsilon, or, where that
+is less, in Renyi divergence. Neighbouring datasets differ in one unit being there or not.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Accountant = Literal["prv", "rdp"]
+ORDERS: list[float] = [
+    *(1.0 + step / 10.0 for step in range(1, 100)),
+    *range(12, 64),
+    *(80, 96, 128, 192, 256, 512, 1024),
+]
+_TIGHT_BELOW = 60.0  # the PRV accountant's grid grows with epsilon; beyond, RDP's bound will do
+
+
+@dataclass(frozen=True)
+class Release:
+    """``steps`` equal noisy sums over units that were Poisson-sampled with ``sampling_rate``."""
+
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    steps: int = 1
+    mechanism: Literal["gaussian", "laplace"] = "gaussian"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0.0):
+            raise ValueError(
+                f"noise-multiplier must be greater than 0, got {self.noise_multiplier}: "
+                "without noise no epsilon exists"
+            )
+        if not 0.0 < self.sampling_rate <= 1.0:
+            raise ValueError(
+                f"sampling-rate must be greater than 0 and at most 1, got {self.sampling_rate}"
+            )
+        if self.steps < 0:
+            raise ValueError(f"steps must be at least 0, got {self.steps}")
+        if self.mechanism not in ("gaussian", "laplace"):
+            raise ValueError(f"mechanism must be gaussian or laplace, got {self.mechanism!r}")
+        if self.mechanism == "laplace" and self.sampling_rate != 1.0:
+            raise ValueError("no amplification by sampling is claimed for Laplace releases")
+
+    def times(self, rounds: int) -> Release:
+        """The same release in each of ``rounds`` rounds."""
+        return replace(self, steps=self.steps * rounds)
+
+
+def check_delta(delta: float, units: int | None = None) -> None:
+    """Whether ``delta`` says anything about ``units`` protected units.
+
+    Raises:
+        ValueError: it is outside (0, 1), or at least 1/units, where publishing one unit's data
+            outright would be allowed.
+    """
+    if not 0.0 < delta < 1.0:
+        raise ValueError(f"delta must be greater than 0 and less than 1, got {delta}")
+    if units is not None and units > 0 and delta >= 1.0 / units:
+        raise ValueError(
+            f"delta={delta:g} must be less than 1/n = {1.0 / units:.3g} for n = {units:,} units: "
+            "at 1/n a mechanism may publish one unit's data and still keep its promise"
+        )
+
+
+def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
+    """Equal kinds of releases as one, in a fixed order; empty ones left out."""
+    steps: dict[Release, int] = {}
+    for release in releases:
+        kind = replace(release, steps=1)
+        steps[kind] = steps.get(kind, 0) + release.steps
+    kinds = sorted(
+        (kind for kind in steps if steps[kind]),
+        key=lambda r: (r.mechanism, r.noise_multiplier, r.sampling_rate),
+    )
+    return tuple(replace(kind, steps=steps[kind]) for kind in kinds)
+
+
+def pure_epsilon(releases: Iterable[Release]) -> float:
+    """Epsilon at delta 0: the sum over Laplace releases of C / scale; infinite with Gaussians."""
+    parts = merged(releases)
+    if any(part.mechanism == "gaussian" for part in parts):
+        return math.inf
+    return math.fsum(part.steps / part.noise_multiplier for part in parts)
+
+
+def epsilon_of(releases: Iterable[Release], delta: float, accountant: Accountant = "prv") -> float:
+    """An upper bound on epsilon of everything in ``releases``; 0 for nothing.
+
+    Raises:
+        ValueError: ``delta`` is outside (0, 1), or there is no such accountant.
+    """
+    check_delta(delta)
+    if accountant not in ("prv", "rdp"):
+        raise ValueError(f"accountant must be prv or rdp, got {accountant!r}")
+    return _epsilon(merged(releases), delta, accountant)
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(parts: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
+    gaussian = tuple(part for part in parts if part.mechanism == "gaussian")
+    laplace = tuple(part for part in parts if part.mechanism == "laplace")
+    by_rdp = _rdp_epsilon(parts, delta) if parts else 0.0
+    if not laplace:
+        return _gaussian_epsilon(gaussian, delta, accountant, by_rdp)
+    pure = pure_epsilon(laplace)
+    if gaussian:
+        alone = _rdp_epsilon(gaussian, delta)
+        pure += _gaussian_epsilon(gaussian, delta, accountant, alone)
+    return min(pure, by_rdp)
+
+
+def _gaussian_epsilon(
+    parts: tuple[Release, ...], delta: float, accountant: Accountant, by_rdp: float
+) -> float:
+    if not parts or accountant == "rdp" or by_rdp > _TIGHT_BELOW:
+        return by_rdp
+    # The PRV accountant adds its error to its answer: keep that below half a percent.
+    error = min(0.01, max(0.004 * by_rdp, 1e-4))
+    return min(_prv_epsilon(parts, delta, error), by_rdp)
+
+
+def _prv_epsilon(parts: tuple[Release, ...], delta: float, error: float) -> float:
+    from opacus.accountants import PRVAccountant  # brings PyTorch and SciPy
+
+    accountant = PRVAccountant()
+    accountant.history = [(p.noise_multiplier, p.sampling_rate, p.steps) for p in parts]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            epsilon = float(accountant.get_epsilon(delta, eps_error=error))
+        except (ValueError, RuntimeError, MemoryError):  # its grid does not fit: RDP bounds it too
+            return math.inf
+    return epsilon if math.isfinite(epsilon) and epsilon >= 0.0 else math.inf
+
+
+def _rdp_epsilon(parts: tuple[Release, ...], delta: float) -> float:
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
+    total: NDArray[np.float64] = np.zeros(len(ORDERS))
+    for part in parts:
+        total = total + _rdp(part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the best order is at the edge: the bound holds anyway
+        epsilon, _ = get_privacy_spent(orders=ORDERS, rdp=total, delta=delta)
+    return max(float(epsilon), 0.0)
+
+
+def _rdp(part: Release) -> NDArray[np.float64]:
+    orders = np.array(ORDERS)
+    if part.mechanism == "laplace":  # Mironov 2017, proposition 6
+        rate = 1.0 / part.noise_multiplier
+        upper = np.log(orders / (2 * orders - 1)) + (orders - 1) * rate
+        lower = np.log((orders - 1) / (2 * orders - 1)) - orders * rate
+        return np.asarray(part.steps * np.logaddexp(upper, lower) / (orders - 1))
+    return part.steps * _rdp_of_a_step(part.noise_multiplier, part.sampling_rate)
+
+
+@lru_cache(maxsize=1024)
+def _rdp_of_a_step(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]:
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    return np.asarray(
+        compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=ORDERS)
+    )
