@@ -47,7 +47,7 @@ class NetworkSettings:
     gate_mode: str = setting("switch", choices=("switch", "hard"))
     gate_input: str = setting("history", choices=("history", "hidden"))
     history_feedback: bool = setting(True)  # past labels are part of the history
-    dropout: float = setting(0.1, low=0.0, high=0.95)
+    dropout: float = setting(0.3, low=0.0, high=0.95)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrainingSettings:
     local_steps: int = setting(1, low=1, high=1000)
     local_optimizer: str = setting("sgd", choices=("sgd", "adam"))
     local_learning_rate: float = setting(1.0, above=0.0)
-    private_learning_rate: float = setting(0.05, low=0.0)
+    private_learning_rate: float = setting(0.01, low=0.0)  # higher ones overfit in tens of rounds
     private_weight_decay: float = setting(0.0, low=0.0)
     balance_weight: float = setting(0.01, low=0.0)  # alpha of the balance loss
     user_weighting: str = setting("uniform", choices=("uniform", "targets"))
