@@ -1,4 +1,4 @@
-"""Health of a container, as an exit status: ``health.py https://HOST:PORT/health`` or ``HOST:PORT``.
+"""Health of a container as exit status: ``health.py https://HOST:PORT/health`` or ``HOST:PORT``.
 
 The certificate is checked like anybody else would, by /keys/ca.crt.
 """

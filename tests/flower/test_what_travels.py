@@ -72,7 +72,7 @@ def test_the_check_would_notice_a_leak(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that slips a private array into its upload is found by the test above."""
-    honest = rounds._record
+    honest = rounds.array_record
 
     def leaking(tensors):  # type: ignore[no-untyped-def]
         (folder,) = {Path(s) for s in _open_stores}
@@ -92,7 +92,7 @@ def test_the_check_would_notice_a_leak(
         return original(self, *arguments, **keywords)
 
     monkeypatch.setattr(PrivateStore, "save", noting)
-    monkeypatch.setattr(rounds, "_record", leaking)
+    monkeypatch.setattr(rounds, "array_record", leaking)
     grid = run_federation(
         small_data, tmp_path, nodes=1, name="leaky", record=True, sampling_rate=1.0,
         private_learning_rate=0.5, evaluate_every=1,
