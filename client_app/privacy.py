@@ -20,7 +20,8 @@ from client_app.privacy_ledger import NodeLedger
 from client_app.privacy_updates import train_whole_users
 from client_app.privacy_upload import PrivateRound, Upload
 from client_app.randomness import sampled_users
-from client_app.rounds import array_record, loads_in, open_cohort, tensors_in
+from client_app.rounds import loads_in, open_cohort, tensors_in
+from client_app.totals import array_record
 from client_app.training import Start
 from mrff_config import ConfigError, PrivacySettings
 from mrff_model.building import tensors_of

@@ -96,3 +96,26 @@ def test_another_seed_gives_another_model(small_data: Path, tmp_path: Path) -> N
         run_federation(small_data, tmp_path, nodes=2, name=f"seed-{seed}", seed=seed)
     one, other = (shared_arrays(tmp_path, f"seed-{seed}") for seed in (1, 2))
     assert any(np.abs(other[array] - value).max() > 1e-3 for array, value in one.items())
+
+
+def test_users_taken_one_at_a_time_for_want_of_memory(small_data: Path, tmp_path: Path) -> None:
+    """``cohort-memory-mb`` bounds the private parameters in memory, and changes no result."""
+    histories = {}
+    for megabytes in (1, 512):
+        name = f"within-{megabytes}"
+        run_federation(
+            small_data, tmp_path, nodes=2, name=name, cohort_memory_mb=megabytes,
+            user_network_dim=4096,
+        )  # fmt: skip
+        histories[megabytes] = read_history(tmp_path / "runs" / name / "history.jsonl")
+    few, many = shared_arrays(tmp_path, "within-1"), shared_arrays(tmp_path, "within-512")
+    for array, value in many.items():
+        np.testing.assert_allclose(few[array], value, atol=1e-5, err_msg=array)
+    for one, other in zip(*histories.values(), strict=True):
+        for measure in ("users", "targets", "churn", "auc", "log_loss"):
+            assert one.get(measure) == pytest.approx(other.get(measure), abs=1e-4)
+    segments = {
+        megabytes: list((tmp_path / "state" / f"within-{megabytes}").rglob("round-*.safetensors"))
+        for megabytes in histories
+    }
+    assert len(segments[1]) > len(segments[512])  # one group writes one segment

@@ -11,7 +11,7 @@ from flwr.common.serde import recorddict_from_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from safetensors.numpy import load_file
 
-from client_app import rounds
+from client_app import totals
 from client_app.private_store import PrivateStore
 from mrff_model.scopes import expert_of, scope_of
 from tests.federation import run_federation, shared_arrays
@@ -72,7 +72,7 @@ def test_the_check_would_notice_a_leak(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that slips a private array into its upload is found by the test above."""
-    honest = rounds.array_record
+    honest = totals.array_record
 
     def leaking(tensors):  # type: ignore[no-untyped-def]
         (folder,) = {Path(s) for s in _open_stores}
@@ -81,7 +81,7 @@ def test_the_check_would_notice_a_leak(
         record = honest(tensors)
         if "head.up.bias" in tensors:
             shape = tensors["head.up.bias"].shape
-            record["head.up.bias"] = rounds.Array(np.resize(stolen, shape).astype(np.float32))
+            record["head.up.bias"] = totals.Array(np.resize(stolen, shape).astype(np.float32))
         return record
 
     _open_stores: set[str] = set()
@@ -92,7 +92,7 @@ def test_the_check_would_notice_a_leak(
         return original(self, *arguments, **keywords)
 
     monkeypatch.setattr(PrivateStore, "save", noting)
-    monkeypatch.setattr(rounds, "array_record", leaking)
+    monkeypatch.setattr(totals, "array_record", leaking)
     grid = run_federation(
         small_data, tmp_path, nodes=1, name="leaky", record=True, sampling_rate=1.0,
         private_learning_rate=0.5, evaluate_every=1,
