@@ -76,6 +76,8 @@ class ServerSettings:
     server_optimizer: str = setting("adam", choices=("average", "momentum", "adam"))
     server_learning_rate: float = setting(0.01, above=0.0)
     gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
+    server_decay_rounds: int = setting(100, low=0)  # cosine to the final rate; 0: stays full
+    server_final_rate: float = setting(0.05, low=0.0, high=1.0)  # share of the learning rate
     server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1
     server_beta2: float = setting(0.99, low=0.0, high=0.999999)
     server_epsilon: float = setting(1e-8, above=0.0)

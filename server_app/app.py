@@ -17,6 +17,7 @@ from server_app.privacy import make_aggregation
 from server_app.recorder import Recorder
 from server_app.results import final_line, print_table, write_summary
 from server_app.run_folder import RunFolder, open_run_folder
+from strategies.learning_rates import LearningRates
 from strategies.messages import array_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
@@ -110,7 +111,11 @@ def make_strategy(
         state,
         optimizer,
         observer=recorder,
-        gate_learning_rate_factor=server.gate_learning_rate_factor,
+        learning_rates=LearningRates(
+            gate_factor=server.gate_learning_rate_factor,
+            decay_rounds=server.server_decay_rounds,
+            final_factor=server.server_final_rate,
+        ),
         send_window=server.send_window,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

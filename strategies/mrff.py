@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from mrff_privacy.ledger import BudgetExceededError
+from strategies.learning_rates import LearningRates
 from strategies.messages import array_record, arrays_of, content_bytes, requests, round_record
 from strategies.receiving import RoundFailedError, receive
 from strategies.replies import Expected, read_evaluate_reply
@@ -41,7 +42,7 @@ class MRFF(Strategy):
         state: where the run begins; a resumed run hands in the state of its checkpoint.
         optimizer: how mean updates move the model.
         observer: told of rounds, evaluations and states to save.
-        gate_learning_rate_factor: of the gates, relative to the optimiser's learning rate.
+        learning_rates: factors of the optimiser's learning rate by array and round.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
         min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
@@ -58,7 +59,7 @@ class MRFF(Strategy):
         optimizer: ServerOptimizer,
         *,
         observer: Observer | None = None,
-        gate_learning_rate_factor: float = 1.0,
+        learning_rates: LearningRates | None = None,
         send_window: int = 32,
         reply_timeout: float = 600.0,
         min_reply_fraction: float = 0.5,
@@ -71,7 +72,7 @@ class MRFF(Strategy):
         self.state = state
         self.optimizer = optimizer
         self.observer = observer or Silent()
-        self.gate_learning_rate_factor = gate_learning_rate_factor
+        self.learning_rates = learning_rates or LearningRates()
         self.send_window = send_window
         self.reply_timeout = reply_timeout
         self.min_reply_fraction = min_reply_fraction
@@ -191,7 +192,7 @@ class MRFF(Strategy):
                 blocks,
                 means,
                 state.optimizer,
-                factor_of=self._learning_rate_factor,
+                factor_of=lambda name: self.learning_rates.factor(name, server_round),
             )
         except FloatingPointError as error:
             raise RoundFailedError(f"training round {server_round}: {error}") from error
@@ -200,10 +201,6 @@ class MRFF(Strategy):
         state.optimizer = optimizer
         state.round = server_round
         return sums.report(server_round, traffic)
-
-    def _learning_rate_factor(self, name: str) -> float:
-        """Gates that move as fast as the rest flip most users between experts every round."""
-        return self.gate_learning_rate_factor if ".gate." in name else 1.0
 
     # Evaluation
 

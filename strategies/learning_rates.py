@@ -1,0 +1,34 @@
+"""How fast the server moves what: by round, and gates slower than the rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Factors of the server optimiser's learning rate.
+
+    The rate falls along a cosine (Loshchilov and Hutter, "SGDR", 2017, without restarts) from 1 to
+    ``final_factor`` in ``decay_rounds`` rounds and stays there. The horizon is not the number of
+    rounds of a run: a resumed run goes on as if it had never stopped.
+
+    Args:
+        gate_factor: of gates; at the full rate they flip most users between experts every round.
+        decay_rounds: rounds until ``final_factor`` is reached; 0: the rate never falls.
+        final_factor: of the full rate.
+    """
+
+    gate_factor: float = 1.0
+    decay_rounds: int = 0
+    final_factor: float = 1.0
+
+    def factor(self, name: str, server_round: int) -> float:
+        """The factor for the array ``name`` in round ``server_round``, counted from 1."""
+        scale = self.gate_factor if ".gate." in name else 1.0
+        if not self.decay_rounds:
+            return scale
+        progress = min(1.0, (server_round - 1) / self.decay_rounds)
+        remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
+        return scale * (self.final_factor + (1.0 - self.final_factor) * remaining)

@@ -1,0 +1,35 @@
+"""Factors of the server's learning rate, with numbers one can check by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies.learning_rates import LearningRates
+
+
+def test_the_cosine_at_its_beginning_middle_and_end() -> None:
+    rates = LearningRates(decay_rounds=10, final_factor=0.2)
+    assert rates.factor("head.up.weight", 1) == 1.0
+    assert rates.factor("head.up.weight", 6) == pytest.approx(0.6)  # half way from 1 to 0.2
+    assert rates.factor("head.up.weight", 11) == pytest.approx(0.2)
+    assert rates.factor("head.up.weight", 500) == pytest.approx(0.2)
+
+
+def test_gates_are_slower_by_their_factor_in_every_round() -> None:
+    rates = LearningRates(gate_factor=0.1, decay_rounds=4, final_factor=0.0)
+    for number in range(1, 7):
+        gate, rest = (rates.factor(n, number) for n in ("layers.1.gate.weight", "layers.1.x"))
+        assert gate == pytest.approx(0.1 * rest)
+
+
+def test_without_decay_the_rate_stays() -> None:
+    assert LearningRates().factor("head.up.weight", 1000) == 1.0
+
+
+@given(st.integers(1, 300), st.integers(1, 200), st.floats(0.0, 1.0))
+def test_it_never_rises_and_stays_within_its_limits(number: int, decay: int, final: float) -> None:
+    rates = LearningRates(decay_rounds=decay, final_factor=final)
+    now, then = (rates.factor("x", number + later) for later in (0, 1))
+    assert 1.0 + 1e-12 >= now >= then - 1e-12 >= final - 2e-12
