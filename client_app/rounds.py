@@ -28,6 +28,7 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     Returns:
         Records ``public`` and ``group`` (sums, absent if nobody was sampled) and ``metrics``.
     """
+    _check_own_limits(node)
     if node.config.privacy.is_private:
         from client_app.privacy import train_privately
 
@@ -129,6 +130,17 @@ def open_cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Coh
         num_layers=len(node.network.layers),
     )
     return Cohort(node.dataset, users, private), routes
+
+
+def _check_own_limits(node: Node) -> None:
+    """A node that limits what it gives away sends nothing that the server sees without noise."""
+    mode = node.config.privacy.privacy_mode
+    if float(node.limits.get("epsilon-budget", 0.0)) > 0.0 and mode in ("none", "central-user"):
+        raise ConfigError(
+            f"this node has an epsilon-budget of its own, and in privacy-mode={mode} the server "
+            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
+            "without epsilon-budget"
+        )
 
 
 def _rows(private: Tensors, kept: np.ndarray) -> Tensors:
