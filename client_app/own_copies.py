@@ -84,7 +84,9 @@ def changes_of_each(
     first: tuple[Tensor, Tensor] | None = None
     for number, key in enumerate(dropout_keys):
         batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0))
-        with warnings.catch_warnings():  # a few small operations are computed user by user
+        # Frozen parameters are the network's own: nothing is to be recorded for them.
+        with torch.no_grad(), warnings.catch_warnings():
+            # A few small operations are computed user by user.
             warnings.filterwarnings("ignore", "There is a performance drop")
             (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key)
         first = first or (routes, bce)

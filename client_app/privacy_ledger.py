@@ -33,10 +33,11 @@ class NodeLedger:
     def spend(
         self, users: np.ndarray, release: Release, *, training: str, round_number: int
     ) -> None:
-        """Notes ``release`` of ``users`` (U,) uint64 keys, or of none of them.
+        """Notes ``release`` of ``users`` (U,) uint64 keys.
 
         Raises:
-            BudgetExceededError: a user's budget would be exceeded; nothing is noted.
+            BudgetExceededError: a user's budget would be exceeded. Nothing is noted then, unless
+                another run spent the rest meanwhile; what is noted too much is never taken back.
             LedgerError: a ledger cannot be trusted or written.
         """
         buckets = users % np.uint64(BUCKETS)
@@ -48,7 +49,7 @@ class NodeLedger:
             ledger.check(keys, release, self._limit)
         about = {"training": training, "round": round_number}
         for ledger, keys in parts:
-            ledger.append(keys, release, about)
+            ledger.append(keys, release, about, self._limit)
 
     def epsilon(self, users: np.ndarray) -> float:
         """The highest epsilon of any of ``users`` so far."""

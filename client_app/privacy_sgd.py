@@ -84,6 +84,7 @@ class _LocalSteps:
         parameters = dict(network.named_parameters())
         names = trained_names(network, privacy)
         self.begin = {name: parameters[name].detach().clone() for name in names}
+        self.weights = {name: privacy.clipping_weight(name) for name in names}
         self.shared = {name: nn.Parameter(value.clone()) for name, value in self.begin.items()}
         some = next(iter(self.begin.values()))
         self.statistics = nn.Parameter(some.new_zeros(task.bound.num_statistics))
@@ -101,9 +102,11 @@ class _LocalSteps:
         self.optimizer = make_optimizer(
             torch.optim.SGD(
                 [
-                    {"params": list(self.shared.values()), "lr": training.local_learning_rate},
-                    {"params": [self.statistics], "lr": 1.0},
+                    # The optimiser sees weighted gradients: the step takes the weight out again.
+                    {"params": [value], "lr": training.local_learning_rate / self.weights[name]}
+                    for name, value in self.shared.items()
                 ]
+                + [{"params": [self.statistics], "lr": 1.0}]
             ),
             task.source("gradients"),
             noise_multiplier=privacy.noise_multiplier,
@@ -127,11 +130,11 @@ class _LocalSteps:
             self._move_own(own_sums)
 
     def upload(self) -> Upload:
-        """The change of the shared parameters, times the users it stands for."""
+        """The weighted change of the shared parameters, times the users it stands for."""
         task, users = self.task, len(self.task.cohort.users)
         steps, training = task.training.local_steps, task.training
         update = {
-            name: users * (value.detach() - self.begin[name]).cpu().double()
+            name: users * self.weights[name] * (value.detach() - self.begin[name]).cpu().double()
             for name, value in self.shared.items()
         }
         # SGD at rate 1 has put minus the mean over expected records into the statistics, per step.
@@ -155,15 +158,17 @@ class _LocalSteps:
         own = {name: values[rows] for name, values in self.own.items()}
         shared = {name: value.detach() for name, value in self.shared.items()}
         key = keys[rows].to(next(iter(shared.values())).device)
-        with warnings.catch_warnings():  # a few small operations are computed record by record
+        with torch.no_grad(), warnings.catch_warnings():
+            # A few small operations are computed record by record.
             warnings.filterwarnings("ignore", "There is a performance drop")
             (for_shared, for_own), (routes, _, loss) = self.gradients_of(shared, own, batch, key)
         noised = task.privacy.own_parameters == "noised"
-        norms = vector_norms([*for_shared.values(), *(for_own.values() if noised else ())], 2)
+        vector = {**for_shared, **for_own} if noised else for_shared
+        norms = vector_norms(vector, 2, self.weights)
         factors = clip_factors(norms, bound.for_update, torch.isfinite(loss))
         usable = factors > 0.0
         for name, parameter in self.shared.items():
-            _give(parameter, _scaled(for_shared[name], factors, usable))
+            _give(parameter, _scaled(for_shared[name], factors * self.weights[name], usable))
         chosen, clipped = routes.cpu().numpy(), (norms > bound.for_update).cpu().numpy()
         statistics = bound.statistics(chosen, clipped) * usable.cpu().numpy()[:, None]
         _give(self.statistics, torch.from_numpy(statistics).to(self.statistics))

@@ -6,6 +6,7 @@ norm (`mrff_privacy.bound`) before it meets those of others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,8 @@ def train_whole_users(network: MRFFNetwork, task: PrivateRound) -> Upload:
     load_shared(network, task.start.public, task.start.group)
     parameters: Tensors = dict(network.named_parameters())
     shared = {name: parameters[name] for name in trained_names(network, task.privacy)}
-    total = ClippedSum(shared, task.bound)
+    weights = {name: task.privacy.clipping_weight(name) for name in shared}
+    total = ClippedSum(shared, task.bound, weights)
     cohort = task.cohort
     private = {name: rows.clone() for name, rows in cohort.private.items()}
     routes = np.full((len(cohort.users), len(network.layers)), -1, dtype=np.int64)
@@ -58,10 +60,11 @@ class ClippedSum:
     Args:
         shapes: what is trained, by name.
         bound: of one user's vector.
+        weights: what each array of the vector is multiplied with.
     """
 
-    def __init__(self, shapes: Tensors, bound: Bound) -> None:
-        self.bound = bound
+    def __init__(self, shapes: Tensors, bound: Bound, weights: Mapping[str, float]) -> None:
+        self.bound, self.weights = bound, weights
         self.update = {n: v.new_zeros(v.numel(), dtype=torch.float64) for n, v in shapes.items()}
         self.statistics = np.zeros(bound.num_statistics)
 
@@ -70,21 +73,23 @@ class ClippedSum:
 
         A user whose update is not finite adds nothing at all.
         """
-        norms = vector_norms(changes.values(), self.bound.order)
+        norms = vector_norms(changes, self.bound.order, self.weights)
         factors = clip_factors(norms, self.bound.for_update, torch.from_numpy(finite))
         usable = factors > 0.0
         for name, change in changes.items():
-            self.update[name] += factors[usable].to(change) @ change[usable]
+            scaled = factors[usable].to(change) * self.weights[name]
+            self.update[name] += scaled @ change[usable]
         clipped = (norms > self.bound.for_update).cpu().numpy()
         kept = usable.cpu().numpy()
         self.statistics += self.bound.statistics(routes[kept], clipped[kept]).sum(axis=0)
 
 
-def vector_norms(parts: object, order: int) -> Tensor:
-    """(B,) float64 norms of vectors that come in parts (B, ...)."""
+def vector_norms(parts: Tensors, order: int, weights: Mapping[str, float]) -> Tensor:
+    """(B,) float64 norms of vectors that come in weighted parts (B, ...); 1 where none is given."""
     norms = [
         torch.linalg.vector_norm(part.reshape(len(part), -1), order, dim=1, dtype=torch.float64)
-        for part in parts  # type: ignore[attr-defined]
+        * weights.get(name, 1.0)
+        for name, part in parts.items()
     ]
     return torch.linalg.vector_norm(torch.stack(norms, dim=1), order, dim=1)
 

@@ -38,7 +38,7 @@ class PrivateRound:
 class Upload:
     """What a mechanism lets out, and what stays on the node."""
 
-    shared: Tensors  # summed vector of updates by network name, everything that is trained
+    shared: Tensors  # summed weighted updates by network name, everything that is trained
     statistics: np.ndarray  # see `mrff_privacy.bound.Bound.statistics`
     private: Tensors  # (U, ...) each; stays
     routes: np.ndarray  # (U, layers), -1 unknown; stays

@@ -33,6 +33,7 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     Returns:
         Records ``public`` and ``group`` (sums, absent if nobody was sampled) and ``metrics``.
     """
+    _check_own_limits(node)
     if node.config.privacy.is_private:
         from client_app.privacy import train_privately
 
@@ -123,6 +124,17 @@ def loads_in(node: Node, request: Mapping[str, Any]) -> Tensor | None:
     if len(loads) != shape[0] * shape[1]:
         raise ConfigError(f"loads must have {shape[0]} x {shape[1]} numbers, got {len(loads)}")
     return torch.tensor(loads, dtype=torch.float32).view(shape)
+
+
+def _check_own_limits(node: Node) -> None:
+    """A node that limits what it gives away sends nothing that the server sees without noise."""
+    mode = node.config.privacy.privacy_mode
+    if float(node.limits.get("epsilon-budget", 0.0)) > 0.0 and mode in ("none", "central-user"):
+        raise ConfigError(
+            f"this node has an epsilon-budget of its own, and in privacy-mode={mode} the server "
+            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
+            "without epsilon-budget"
+        )
 
 
 def _groups(node: Node, users: np.ndarray) -> Iterator[np.ndarray]:

@@ -30,6 +30,7 @@ class PrivacySettings:
     frozen_parameters: str = setting(
         ""
     )  # prefixes of shared names, by comma: not trained, not sent
+    clipping_weights: str = setting("")  # prefix=factor, by comma: what arrays count in the norm
     noise_seed: int = setting(-1, low=-1, high=2**63 - 1)  # tests only; -1: fresh, from the system
 
     @property
@@ -47,6 +48,37 @@ class PrivacySettings:
         """The prefixes in ``frozen_parameters``."""
         return tuple(part.strip() for part in self.frozen_parameters.split(",") if part.strip())
 
+    def clipping_weight(self, name: str) -> float:
+        """What the shared array ``name`` is multiplied with before clipping and noise.
+
+        The server divides by it afterwards: the guarantee is the same, but an array with a higher
+        weight gets a larger share of the norm, and less noise.
+
+        Raises:
+            ConfigError: ``clipping-weights`` cannot be read.
+        """
+        weight, longest = 1.0, -1
+        for prefix, factor in self._clipping_weights():
+            if name.startswith(prefix) and len(prefix) > longest:
+                weight, longest = factor, len(prefix)
+        return weight
+
+    def _clipping_weights(self) -> list[tuple[str, float]]:
+        parsed = []
+        for part in filter(None, (part.strip() for part in self.clipping_weights.split(","))):
+            prefix, equals, factor = part.partition("=")
+            try:
+                value = float(factor)
+            except ValueError:
+                value = 0.0
+            if not (equals and prefix.strip() and 1e-6 <= value <= 1e6):
+                raise ConfigError(
+                    "clipping-weights must be prefix=factor, separated by commas, with factors "
+                    f"between 1e-06 and 1e+06, got {part!r}"
+                )
+            parsed.append((prefix.strip(), value))
+        return parsed
+
 
 def check_privacy(privacy: PrivacySettings, data: DataSettings, training: TrainingSettings) -> None:
     """Whether the settings can keep the promise of their mode.
@@ -56,11 +88,17 @@ def check_privacy(privacy: PrivacySettings, data: DataSettings, training: Traini
     """
     if not privacy.is_private:
         return
+    privacy.clipping_weight("")  # whether it can be read
     mode = privacy.privacy_mode
     if training.user_weighting != "uniform":
         raise ConfigError(
             f"user-weighting={training.user_weighting} cannot go with privacy-mode={mode}: a user "
             "with more targets would count for more than clipping-norm; use user-weighting=uniform"
+        )
+    if privacy.adaptive_clipping and privacy.route_share == 0.0:
+        raise ConfigError(
+            "adaptive-clipping=true cannot go with route-share=0: the count of clipped units is "
+            "measured with that share of clipping-norm; use a route-share such as 0.1"
         )
     one_window = data.max_windows_per_user == 1
     if mode != "local-dp-sgd":

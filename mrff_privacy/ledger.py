@@ -60,7 +60,8 @@ class Ledger:
         self._head = path.with_suffix(".head")
         self._lock = path.with_suffix(".lock")
         self._spent: dict[Key, dict[Release, int]] = {}
-        self._last, self._count, self._size = _GENESIS, 0, -1
+        self._last, self._count = _GENESIS, 0
+        self._seen = (-1, -1)
         self._read()
 
     def releases(self, user: Key) -> tuple[Release, ...]:
@@ -100,13 +101,22 @@ class Ledger:
                 f"accountant {limit.accountant}; ledger {self.path})"
             )
 
-    def append(self, users: Iterable[Key], release: Release, about: Mapping[str, Any]) -> None:
+    def append(
+        self,
+        users: Iterable[Key],
+        release: Release,
+        about: Mapping[str, Any],
+        limit: Limit | None = None,
+    ) -> None:
         """Notes ``release`` of ``users``; durable when it returns.
 
         Args:
             about: what else the entry says, such as run and round.
+            limit: checked once more while nobody else can write: two runs that start at once
+                cannot both take the last of a budget.
 
         Raises:
+            BudgetExceededError: see `check`; nothing was written.
             LedgerError: it cannot be written, or changed meanwhile in a way it must not.
         """
         users = sorted(users)
@@ -115,7 +125,8 @@ class Ledger:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock, timeout=60):
-                self._read(repair=True)
+                if self._read(repair=True) and limit is not None:
+                    self.check(users, release, limit)
                 entry = {
                     "previous": self._last,
                     "dataset": self._dataset,
@@ -130,22 +141,21 @@ class Ledger:
                 self._write(f"{line}\n".encode())
                 self._take(entry, line)
                 self._write_head()
-                self._size = self.path.stat().st_size
+                self._seen = self._stamp()
         except (OSError, TimeoutError) as error:
             raise LedgerError(
                 f"privacy ledger {self.path} cannot be written ({error}); nothing is released "
                 "without an entry: free space, or restore access"
             ) from error
 
-    def _read(self, *, repair: bool = False) -> None:
-        """Takes in what was appended since the last look, by whatever process.
+    def _read(self, *, repair: bool = False) -> bool:
+        """Takes in what was appended since the last look, by whatever process; says if there was.
 
         Args:
             repair: cut off an unfinished last line; only who holds the lock may.
         """
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size == self._size:
-            return
+        if self._stamp() == self._seen:
+            return False
         head = self._read_head()
         content = self._content()
         lines = content.split(b"\n")
@@ -176,7 +186,15 @@ class Ledger:
             with self.path.open("r+b") as file:
                 file.truncate(len(content) - len(unfinished))
                 os.fsync(file.fileno())
-        self._size = len(content) - len(unfinished)
+        self._seen = self._stamp() if repair or not unfinished else (-1, -1)
+        return True
+
+    def _stamp(self) -> tuple[int, int]:
+        """Size and time of the file: it is read again when either has changed."""
+        if not self.path.exists():
+            return 0, 0
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
 
     def _content(self) -> bytes:
         try:

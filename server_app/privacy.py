@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mrff_config import ConfigError, PrivacySettings, RunConfig
 from mrff_data.schema import Schema
+from mrff_model.scopes import network_name
 from mrff_privacy.accounting import Release, check_delta, epsilon_of, pure_epsilon
 from mrff_privacy.ledger import Ledger, Limit
 from mrff_privacy.noise import NoiseSource
@@ -40,7 +41,7 @@ def make_aggregation(config: RunConfig, schema: Schema, training: str) -> Aggreg
             return None
         ledger.check(WHOLE_DATASET, release, limit)
         about = {"training": training, "round": server_round}
-        ledger.append(WHOLE_DATASET, release, about)
+        ledger.append(WHOLE_DATASET, release, about, limit)
         return ledger.epsilon(WHOLE_DATASET, limit)
 
     def source(server_round: int) -> NoiseSource:
@@ -58,6 +59,7 @@ def make_aggregation(config: RunConfig, schema: Schema, training: str) -> Aggreg
         quantile=privacy.clipping_quantile,
         adaptation_rate=privacy.clipping_learning_rate if privacy.adaptive_clipping else 0.0,
         frozen=privacy.frozen_prefixes,
+        weight_of=lambda name: privacy.clipping_weight(network_name(name)),
         delta=privacy.delta,
         make_source=source,
     )
@@ -89,13 +91,20 @@ def server_ledger(home: Path, schema: Schema) -> Ledger:
     return Ledger(home / "state" / "privacy-server" / f"{dataset}.jsonl", dataset)
 
 
+def _most_units(config: RunConfig, schema: Schema) -> int:
+    """Users, or at most how many records, the dataset has."""
+    users = int(schema.counts.get("users", 0))
+    if config.privacy.privacy_unit == "user":
+        return users
+    windows = int(schema.counts.get("interactions", 0)) // config.data.window_length + users
+    most = config.data.max_windows_per_user
+    return min(windows, users * most) if most else windows
+
+
 def _check(config: RunConfig, schema: Schema, release: Release, limit: Limit) -> None:
     privacy = config.privacy
     try:
-        units = int(schema.counts.get("users", 0))
-        if privacy.privacy_unit == "record" and config.data.max_windows_per_user:
-            units *= config.data.max_windows_per_user
-        check_delta(privacy.delta, units)
+        check_delta(privacy.delta, _most_units(config, schema))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     rounds = config.server.num_server_rounds

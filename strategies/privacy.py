@@ -41,6 +41,7 @@ class PrivateAggregation:
         sampling_rate: expected share of the units behind a reply's sum; 1 where all of them are.
         quantile, adaptation_rate: of adaptive clipping; rate 0 keeps C.
         frozen: prefixes of arrays that are neither trained nor sent.
+        weight_of: what an array in the network was multiplied with before it was clipped.
         delta: checked against the number of units.
         make_source: the noise of a round.
     """
@@ -54,6 +55,7 @@ class PrivateAggregation:
     quantile: float
     adaptation_rate: float
     frozen: tuple[str, ...]
+    weight_of: Callable[[str], float]
     delta: float
     make_source: Callable[[int], NoiseSource]
     routes_are_hidden: bool = True
@@ -142,7 +144,10 @@ class PrivateSums:
             )
         if expected_units <= 0.0:
             return {}
-        return {name: total / expected_units for name, total in self._totals.items()}
+        return {
+            name: total / (expected_units * how.weight_of(name))
+            for name, total in self._totals.items()
+        }
 
     def report(self, server_round: int, traffic: Traffic) -> RoundReport:
         """Expected and noisy numbers only."""

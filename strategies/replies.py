@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from mrff_model.scopes import expert_of
+from mrff_model.scopes import expert_of, network_name
 from strategies.aggregation import Arrays
 
 Shape = tuple[int, ...]
@@ -46,9 +46,9 @@ class Expected:
         )
 
     def without(self, prefixes: tuple[str, ...]) -> Expected:
-        """The same without the arrays whose names begin with one of ``prefixes``."""
+        """The same without the arrays whose names in the network begin with ``prefixes``."""
         public, group = (
-            {name: shape for name, shape in shapes.items() if not name.startswith(prefixes)}
+            {n: shape for n, shape in shapes.items() if not network_name(n).startswith(prefixes)}
             for shapes in (self.public, self.group)
         )
         return replace(self, public=public, group=group)

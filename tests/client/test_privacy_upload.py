@@ -1,0 +1,139 @@
+"""What leaves a node in a private mode: the same from everybody, with noise on all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+from flwr.common.serde import recorddict_from_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from scipy.stats import kstest
+
+from client_app.privacy import mechanism_named
+from mrff_config import PrivacySettings
+from tests.client.private_rounds import private_round
+from tests.federation import run_federation
+from tests.small_data import small_dataset
+
+MODES = ["local-dp-sgd", "central-user", "laplace"]
+LEVEL = 1e-6  # a test of fresh secret noise fails once in a million runs
+
+
+def contents(replies: list[bytes]) -> list[RecordDict]:
+    return [recorddict_from_proto(ProtoRecordDict.FromString(data)) for data in replies]
+
+
+def shape_of(content: RecordDict) -> list[tuple[str, str, tuple[int, ...], str]]:
+    arrays = [
+        (record, name, tuple(array.shape), array.dtype)
+        for record, record_arrays in content.array_records.items()
+        for name, array in record_arrays.items()
+    ]
+    numbers = [
+        ("metrics", name, (), type(value).__name__)
+        for name, value in content.metric_records["metrics"].items()
+    ]
+    return sorted(arrays + numbers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_users_reply_has_the_same_arrays_shapes_and_bytes(
+    small_data: Path, tmp_path: Path, mode: str
+) -> None:
+    grid = run_federation(
+        small_data, tmp_path, nodes=15, name="one-user-nodes", record=True, num_server_rounds=1,
+        evaluate_every=1, privacy_mode=mode, sampling_rate=0.5 if mode == "central-user" else 1.0,
+        delta=1e-3,
+    )  # fmt: skip
+    replies = [data for data in grid.replies if b"units" in data]
+    assert len(replies) == 15
+    assert len({len(data) for data in replies}) == 1
+    first, *others = [shape_of(content) for content in contents(replies)]
+    assert all(other == first for other in others)
+    experts = {name for record, name, _, _ in first if record == "group"}
+    assert {".experts.0.", ".experts.1.", ".experts.2.", ".experts.3."} == {
+        name[name.index(".experts") : name.index(".experts") + 11] for name in experts
+    }
+    for content in contents(replies):  # numbers that are public anyway, and nothing else
+        metrics = content.metric_records["metrics"]
+        assert set(metrics) == {"round", "units", "noise-deviation"}
+        assert metrics["units"] == 1
+
+
+@pytest.mark.parametrize("mode", ["local-dp-sgd", "laplace"])
+def test_no_number_that_a_node_noises_itself_tells_an_unrouted_expert(
+    small_data: Path, tmp_path: Path, mode: str
+) -> None:
+    grid = run_federation(
+        small_data, tmp_path, nodes=15, name="noised", record=True, num_server_rounds=1,
+        evaluate_every=1, privacy_mode=mode, sampling_rate=1.0, delta=1e-3,
+    )  # fmt: skip
+    for content in contents([data for data in grid.replies if b"units" in data]):
+        deviation = content.metric_records["metrics"]["noise-deviation"]
+        for name, array in content.array_records["group"].items():
+            assert (array.numpy() != 0.0).all(), name
+            assert array.numpy().std() > 0.3 * deviation or array.numpy().size < 64
+
+
+@pytest.mark.parametrize("mode", ["local-dp-sgd", "laplace"])
+def test_the_noise_of_repeated_rounds_has_the_distribution_it_should(mode: str) -> None:
+    """Two rounds that differ in nothing but their secret noise."""
+    dataset, noise, clipping_norm = small_dataset((9, 4, 14)), 1.5, 0.7
+    privacy = PrivacySettings(
+        privacy_mode=mode, noise_multiplier=noise, clipping_norm=clipping_norm
+    )
+    uploads = []
+    for _ in range(2):
+        network, task = private_round(
+            dataset, np.arange(3), privacy=privacy, order=1 if mode == "laplace" else 2
+        )
+        uploads.append(mechanism_named(mode)(network, task))
+    one, other = (
+        np.concatenate([v.double().numpy().ravel() for v in upload.shared.values()])
+        for upload in uploads
+    )
+    difference = (one - other) / np.sqrt(2.0)  # what is exact in both cancels
+    if mode == "laplace":
+        assert uploads[0].noise_deviation == pytest.approx(noise * clipping_norm * np.sqrt(6.0))
+        assert difference.std() == pytest.approx(uploads[0].noise_deviation, rel=0.1)
+    else:  # learning rate times noise over 3 expected records, for 3 users
+        assert uploads[0].noise_deviation == pytest.approx(0.1 * noise * clipping_norm)
+        assert kstest(difference / uploads[0].noise_deviation, "norm").pvalue > LEVEL
+
+
+def test_an_empty_sample_of_records_still_takes_a_noisy_step() -> None:
+    dataset = small_dataset((9, 4, 14))
+    privacy = PrivacySettings(
+        privacy_mode="local-dp-sgd", record_sampling_rate=1e-9, noise_multiplier=1.0
+    )
+    network, task = private_round(dataset, np.arange(3), privacy=privacy)
+    upload = mechanism_named("local-dp-sgd")(network, task)
+    assert not upload.kept.any()
+    for name, value in upload.shared.items():
+        assert bool((value != 0.0).all()), name
+    assert upload.statistics.all()
+
+
+def test_steps_that_are_taken_apart_into_chunks_are_the_same_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clipped sums and noise do not depend on how many records are held at once."""
+    from client_app import privacy_sgd
+
+    dataset = small_dataset((9, 4, 14, 6, 12, 30))
+    privacy = PrivacySettings(
+        privacy_mode="local-dp-sgd", privacy_unit="record", own_parameters="noised", noise_seed=1
+    )
+    results = []
+    for chunk in (privacy_sgd.MOST_CHUNK_BYTES, 1):
+        monkeypatch.setattr(privacy_sgd, "MOST_CHUNK_BYTES", chunk)
+        network, task = private_round(
+            dataset, np.arange(6), privacy=privacy, local_steps=3, max_windows_per_user=0,
+            window_length=5,
+        )  # fmt: skip
+        results.append(mechanism_named("local-dp-sgd")(network, task))
+    for name, value in results[0].shared.items():
+        np.testing.assert_allclose(results[1].shared[name], value, atol=2e-4)
+    np.testing.assert_allclose(results[0].statistics, results[1].statistics, atol=1e-4)

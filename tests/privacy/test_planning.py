@@ -1,0 +1,72 @@
+"""Whatever is left open is solved, on the safe side, and an impossible wish is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mrff_privacy.accounting import Release, epsilon_of
+from mrff_privacy.planning import solve
+
+KNOWN: dict[str, Any] = {"epsilon": 8.0, "noise_multiplier": 1.08, "rounds": 40}
+KNOWN["sampling_rate"] = 0.2
+
+
+@pytest.mark.parametrize("left_out", sorted(KNOWN))
+def test_any_one_of_the_four_is_solved_for(left_out: str) -> None:
+    """These four belong together (within a percent), so each follows from the other three."""
+    plan = solve(delta=1e-5, **{k: v for k, v in KNOWN.items() if k != left_out}, accountant="rdp")
+    assert plan.epsilon == pytest.approx(
+        epsilon_of([Release(plan.noise_multiplier, plan.sampling_rate, plan.rounds)], 1e-5, "rdp")
+    )
+    if left_out != "epsilon":
+        assert plan.epsilon <= 8.0
+        tighter = {
+            "noise_multiplier": {"noise_multiplier": 0.99 * plan.noise_multiplier},
+            "rounds": {"rounds": plan.rounds + 1},
+            "sampling_rate": {"sampling_rate": 1.01 * plan.sampling_rate},
+        }[left_out]
+        other = solve(
+            delta=1e-5,
+            noise_multiplier=tighter.get("noise_multiplier", plan.noise_multiplier),
+            rounds=int(tighter.get("rounds", plan.rounds)),
+            sampling_rate=tighter.get("sampling_rate", plan.sampling_rate),
+            accountant="rdp",
+        )
+        assert other.epsilon > 8.0  # nothing is left over
+
+
+def test_prv_finds_less_noise_than_rdp() -> None:
+    wish: dict[str, Any] = {"delta": 1e-5, "epsilon": 4.0, "rounds": 20, "sampling_rate": 0.1}
+    tight, loose = solve(**wish).noise_multiplier, solve(**wish, accountant="rdp").noise_multiplier
+    assert 0.5 < tight < loose
+
+
+def test_local_steps_count_like_rounds() -> None:
+    one = solve(delta=1e-5, noise_multiplier=1.0, rounds=10, sampling_rate=0.1, local_steps=5)
+    other = solve(delta=1e-5, noise_multiplier=1.0, rounds=50, sampling_rate=0.1)
+    assert one.epsilon == other.epsilon
+
+
+def test_a_generous_budget_needs_no_sampling() -> None:
+    plan = solve(delta=1e-5, epsilon=1000.0, noise_multiplier=1.0, rounds=5, accountant="rdp")
+    assert plan.sampling_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"epsilon": 1.0}, "leave exactly one of"),
+        (KNOWN, "left out: none"),
+        ({**KNOWN, "epsilon": -1.0, "rounds": None}, "epsilon must be greater than 0, got -1.0"),
+        ({**KNOWN, "noise_multiplier": 0.0, "rounds": None}, "noise-multiplier must be greater"),
+        ({**KNOWN, "sampling_rate": 1.2, "rounds": None}, "sampling-rate must be at most 1"),
+        ({**KNOWN, "epsilon": 0.01, "rounds": None}, "a single round already costs epsilon"),
+        ({**KNOWN, "rounds": None, "local_steps": 0}, "local-steps must be at least 1"),
+        ({**KNOWN, "rounds": None, "delta": 2.0}, "delta must be greater than 0 and less than 1"),
+    ],
+)
+def test_impossible_wishes(wish: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        solve(**{"delta": 1e-5, "accountant": "rdp", **wish})
