@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from client_app.evaluation import Part, scorer_named, sum_scores
@@ -26,7 +26,8 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
         content: records ``public``, ``group`` and ``round`` (DESIGN 4).
 
     Returns:
-        Records ``public`` and ``group`` (sums, absent if nobody was sampled) and ``metrics``.
+        Records ``public`` and ``group`` (sums, absent if nobody was sampled), ``metrics``, and
+        ``validation`` of the model that came, if the request says ``validate``.
     """
     if node.config.privacy.is_private:
         from client_app.privacy import train_privately
@@ -36,6 +37,7 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     request = content.config_records["round"]
     number = _integer(request, "round")
     training = node.config.training
+    validation = _validated(node, content) if request.get("validate", False) else None
     sampled = sampled_users(training.seed, number, node.user_keys, training.sampling_rate)
     cohort, before = open_cohort(node, node.users[sampled], up_to_round=number - 1)
     start = Start(
@@ -74,6 +76,8 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     if kept.any():
         reply["public"] = array_record(trained.public)
         reply["group"] = array_record(trained.group)
+    if validation is not None:
+        reply["validation"] = validation
     return reply
 
 
@@ -118,6 +122,14 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
         "seconds": time.perf_counter() - began,
     }
     return RecordDict({"metrics": MetricRecord(metrics)})
+
+
+def _validated(node: Node, content: RecordDict) -> MetricRecord:
+    """The validation of the model that this round starts from: that of the round before."""
+    request = ConfigRecord(dict(content.config_records["round"]))
+    request["round"], request["split"] = _integer(request, "round") - 1, "valid"
+    asked = RecordDict({**content, "round": request})
+    return evaluate_round(node, asked).metric_records["metrics"]
 
 
 def open_cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort, np.ndarray]:
