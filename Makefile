@@ -4,13 +4,16 @@ PIP_ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench clean
+.PHONY: help demo compose-demo test test-fast lint bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 demo: .venv/runtime  ## set up, download ml-100k, train on 4 nodes, compare with the floors (5 minutes)
 	@$(BIN)/mrff demo
+
+compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; needs Docker with compose
+	@docker/demo.sh
 
 test: .venv/dev  ## set up and run every test, real Flower runs included
 	@$(BIN)/python -m pytest

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from client_app.evaluation import Part, scorer_named, sum_scores
@@ -31,7 +31,8 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
         content: records ``public``, ``group`` and ``round`` (DESIGN 4).
 
     Returns:
-        Records ``public`` and ``group`` (sums, absent if nobody was sampled) and ``metrics``.
+        Records ``public`` and ``group`` (sums, absent if nobody was sampled), ``metrics``, and
+        ``validation`` of the model that came, if the request says ``validate``.
     """
     _check_own_limits(node)
     if node.config.privacy.is_private:
@@ -42,6 +43,7 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
     request = content.config_records["round"]
     number = _integer(request, "round")
     training = node.config.training
+    validation = _validated(node, content) if request.get("validate", False) else None
     start = Start(
         round_number=number,
         public=tensors_in(content, "public"),
@@ -64,7 +66,10 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
             best_round=_integer(request, "best-round"),
         )
         totals.add(trained, before)
-    return totals.reply(number, time.perf_counter() - began)
+    reply = totals.reply(number, time.perf_counter() - began)
+    if validation is not None:
+        reply["validation"] = validation
+    return reply
 
 
 def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
@@ -84,6 +89,14 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
             totals.add_routes(before, scores.routes)
     skipped = node.dataset.num_users - len(node.users)
     return totals.reply(number, skipped_users=skipped, seconds=time.perf_counter() - began)
+
+
+def _validated(node: Node, content: RecordDict) -> MetricRecord:
+    """The validation of the model that this round starts from: that of the round before."""
+    request = ConfigRecord(dict(content.config_records["round"]))
+    request["round"], request["split"] = _integer(request, "round") - 1, "valid"
+    asked = RecordDict({**content, "round": request})
+    return evaluate_round(node, asked).metric_records["metrics"]
 
 
 def open_cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort, np.ndarray]:

@@ -87,6 +87,7 @@ class ServerSettings:
     node_wait_seconds: float = setting(120.0, above=0.0)
     reply_timeout_seconds: float = setting(600.0, above=0.0)  # per phase
     min_reply_fraction: float = setting(0.5, low=0.0, high=1.0)
+    max_update_norm: float = setting(0.0, low=0.0)  # of a node's mean update, per part; 0: any
     send_window: int = setting(32, low=1, high=1000)  # messages outstanding at once
 
 
@@ -95,6 +96,7 @@ class EvaluationSettings:
     """When and how finely quality is measured."""
 
     evaluate_every: int = setting(5, low=1)  # validation every n rounds, and after the last
+    validate_beside_training: bool = setting(True)  # in the next round's messages: a phase less
     histogram_bins: int = setting(2048, low=16, high=65536)
     early_stop_patience: int = setting(0, low=0)  # validations without a better AUC; 0: never stop
 

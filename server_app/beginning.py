@@ -27,7 +27,7 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
         return initial_state(config, catalogue)
     state = _checkpointed(config, catalogue, folder)
     state.resumed()
-    History(folder.history).cut_after(state.round)
+    History(folder.history).cut_after(state.round, state.validated_round)
     folder.summary.unlink(missing_ok=True)
     write_json(folder.config, config.to_flat())
     log.info("resuming run %s after round %d", folder.name, state.round)

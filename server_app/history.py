@@ -29,12 +29,16 @@ class History:
         del fields["split"]
         self._append({"kind": kind, **fields, "is_best": is_best})
 
-    def cut_after(self, server_round: int) -> None:
-        """Drops what a resumed run will do again: later rounds, tests, an unfinished line."""
+    def cut_after(self, server_round: int, validated_round: int) -> None:
+        """Drops what a resumed run will do again: later rounds, tests, an unfinished line.
+
+        The validation of the checkpoint's round may be younger than the checkpoint.
+        """
+        last = {"round": server_round, "validation": validated_round}
         kept = [
             entry
             for entry in read_history(self._path)
-            if entry["round"] <= server_round and entry["kind"] != "test"
+            if entry["round"] <= last.get(entry["kind"], -1)
         ]
         write_bytes(self._path, b"".join(_line(entry) for entry in kept))
 

@@ -11,6 +11,7 @@ from mrff_model.scopes import network_name
 from mrff_privacy.accounting import Release, check_delta, epsilon_of, pure_epsilon
 from mrff_privacy.ledger import Ledger, Limit
 from mrff_privacy.noise import NoiseSource
+from strategies.bounds import Bounds
 from strategies.privacy import PrivateAggregation
 from strategies.round_sums import Aggregation, PlainAggregation
 
@@ -30,7 +31,7 @@ def make_aggregation(config: RunConfig, schema: Schema, training: str) -> Aggreg
     """
     privacy = config.privacy
     if not privacy.is_private:
-        return PlainAggregation()
+        return PlainAggregation(Bounds(config.server.max_update_norm))
     release, limit = round_release(config), limit_of(privacy)
     _check(config, schema, release, limit)
     central = privacy.privacy_mode == "central-user"

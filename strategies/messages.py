@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,8 +10,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from strategies.aggregation import Arrays
+from strategies.replies import Expected
 from strategies.state import TrainingState
 
+NUMPY_HEADER = 1024  # bytes, generously
 EXPIRY_SLACK = 60.0  # seconds; the clocks of server and nodes may differ a little
 
 
@@ -39,6 +42,11 @@ def round_record(
     return record
 
 
+def model_record(public: ArrayRecord, group: Arrays, record: ConfigRecord) -> RecordDict:
+    """The content of a request: a model, and what to do with it (`round_record`)."""
+    return RecordDict({"public": public, "group": array_record(group), "round": record})
+
+
 def requests(
     content: RecordDict, message_type: str, nodes: Iterable[int], *, server_round: int, ttl: float
 ) -> list[Message]:
@@ -56,6 +64,14 @@ def requests(
         )
         for node in sorted(nodes)
     ]
+
+
+def largest_reply(expected: Expected, bins: int) -> int:
+    """Bytes that no honest reply exceeds: every array in double precision, the longest numbers."""
+    shapes = [*expected.public.values(), *expected.group.values()]
+    arrays = sum(8 * math.prod(shape) + NUMPY_HEADER for shape in shapes)
+    numbers = 2 * bins + 4 * expected.num_layers * expected.num_experts + 100
+    return arrays + 10 * numbers
 
 
 def content_bytes(content: RecordDict) -> int:

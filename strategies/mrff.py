@@ -8,6 +8,7 @@ moves the shared model and decides when to validate, to checkpoint and to stop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from logging import INFO, getLogger
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -15,17 +16,26 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from mrff_privacy.ledger import BudgetExceededError
+from strategies.evaluating import Evaluation, beside_traffic
 from strategies.learning_rates import LearningRates
-from strategies.messages import array_record, arrays_of, content_bytes, requests, round_record
+from strategies.messages import (
+    array_record,
+    arrays_of,
+    content_bytes,
+    largest_reply,
+    model_record,
+    requests,
+    round_record,
+)
 from strategies.receiving import RoundFailedError, receive
-from strategies.replies import Expected, read_evaluate_reply
+from strategies.replies import Expected
 from strategies.reports import (
     EvaluationReport,
-    EvaluationSums,
     Observer,
     RoundReport,
     Silent,
     Traffic,
+    metric_record,
 )
 from strategies.round_sums import Aggregation, PlainAggregation
 from strategies.server_optimizer import ServerOptimizer, apply_means
@@ -51,6 +61,9 @@ class MRFF(Strategy):
         checkpoint_every: rounds between checkpoints; a new best model and the end also make one.
         histogram_bins: score bins of the evaluation.
         aggregation: how replies become means; another one in every privacy mode.
+        validate_beside_training: a round's train message also asks for the validation of the model
+            it carries, which saves a phase and changes no number. Not with early stopping, which
+            has to know before it trains on, and not in a privacy mode.
     """
 
     def __init__(
@@ -68,6 +81,7 @@ class MRFF(Strategy):
         checkpoint_every: int = 10,
         histogram_bins: int = 2048,
         aggregation: Aggregation | None = None,
+        validate_beside_training: bool = False,
     ) -> None:
         self.state = state
         self.optimizer = optimizer
@@ -79,9 +93,16 @@ class MRFF(Strategy):
         self.evaluate_every = evaluate_every
         self.early_stop_patience = early_stop_patience
         self.checkpoint_every = checkpoint_every
-        self.histogram_bins = histogram_bins
         self.aggregation = aggregation or PlainAggregation()
         self.expected = Expected.of(state.public, state.group)
+        hidden = self.aggregation.routes_are_hidden
+        self._evaluation = partial(
+            Evaluation, expected=self.expected, bins=histogram_bins, routes_are_hidden=hidden
+        )
+        self._most_bytes = largest_reply(self.expected, histogram_bins)
+        self._validates_beside = validate_beside_training and not (early_stop_patience or hidden)
+        self.result = Result()
+        self._beside: Evaluation | None = None  # of the model that the round's messages carry
 
     def start(
         self,
@@ -111,28 +132,28 @@ class MRFF(Strategy):
         self.state.public = arrays_of(initial_arrays)
         train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
-        state, result = self.state, Result()
+        state, self.result = self.state, Result()
         self.summary()
         try:
-            if self._validation_due(num_rounds):  # the run broke off between round and validation
-                self._validate(grid, evaluate_config, result)
+            if self._phase_due(num_rounds):  # the run broke off between round and validation
+                self._validate(grid, evaluate_config)
                 self._checkpoint()
             while state.round < num_rounds and not self._has_stopped_improving():
                 try:
-                    self._train(grid, train_config, result)
+                    self._train(grid, train_config)
                 except BudgetExceededError as error:
                     if not state.round:
                         raise
                     log.warning("training ends after round %d: %s", state.round, error)
                     num_rounds = state.round  # what there is, is validated, saved and tested
                     if self._validation_due(num_rounds):
-                        self._validate(grid, evaluate_config, result)
+                        self._validate(grid, evaluate_config)
                     self._checkpoint()
                     break
                 if evaluate_fn and (measured := evaluate_fn(state.round, self._public())):
-                    result.evaluate_metrics_serverapp[state.round] = measured
-                if self._validation_due(num_rounds):
-                    self._validate(grid, evaluate_config, result)
+                    self.result.evaluate_metrics_serverapp[state.round] = measured
+                if self._phase_due(num_rounds):
+                    self._validate(grid, evaluate_config)
                 if self._checkpoint_due(num_rounds):
                     self._checkpoint()
             self._test(grid, evaluate_config)
@@ -140,8 +161,8 @@ class MRFF(Strategy):
             if state.round > state.checkpoint_round:
                 self._checkpoint()
             raise
-        result.arrays = array_record(state.best_public)
-        return result
+        self.result.arrays = array_record(state.best_public)
+        return self.result
 
     # Training
 
@@ -156,9 +177,10 @@ class MRFF(Strategy):
         record = round_record(config, self.state, server_round)
         for key, value in self.aggregation.prepare(server_round, self.state).items():
             record[key] = value
-        content = RecordDict(
-            {"public": arrays, "group": array_record(self.state.group), "round": record}
-        )
+        if self._validates_beside and self._validation_due(server_round):
+            record["validate"] = True
+            self._beside = self._evaluation("valid", self.state.round)
+        content = model_record(arrays, self.state.group, record)
         return self._requests(content, MessageType.TRAIN, grid, server_round)
 
     def aggregate_train(
@@ -170,20 +192,24 @@ class MRFF(Strategy):
             RoundFailedError: see `start`; nothing has changed then.
         """
         report = self._aggregate_round(server_round, replies)
-        return self._public(), _metric_record(report)
+        return self._public(), metric_record(report)
 
-    def _train(self, grid: Grid, config: ConfigRecord, result: Result) -> None:
+    def _train(self, grid: Grid, config: ConfigRecord) -> None:
         server_round = self.state.round + 1
         messages = self.configure_train(server_round, self._public(), config, grid)
         report = self._aggregate_round(server_round, self._exchange(grid, messages))
         self._count(report.traffic, messages)
-        result.train_metrics_clientapp[server_round] = _metric_record(report)
+        self.result.train_metrics_clientapp[server_round] = metric_record(report)
         self.observer.round_finished(report)
 
     def _aggregate_round(self, server_round: int, replies: Iterable[Message]) -> RoundReport:
         state = self.state
         sums = self.aggregation.begin(server_round, self.expected, state)
-        traffic = self._receive(replies, sums.read, f"training round {server_round}")
+        beside, self._beside = self._beside, None
+        read = beside.beside(sums.read) if beside else sums.read
+        traffic = self._receive(replies, read, f"training round {server_round}")
+        if beside and self._note_validation(beside.report(beside_traffic(traffic))):
+            self._checkpoint()  # while the model is still the one that was validated
         blocks = {**state.public, **state.group}
         means = sums.finish(state)
         try:
@@ -208,13 +234,8 @@ class MRFF(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """A validation message of the current model for every connected node."""
-        content = RecordDict(
-            {
-                "public": arrays,
-                "group": array_record(self.state.group),
-                "round": round_record(config, self.state, server_round, split="valid"),
-            }
-        )
+        record = round_record(config, self.state, server_round, split="valid")
+        content = model_record(arrays, self.state.group, record)
         return self._requests(content, MessageType.EVALUATE, grid, server_round)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord:
@@ -223,27 +244,26 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted.
         """
-        return _metric_record(self._aggregate_evaluation("valid", server_round, replies))
+        return metric_record(self._aggregate_evaluation("valid", server_round, replies))
 
-    def _validate(self, grid: Grid, config: ConfigRecord, result: Result) -> None:
+    def _validate(self, grid: Grid, config: ConfigRecord) -> None:
         server_round = self.state.round
         messages = self.configure_evaluate(server_round, self._public(), config, grid)
         replies = self._exchange(grid, messages)
         report = self._aggregate_evaluation("valid", server_round, replies)
         self._count(report.traffic, messages)
-        result.evaluate_metrics_clientapp[server_round] = _metric_record(report)
+        self._note_validation(report)
+
+    def _note_validation(self, report: EvaluationReport) -> bool:
+        self.result.evaluate_metrics_clientapp[report.round] = metric_record(report)
         is_best = self.state.note_validation(report.auc)
         self.observer.evaluated(report, is_best=is_best)
+        return is_best
 
     def _test(self, grid: Grid, config: ConfigRecord) -> None:
         state = self.state
-        content = RecordDict(
-            {
-                "public": array_record(state.best_public),
-                "group": array_record(state.best_group),
-                "round": round_record(config, state, state.best_round, split="test"),
-            }
-        )
+        record = round_record(config, state, state.best_round, split="test")
+        content = model_record(array_record(state.best_public), state.best_group, record)
         messages = self._requests(content, MessageType.EVALUATE, grid, state.best_round)
         replies = self._exchange(grid, messages)
         report = self._aggregate_evaluation("test", state.best_round, replies)
@@ -253,19 +273,9 @@ class MRFF(Strategy):
     def _aggregate_evaluation(
         self, split: str, server_round: int, replies: Iterable[Message]
     ) -> EvaluationReport:
-        expected, bins = self.expected, self.histogram_bins
-        sums = EvaluationSums(expected.num_layers, expected.num_experts, bins)
-
-        def read(content: RecordDict) -> None:
-            hidden = self.aggregation.routes_are_hidden
-            sums.add(
-                read_evaluate_reply(
-                    content, expected, server_round, bins=bins, routes_are_hidden=hidden
-                )
-            )
-
-        traffic = self._receive(replies, read, f"evaluation ({split}) of round {server_round}")
-        return sums.report(split, server_round, traffic)
+        evaluation = self._evaluation(split, server_round)
+        phase = f"evaluation ({split}) of round {server_round}"
+        return evaluation.report(self._receive(replies, evaluation.read, phase))
 
     # Messages
 
@@ -283,7 +293,13 @@ class MRFF(Strategy):
     def _receive(
         self, replies: Iterable[Message], read: Callable[[RecordDict], None], phase: str
     ) -> Traffic:
-        return receive(replies, read, phase=phase, min_fraction=self.min_reply_fraction)
+        return receive(
+            replies,
+            read,
+            phase=phase,
+            min_fraction=self.min_reply_fraction,
+            most_bytes=self._most_bytes,
+        )
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
         if messages:
@@ -301,6 +317,11 @@ class MRFF(Strategy):
         current = self.state.round
         on_schedule = current % self.evaluate_every == 0 or current >= num_rounds
         return on_schedule and self.state.validated_round < current
+
+    def _phase_due(self, num_rounds: int) -> bool:
+        """Whether a validation is due that cannot go with the next round's training."""
+        beside = self._validates_beside and self.state.round < num_rounds
+        return self._validation_due(num_rounds) and not beside
 
     def _checkpoint_due(self, num_rounds: int) -> bool:
         """A new best model is saved at once: nodes that hear of it drop older private state."""
@@ -328,9 +349,3 @@ class MRFF(Strategy):
             self.expected.num_experts,
             self.optimizer,
         )
-
-
-def _metric_record(report: RoundReport | EvaluationReport) -> MetricRecord:
-    names = ("users", "targets", "train_loss", "auc", "log_loss", "gauc", "load_entropy", "churn")
-    values = {name: getattr(report, name, None) for name in names}
-    return MetricRecord({n.replace("_", "-"): v for n, v in values.items() if v is not None})

@@ -23,6 +23,7 @@ def receive(
     *,
     phase: str,
     min_fraction: float,
+    most_bytes: int,
 ) -> Traffic:
     """Reads every reply once and says who answered.
 
@@ -30,6 +31,7 @@ def receive(
         replies: an `Exchange`, or messages at hand.
         read: takes a reply in, or raises BadReplyError before it has changed anything.
         phase: its name, for the error.
+        most_bytes: a longer reply is rejected before any array in it is decoded.
         min_fraction: share of the nodes asked whose replies must count; at least one must.
 
     Raises:
@@ -44,7 +46,10 @@ def receive(
         try:
             if message.has_error():
                 raise BadReplyError(_one_line(message.error.reason or "error without a reason"))
-            traffic.bytes_up += content_bytes(message.content)
+            size = content_bytes(message.content)
+            traffic.bytes_up += size
+            if size > most_bytes:
+                raise BadReplyError(f"it has {size} bytes, no honest one more than {most_bytes}")
             read(message.content)
             traffic.replies += 1
         except BadReplyError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
 from mrff_model import metrics
@@ -189,6 +190,13 @@ class EvaluationSums:
             churn=_defined(metrics.churn(self.changed, self.compared)),
             traffic=traffic,
         )
+
+
+def metric_record(report: RoundReport | EvaluationReport) -> MetricRecord:
+    """The defined measures, as Flower's `Result` holds them."""
+    names = ("users", "targets", "train_loss", "auc", "log_loss", "gauc", "load_entropy", "churn")
+    values = {name: getattr(report, name, None) for name in names}
+    return MetricRecord({n.replace("_", "-"): v for n, v in values.items() if v is not None})
 
 
 def _defined(value: float) -> float | None:

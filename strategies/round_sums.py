@@ -8,6 +8,7 @@ from flwr.app import RecordDict
 
 from mrff_model.metrics import load_shares
 from strategies.aggregation import Means, UpdateSum
+from strategies.bounds import Bounds
 from strategies.replies import Expected, read_train_reply
 from strategies.reports import RoundReport, Traffic, TrainSums
 from strategies.state import TrainingState
@@ -54,9 +55,16 @@ class Aggregation(Protocol):
 
 
 class PlainAggregation:
-    """Exact means: public over all users, each expert over those who chose it."""
+    """Exact means: public over all users, each expert over those who chose it.
+
+    Args:
+        bounds: what a reply has to keep to beside being well formed.
+    """
 
     routes_are_hidden = False
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self._bounds = bounds or Bounds()
 
     def prepare(self, server_round: int, state: TrainingState) -> dict[str, Any]:
         """Nothing more is said."""
@@ -64,17 +72,18 @@ class PlainAggregation:
 
     def begin(self, server_round: int, expected: Expected, state: TrainingState) -> RoundSums:
         """See `Aggregation.begin`."""
-        return _PlainSums(server_round, expected)
+        return _PlainSums(server_round, expected, self._bounds)
 
 
 class _PlainSums:
-    def __init__(self, server_round: int, expected: Expected) -> None:
-        self._round, self._expected = server_round, expected
+    def __init__(self, server_round: int, expected: Expected, bounds: Bounds) -> None:
+        self._round, self._expected, self._bounds = server_round, expected, bounds
         self._updates = UpdateSum(expected.num_layers, expected.num_experts)
         self._sums = TrainSums(expected.num_layers, expected.num_experts)
 
     def read(self, content: RecordDict) -> None:
         reply = read_train_reply(content, self._expected, self._round)
+        self._bounds.check(reply)
         self._sums.add(reply)
         self._updates.add(
             reply.public, reply.group, weight=reply.weight, expert_weight=reply.expert_weight

@@ -100,8 +100,7 @@ class Federation:
             authenticated: whether it says who it is.
         """
         keys = keys or self.keys / node_name(node)
-        if config is None:
-            config = {"data-dir": node_folder(self.shards, node), "state-dir": self.state(node)}
+        config = self.settings(node) if config is None else config
         self._start(
             node_name(node),
             "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
@@ -130,6 +129,10 @@ class Federation:
             return self.log(name).count(CONNECTED) > started
 
         wait_for(f"{name} is online", is_online, seconds, every=1.0)
+
+    def settings(self, node: int) -> dict[str, object]:
+        """Its shard, and where it keeps private parameters."""
+        return {"data-dir": node_folder(self.shards, node), "state-dir": self.state(node)}
 
     def state(self, node: int) -> Path:
         """Where this node keeps private parameters."""
@@ -208,6 +211,10 @@ class Federation:
             f"{status} {details}\n{self.log('superlink')[-4000:]}"
         )
 
+    def completes_round(self, run: str, number: int, seconds: float = 300.0) -> None:
+        """Returns when this round is in the run's history."""
+        wait_for(f"round {number}", lambda: len(self.rounds(run)) >= number, seconds)
+
     def history(self, run: str) -> list[dict[str, Any]]:
         """The lines of a run's history so far."""
         path = self.home / "runs" / run / "history.jsonl"
@@ -262,6 +269,17 @@ def wait_for(what: str, holds: Callable[[], object], seconds: float, *, every: f
         if time.monotonic() >= deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
         time.sleep(every)
+
+
+def wait_for_request(federation: Federation, name: str, kind: str, number: int) -> None:
+    """Until the node has got this message, and a moment more."""
+
+    def has_come() -> bool:
+        after = federation.log(name).split(f"ROUND {number}]")[1:]
+        return any(f"Receiving: {kind} message" in text for text in after)
+
+    wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
+    time.sleep(0.5)
 
 
 def free_port() -> int:

@@ -14,9 +14,10 @@ from client_app.app import app as client_app
 from client_app.private_store import PrivateStore
 from mrff_config import RunConfig
 from mrff_data.dataset import load_dataset
+from mrff_data.shard import node_folder
 from server_app.app import app as server_app
 from server_app.checkpoint import load_checkpoint
-from tests.deployment.federation import CHECKOUT, Values
+from tests.deployment.federation import CHECKOUT, Federation, Values
 from tests.local_grid import LocalGrid
 
 
@@ -84,3 +85,46 @@ def initial_private(data: Path, settings: Values) -> dict[str, Any]:
         **config.network_arguments(),
     )
     return {name: value.clone() for name, value in tensors_of(network, "private").items()}
+
+
+def lost_users(
+    federation: Federation,
+    run: str,
+    folder: Path,
+    data: Path,
+    absent: Mapping[int, Collection[int]],
+    settings: Values,
+) -> int:
+    """Users whose private parameters are not what they are when nothing goes wrong.
+
+    The shared parameters are compared too: a lost or doubled update of one user would show there.
+
+    Args:
+        folder: for the same run in one process.
+        absent: the nodes whose users did not train in a round, by round.
+    """
+    home = folder / "reference"
+    run_in_process(home, data, nodes=2, absent=absent, settings=settings)
+    ours, wanted = shared_parameters(federation.home, run), shared_parameters(home, "reference")
+    assert ours.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_allclose(ours[name], array, atol=1e-5, err_msg=name)
+    initial = initial_private(data, {})
+    last, lost = int(settings["num_server_rounds"]), 0
+    for node in range(2):
+        shard = node_folder(federation.shards, node)
+        kept = private_parameters(
+            federation.state(node) / run, shard, round_number=last,
+            epochs=epoch_starts(federation.home, run), like=initial,
+        )  # fmt: skip
+        true = private_parameters(
+            home / f"state/reference/node-{node}-of-2", shard, round_number=last,
+            epochs=(0,), like=initial,
+        )  # fmt: skip
+        differs = np.zeros(load_dataset(shard).num_users, dtype=bool)
+        for name, array in true.items():
+            assert not np.allclose(array, initial[name].numpy(), atol=1e-7), f"{name} never moved"
+            near = np.isclose(kept[name], array, atol=1e-5)
+            differs |= ~near.reshape(len(differs), -1).all(axis=1)
+        lost += int(differs.sum())
+    return lost

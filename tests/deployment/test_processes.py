@@ -6,40 +6,48 @@ and every user's private parameters must agree, whatever was killed on the way.
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mrff_cli.deploy_control import Control, ControlError
 from mrff_cli.deploy_keys import make_keys
+from mrff_data.schema import Schema
 from mrff_data.shard import node_folder, shard
 from tests.deployment import reference
-from tests.deployment.federation import Federation, Values, wait_for
+from tests.deployment.federation import Federation, Values, wait_for, wait_for_request
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_node_killed_in_a_round_comes_back_with_its_users_private_parameters(
+def test_a_killed_node_goes_on_under_a_new_id_and_the_dead_one_is_waited_for_as_configured(
     tmp_path: Path, ml_100k: Path, two_shards: Path
 ) -> None:
-    settings: Values = {"num_server_rounds": 4, "evaluate_every": 4}
-    with Federation(tmp_path, two_shards, nodes=2) as federation:
+    """The new one has the dead one's shard and state, another key, and joins while a run is on."""
+    settings: Values = {"num_server_rounds": 5, "evaluate_every": 5}
+    timeout = 60.0
+    with Federation(tmp_path, two_shards, nodes=3) as federation:
         federation.start_node(0)
         federation.start_node(1)
-        run = federation.submit(run_name="killed", **settings)
-        _wait_for_request(federation, "node-0", "train", 2)
+        run = federation.submit(
+            run_name="killed", expected_nodes=2, reply_timeout_seconds=timeout, **settings
+        )
+        wait_for_request(federation, "node-0", "train", 2)
         federation.kill("node-0")
-        federation.wait_until_online(0)
+        federation.start_node(2, config=federation.settings(0))
         federation.completes(run)
         rounds = federation.rounds("killed")
         absent = {entry["round"]: [0] for entry in rounds if entry["replies"] == 1}
         assert 1 not in absent
         assert 2 in absent
-        assert 4 not in absent, "the node was to be back"
-        assert "Node Unavailable" in rounds[1]["rejected"][0]["reason"]
-        _check_against_reference(federation, "killed", tmp_path, ml_100k, absent, settings)
+        assert 5 not in absent, "the node was to be back"
+        # Flower gives it up within a minute of its last heartbeat, the server in the time set.
+        assert rounds[1]["missing"] or "Node Unavailable" in rounds[1]["rejected"][0]["reason"]
+        assert rounds[1]["seconds"] < 2 * timeout, "a silent node holds up no longer"
+        assert reference.lost_users(federation, "killed", tmp_path, ml_100k, absent, settings) == 0
 
 
 def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
@@ -50,8 +58,8 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         federation.start_node(0)
         federation.start_node(1)
         run = federation.submit(run_name="resumed", **settings)
-        _wait_for_request(federation, "node-0", "train", 2)
-        _wait_for_request(federation, "node-1", "train", 2)
+        wait_for_request(federation, "node-0", "train", 2)
+        wait_for_request(federation, "node-1", "train", 2)
         federation.kill_server_app()
         status, _ = federation.control.wait(run, 120)
         assert status == "finished:failed"
@@ -70,33 +78,7 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         starts = reference.epoch_starts(federation.home, "resumed")
         assert starts[0] == 0
         assert len(starts) == 3
-        _check_against_reference(federation, "resumed", tmp_path, ml_100k, {}, settings)
-
-
-def test_late_nodes_are_used_and_silent_ones_waited_for_no_longer_than_configured(
-    tmp_path: Path, two_shards: Path
-) -> None:
-    with Federation(tmp_path, two_shards, nodes=2) as federation:
-        federation.start_node(0)
-        federation.submit(
-            run_name="late", num_server_rounds=100, evaluate_every=100, expected_nodes=1,
-            reply_timeout_seconds=30.0,
-        )  # fmt: skip
-        wait_for("a round with one node", lambda: federation.rounds("late"), 240)
-        federation.start_node(1)
-        wait_for("the late node", lambda: _last(federation, "late")["replies"] == 2, 240)
-        federation.freeze("node-1")
-        wait_for("a node is missing", lambda: _last(federation, "late")["missing"], 240)
-        slowest = _last(federation, "late")
-        federation.thaw("node-1")
-        assert slowest["replies"] == 1
-        assert slowest["seconds"] == pytest.approx(30.0, abs=5.0)
-        back = len(federation.rounds("late"))
-        wait_for(
-            "the node is back",
-            lambda: any(r["replies"] == 2 for r in federation.rounds("late")[back:]),
-            240,
-        )
+        assert reference.lost_users(federation, "resumed", tmp_path, ml_100k, {}, settings) == 0
 
 
 def test_strangers_are_refused(tmp_path: Path, two_shards: Path) -> None:
@@ -113,7 +95,7 @@ def test_strangers_are_refused(tmp_path: Path, two_shards: Path) -> None:
         assert federation.exit_status("node-0", 60) != 0
         # A server whose certificate the node has no reason to trust: it must not talk to it.
         federation.start_node(0, ca=other_ca)
-        time.sleep(15)
+        time.sleep(8)
         assert federation.log("node-0").count("SuperNode ID:") == 0
         federation.kill("node-0")
         with pytest.raises(ControlError):
@@ -162,65 +144,12 @@ def test_wrong_node_settings_are_named_at_the_node_and_rejected_at_the_server(
                 assert expected in federation.log(f"node-{node}"), federation.log(f"node-{node}")
 
 
-def _wait_for_request(federation: Federation, name: str, kind: str, number: int) -> None:
-    """Until the node has got this message, and a moment more."""
-
-    def has_come() -> bool:
-        after = federation.log(name).split(f"ROUND {number}]")[1:]
-        return any(f"Receiving: {kind} message" in text for text in after)
-
-    wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
-    time.sleep(0.5)
-
-
 def _stored(federation: Federation, node: int, run: str, number: int) -> list[Path]:
     return list((federation.state(node) / run).glob(f"round-{number:08d}-*"))
 
 
-def _last(federation: Federation, run: str) -> dict[str, object]:
-    return federation.rounds(run)[-1]
-
-
 def _with_another_meaning(prepared: Path, out: Path) -> Path:
     """The dataset under another label rule: the same shapes, another schema hash."""
-    import shutil
-    from dataclasses import replace
-
-    from mrff_data.schema import Schema
-
     shutil.copytree(prepared, out)
     replace(Schema.load(out), label_rule="another").save(out)
     return out
-
-
-def _check_against_reference(
-    federation: Federation,
-    run: str,
-    folder: Path,
-    data: Path,
-    absent: dict[int, list[int]],
-    settings: Values,
-) -> None:
-    """Shared and private parameters, and the test, as if everything had run in one process."""
-    home = folder / "reference"
-    reference.run_in_process(home, data, nodes=2, absent=absent, settings=settings)
-    ours = reference.shared_parameters(federation.home, run)
-    wanted = reference.shared_parameters(home, "reference")
-    assert ours.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_allclose(ours[name], array, atol=1e-5, err_msg=name)
-    initial = reference.initial_private(data, {})
-    last = int(settings["num_server_rounds"])
-    for node in range(2):
-        shard_of_node = node_folder(federation.shards, node)
-        kept = reference.private_parameters(
-            federation.state(node) / run, shard_of_node, round_number=last,
-            epochs=reference.epoch_starts(federation.home, run), like=initial,
-        )  # fmt: skip
-        true = reference.private_parameters(
-            home / f"state/reference/node-{node}-of-2", shard_of_node, round_number=last,
-            epochs=(0,), like=initial,
-        )  # fmt: skip
-        for name, array in true.items():
-            np.testing.assert_allclose(kept[name], array, atol=1e-5, err_msg=f"node {node} {name}")
-            assert not np.allclose(array, initial[name].numpy(), atol=1e-7), f"{name} never moved"

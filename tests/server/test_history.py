@@ -64,7 +64,7 @@ def test_resuming_cuts_later_rounds_the_test_and_an_unfinished_line(tmp_path: Pa
     history.add_evaluation(evaluation_report(2, "test"), is_best=True)
     with path.open("a") as file:
         file.write('{"kind": "round", "rou')
-    history.cut_after(2)
+    history.cut_after(2, 2)
     assert [(e["kind"], e["round"]) for e in read_history(path)] == [("round", 1), ("round", 2)]
     history.add_round(round_report(3))
     assert [json.loads(line)["round"] for line in path.read_text().splitlines()] == [1, 2, 3]

@@ -58,7 +58,7 @@ def mrff_content(
     metrics = {
         "round": server_round,
         "num-users": 1,
-        "num-targets": 3,
+        "num-targets": 10,
         "weight": weight,
         "expert-weight": [weight],
         "expert-users": [1],
