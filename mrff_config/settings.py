@@ -30,7 +30,7 @@ class DataSettings:
 class NetworkSettings:
     """The network (DESIGN 3). Sizes are numbers of units."""
 
-    backbone: str = setting("sasrec", choices=("sasrec",))
+    backbone: str = setting("sasrec", choices=("sasrec", "hstu", "linear"))
     feature_dim: int = setting(8, low=1, high=512)  # per item or user feature
     hidden_dim: int = setting(0, low=0, high=4096)  # d; 0: the features' concatenated width
     num_layers: int = setting(2, low=1, high=16)
