@@ -110,8 +110,10 @@ class MRFFNetwork(nn.Module):
         gate_input: str,
         history_feedback: bool,
         dropout: float,
+        private_parameters: str = "user",
     ) -> None:
         super().__init__()
+        self.kept_private = private_parameters  # see `mrff_model.scopes.KEPT_PRIVATE`
         self.gate_mode, self.gate_input = gate_mode, gate_input
         self.dropout, self.num_experts = dropout, num_experts
         self._catalogue_names = tuple(item_sizes)

@@ -124,6 +124,7 @@ def make_strategy(
         checkpoint_every=config.output.checkpoint_every,
         histogram_bins=evaluation.histogram_bins,
         aggregation=aggregation,
+        routes_shape=config.routes_shape,
     )
 
 

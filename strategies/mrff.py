@@ -51,6 +51,7 @@ class MRFF(Strategy):
         checkpoint_every: rounds between checkpoints; a new best model and the end also make one.
         histogram_bins: score bins of the evaluation.
         aggregation: how replies become means; another one in every privacy mode.
+        routes_shape: layers and experts, where the experts are not among the shared arrays.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class MRFF(Strategy):
         checkpoint_every: int = 10,
         histogram_bins: int = 2048,
         aggregation: Aggregation | None = None,
+        routes_shape: tuple[int, int] | None = None,
     ) -> None:
         self.state = state
         self.optimizer = optimizer
@@ -81,7 +83,7 @@ class MRFF(Strategy):
         self.checkpoint_every = checkpoint_every
         self.histogram_bins = histogram_bins
         self.aggregation = aggregation or PlainAggregation()
-        self.expected = Expected.of(state.public, state.group)
+        self.expected = Expected.of(state.public, state.group, routes_shape)
 
     def start(
         self,
