@@ -59,6 +59,7 @@ def local_steps(
     return Outcome(update, each.private, each.routes, each.visited, each.bce, kept)
 
 
+@torch.no_grad()  # a parameter of no width is in no scope; it must not drag a graph along
 def changes_of_each(
     network: MRFFNetwork,
     shared: Tensors,

@@ -63,17 +63,30 @@ def overrides_of(name: str, base: Mapping[str, Value] | None = None) -> dict[str
 
 
 # One model, the same for everybody: what plain federated learning trains.
-_NOTHING_OF_ONES_OWN: dict[str, Value] = {
+_ONE_MODEL: dict[str, Value] = {
     "num-experts": 1,
     "user-network-dim": 0,
     "user-embedding-dim": 0,
     "user-bias": False,
 }
+# Averaging several local steps, as in the papers; MRFF's defaults are one step and Adam's server.
+_AVERAGING: dict[str, Value] = {
+    "local-steps": 5,
+    "server-optimizer": "average",
+    "server-learning-rate": 1.0,
+}
 
 
-def _method(name: str, description: str, kind: Kind, /, **overrides: Value) -> Method:
+def _method(
+    name: str,
+    description: str,
+    kind: Kind,
+    /,
+    base: Mapping[str, Value] = MappingProxyType({}),
+    **overrides: Value,
+) -> Method:
     keys = {key.replace("_", "-"): value for key, value in overrides.items()}
-    return Method(name, description, kind, MappingProxyType(keys))
+    return Method(name, description, kind, MappingProxyType({**base, **keys}))
 
 
 _MRFF = (
@@ -121,20 +134,65 @@ _MRFF = (
 )
 
 _BASELINES = (
-    Method(
+    _method(
+        "local-only",
+        "every user trains a network alone: nothing is shared",
+        "baseline",
+        base=_ONE_MODEL,
+        private_parameters="all",
+    ),
+    _method(
+        "fedavg",
+        "one shared model, averaged (McMahan et al. 2017)",
+        "baseline",
+        base=_ONE_MODEL | _AVERAGING,
+    ),
+    _method(
+        "fedprox",
+        "fedavg with a pull towards the shared model (Li et al. 2020)",
+        "baseline",
+        base=_ONE_MODEL | _AVERAGING,
+        proximal_weight=0.1,
+    ),
+    _method(
         "fedadam",
         "one shared model, Adam on the server (Reddi et al. 2021)",
         "baseline",
-        MappingProxyType({**_NOTHING_OF_ONES_OWN, "server-optimizer": "adam"}),
+        base=_ONE_MODEL,
+        server_optimizer="adam",
     ),
-    Method(
+    _method(
+        "fedper",
+        "a shared body and a private head (Arivazhagan et al. 2019)",
+        "baseline",
+        base=_ONE_MODEL,
+        private_parameters="head",
+    ),
+    _method(
         "user-embedding-only",
         "one shared model and a private embedding of the user",
         "baseline",
-        MappingProxyType({"num-experts": 1, "user-network-dim": 0, "user-bias": False}),
+        num_experts=1,
+        user_network_dim=0,
+        user_bias=False,
+    ),
+    _method(
+        "ifca",
+        "4 copies of the model, each user takes the one that fits best (Ghosh et al. 2020)",
+        "baseline",
+        base=_ONE_MODEL,
+        clusters=4,
     ),
 )
 
+_CENTRAL = (
+    _method("pooled", "MRFF's network trained on everybody's data in one place", "pooled"),
+    _method("user-rate", "the user's rate of positive labels", "floor"),
+    _method("user-item-rate", "the user's rate times the item's", "floor"),
+    _method("user-feature-rate", "the user's rate times those of the item's features", "floor"),
+    _method("boosted-trees", "gradient-boosted trees on rates and features", "floor"),
+)
+
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_MRFF, *_BASELINES)}
+    {method.name: method for method in (*_MRFF, *_BASELINES, *_CENTRAL)}
 )
