@@ -191,6 +191,11 @@ _CENTRAL = (
     _method("user-item-rate", "the user's rate times the item's", "floor"),
     _method("user-feature-rate", "the user's rate times those of the item's features", "floor"),
     _method("boosted-trees", "gradient-boosted trees on rates and features", "floor"),
+    _method(
+        "boosted-trees-history",
+        "the same trees, which also see what the user liked lately and of the same kind",
+        "floor",
+    ),
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType(
