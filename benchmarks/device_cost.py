@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.serial_training import train_serially
 from client_app.training import Cohort, training_batch
-from mrff_model.attention import BACKBONES
+from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
 from mrff_model.losses import user_losses
 

@@ -26,7 +26,7 @@ from client_app.training import (
     user_weights,
 )
 from mrff_config import DataSettings, TrainingSettings
-from mrff_model.building import load_shared, tensors_of
+from mrff_model.building import load_shared, rows_suffice, tensors_of
 from mrff_model.network import MRFFNetwork
 
 # Measured on a CPU of two cores: smaller chunks pay for more calls, larger ones leave the cache.
@@ -66,9 +66,10 @@ def train_cohort(
     return result.trained(public, bank)
 
 
-def takes_one_sgd_step(training: TrainingSettings) -> bool:
+def takes_one_sgd_step(network: MRFFNetwork, training: TrainingSettings) -> bool:
     """Whether no user needs a copy of the shared parameters."""
-    return training.local_steps == 1 and training.local_optimizer == "sgd"
+    one_step = training.local_steps == 1 and training.local_optimizer == "sgd"
+    return one_step and rows_suffice(network)
 
 
 def chunk_limits(network: MRFFNetwork, training: TrainingSettings) -> ChunkLimits:
@@ -78,7 +79,7 @@ def chunk_limits(network: MRFFNetwork, training: TrainingSettings) -> ChunkLimit
         sum(value.numel() for value in tensors_of(network, scope).values())
         for scope in ("public", "group", "private")
     )
-    if takes_one_sgd_step(training):
+    if takes_one_sgd_step(network, training):
         # The chosen experts' weights and their gradients are gathered per user.
         per_user = 4 * own + 3 * experts // network.num_experts
     else:
@@ -102,7 +103,7 @@ def _train_chunk(
     rows: np.ndarray,
 ) -> tuple[Outcome, np.ndarray]:
     """The outcome of the cohort's users ``rows`` and their numbers of targets."""
-    some = next(iter(shared.values()))
+    some = next(network.parameters())
     users = cohort.users[rows]
     batch = training_batch(cohort.dataset, users, data)
     targets = batch.mask.sum((1, 2)).numpy()
@@ -116,7 +117,7 @@ def _train_chunk(
     batch = batch.map(lambda field: field.to(some.device))
     keys = [key.to(some.device) for key in keys]
     loads = None if start.loads is None else start.loads.to(some)
-    if takes_one_sgd_step(training):
+    if takes_one_sgd_step(network, training):
         outcome = one_sgd_step(
             network, shared, private, batch,
             weights=weights, dropout_key=keys[0], loads=loads, training=training,

@@ -40,6 +40,11 @@ class Node:
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
 
     @property
+    def routes_shape(self) -> tuple[int, int]:
+        """Layers and experts that a user is routed through."""
+        return self.config.routes_shape
+
+    @property
     def user_keys(self) -> np.ndarray:
         """(U,) uint64, of `users`."""
         keys: np.ndarray = self.dataset.user_keys[self.users]

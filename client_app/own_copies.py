@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from client_app.cohort_outcome import Outcome, visited_experts
 from client_app.training import Tensors
 from mrff_config import TrainingSettings
+from mrff_model.building import parameters_of_one
 from mrff_model.losses import user_losses
 from mrff_model.network import Batch, MRFFNetwork
 
@@ -58,6 +59,7 @@ def local_steps(
     return Outcome(update, each.private, each.routes, each.visited, each.bce, kept)
 
 
+@torch.no_grad()  # a parameter of no width is in no scope; it must not drag a graph along
 def changes_of_each(
     network: MRFFNetwork,
     shared: Tensors,
@@ -89,6 +91,9 @@ def changes_of_each(
             # A few small operations are computed user by user.
             warnings.filterwarnings("ignore", "There is a performance drop")
             (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key)
+        if training.proximal_weight and number:  # the first step stands where it began
+            for name, gradient in for_shared.items():
+                gradient.add_(copies[name] - begin[name], alpha=training.proximal_weight)
         first = first or (routes, bce)
         visited.append(visited_experts(routes, network.num_experts))
         finite.append(torch.isfinite(loss))
@@ -111,8 +116,7 @@ def loss_of_one(
         shared: Tensors, own: Tensors, record: Batch, key: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         batch = record.map(lambda field: field[None])
-        parameters = shared | {name: values[None] for name, values in own.items()}
-        output = functional_call(network, parameters, (batch, key[None]))
+        output = functional_call(network, shared | parameters_of_one(own), (batch, key[None]))
         losses, bce = user_losses(
             output, batch, balance_weight=training.balance_weight, loads=loads
         )

@@ -7,7 +7,8 @@ in memory all at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
-from client_app.evaluation import Part, scorer_named, sum_scores
+from client_app.evaluation import Part, Scores, scorer_named, sum_scores
 from client_app.node import Node
 from client_app.randomness import sampled_users
 from client_app.totals import EvaluationTotals, TrainTotals
@@ -50,8 +51,8 @@ def train_round(node: Node, content: RecordDict) -> RecordDict:
         group=tensors_in(content, "group"),
         loads=loads_in(node, request),
     )
-    train = trainer_named(training.trainer)
-    totals = TrainTotals(*_bank_shape(node))
+    train = trainer_named(training.trainer, clusters=node.config.network.clusters)
+    totals = TrainTotals(*node.routes_shape)
     sampled = sampled_users(training.seed, number, node.user_keys, training.sampling_rate)
     for users in _groups(node, node.users[sampled]):
         cohort, before = open_cohort(node, users, up_to_round=number - 1)
@@ -77,13 +78,12 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
     began = time.perf_counter()
     request = content.config_records["round"]
     number, part = _integer(request, "round"), _part(request)
-    load_shared(node.network, tensors_in(content, "public"), tensors_in(content, "group"))
+    score = _scorer(node, content, part)
     bins = node.config.evaluation.histogram_bins
-    score = scorer_named(node.config.training.trainer)
-    totals = EvaluationTotals(*_bank_shape(node), bins)
+    totals = EvaluationTotals(*node.routes_shape, bins)
     for users in _groups(node, node.users):
         cohort, before = open_cohort(node, users, up_to_round=number)
-        scores = score(node.network, cohort, data=node.config.data, part=part)
+        scores = score(cohort)
         totals.add(sum_scores(scores, bins))
         if not node.config.privacy.is_private:  # there, routes do not leave the node
             totals.add_routes(before, scores.routes)
@@ -99,13 +99,25 @@ def _validated(node: Node, content: RecordDict) -> MetricRecord:
     return evaluate_round(node, asked).metric_records["metrics"]
 
 
+def _scorer(node: Node, content: RecordDict, part: Part) -> Callable[[Cohort], Scores]:
+    """What scores a cohort by the shared model in the request."""
+    public, group = tensors_in(content, "public"), tensors_in(content, "group")
+    score, data = scorer_named(node.config.training.trainer), node.config.data
+    if node.config.network.clusters:
+        from client_app.clusters import score_clusters
+
+        return partial(score_clusters, score, node.network, group, data=data, part=part)
+    load_shared(node.network, public, group)
+    return partial(score, node.network, data=data, part=part)
+
+
 def open_cohort(node: Node, users: np.ndarray, *, up_to_round: int) -> tuple[Cohort, np.ndarray]:
     """The users with their private parameters, and their routes when those were stored."""
     private, routes = node.store.load(
         node.dataset.user_keys[users],
         up_to_round=up_to_round,
         initial=node.initial_private,
-        num_layers=len(node.network.layers),
+        num_layers=node.routes_shape[0],
     )
     return Cohort(node.dataset, users, private), routes
 
@@ -133,7 +145,7 @@ def loads_in(node: Node, request: Mapping[str, Any]) -> Tensor | None:
     loads = list(request["loads"])
     if not loads:
         return None
-    shape = _bank_shape(node)
+    shape = node.routes_shape
     if len(loads) != shape[0] * shape[1]:
         raise ConfigError(f"loads must have {shape[0]} x {shape[1]} numbers, got {len(loads)}")
     return torch.tensor(loads, dtype=torch.float32).view(shape)

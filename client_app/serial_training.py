@@ -63,7 +63,7 @@ def train_serially(
         batch = training_batch(cohort.dataset, users, data)
         outcome = _train_user(
             network, _optimizer(shared, own, network, training), batch,
-            cohort.dataset.user_keys[users], start, training,
+            cohort.dataset.user_keys[users], start, training, begin,
         )  # fmt: skip
         update = {name: value - begin[name] for name, value in shared.items()}
         if not outcome.finite or not _all_finite([*update.values(), *own.values()]):
@@ -103,8 +103,9 @@ def _train_user(
     user_key: np.ndarray,
     start: Start,
     training: TrainingSettings,
+    begin: Tensors,
 ) -> _Outcome:
-    """Takes one user's local steps, each on all of his records."""
+    """Takes one user's local steps from ``begin``, each on all of his records."""
     visited = np.zeros((len(network.layers), network.num_experts), dtype=bool)
     layers = np.arange(len(network.layers))
     first: tuple[np.ndarray, float] | None = None
@@ -121,6 +122,7 @@ def _train_user(
             return _Outcome(*first[:1], visited, first[1], finite=False)
         optimizer.zero_grad()
         loss.sum().backward()
+        _add_proximal(network, begin, training.proximal_weight)
         optimizer.step()
     assert first is not None  # local-steps is at least 1
     return _Outcome(first[0], visited, first[1], finite=True)
@@ -141,6 +143,15 @@ def _optimizer(
     ]
     kind = torch.optim.SGD if training.local_optimizer == "sgd" else torch.optim.Adam
     return kind([group for group in groups if group["params"]])
+
+
+def _add_proximal(network: nn.Module, begin: Tensors, weight: float) -> None:
+    """The gradient of mu / 2 |w - w_0|^2 (FedProx: Li et al., MLSys 2020, eq. 2)."""
+    if not weight:
+        return
+    for name, parameter in network.named_parameters():
+        if name in begin and parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - begin[name], alpha=weight)
 
 
 def _copy(into: Tensors, values: Tensors) -> None:

@@ -125,8 +125,16 @@ TRAINERS: dict[str, str] = {
 }
 
 
-def trainer_named(name: str) -> Trainer:
-    """The trainer of that name, imported when it is asked for."""
+def trainer_named(name: str, *, clusters: int = 0) -> Trainer:
+    """The trainer of that name, imported when it is asked for.
+
+    Args:
+        clusters: copies of the whole network that users choose from; 0: there is one network.
+    """
     module, function = TRAINERS[name].split(":")
     trainer: Trainer = getattr(import_module(module), function)
+    if clusters:
+        from client_app.clusters import ClusterTrainer
+
+        return ClusterTrainer(trainer, clusters)
     return trainer

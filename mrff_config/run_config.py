@@ -66,8 +66,15 @@ class RunConfig:
     def network_arguments(self) -> dict[str, Any]:
         """The arguments of `mrff_model.building.build_network` that are settings."""
         arguments = dataclasses.asdict(self.network)
-        del arguments["user_features"]
+        del arguments["user_features"], arguments["clusters"]
         return arguments | {"seed": self.training.seed, "window_length": self.data.window_length}
+
+    @property
+    def routes_shape(self) -> tuple[int, int]:
+        """Layers and experts that a user is routed through; copies of a network are one layer."""
+        if self.network.clusters:
+            return 1, self.network.clusters
+        return self.network.num_layers, self.network.num_experts
 
     @property
     def home(self) -> Path:
@@ -111,6 +118,7 @@ def _check_together(config: RunConfig) -> None:
             f"hidden-dim must be a multiple of num-heads={network.num_heads}, "
             f"got {network.hidden_dim}"
         )
+    _check_rivals(config)
     if output.run_name and output.resume:
         raise ConfigError(
             f"run-name={output.run_name!r} cannot go with resume={output.resume!r}: "
@@ -120,3 +128,31 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(
             f"run-name may hold letters, digits, '.', '_' and '-' only, got {output.run_name!r}"
         )
+
+
+def _check_rivals(config: RunConfig) -> None:
+    """What other methods than MRFF exclude."""
+    network, privacy = config.network, config.privacy
+    if network.clusters and network.num_experts != 1:
+        raise ConfigError(
+            f"clusters={network.clusters} cannot go with num-experts={network.num_experts}: a copy "
+            "of the whole network per cluster has no experts to choose from; use num-experts=1"
+        )
+    if network.clusters and network.private_parameters != "user":
+        raise ConfigError(
+            f"clusters={network.clusters} cannot go with private-parameters="
+            f"{network.private_parameters}: what is private is in no copy; "
+            "use private-parameters=user"
+        )
+    if not privacy.is_private:
+        return
+    for key, value, plain in (
+        ("clusters", network.clusters, 0),
+        ("private-parameters", network.private_parameters, "user"),
+        ("proximal-weight", config.training.proximal_weight, 0.0),
+    ):
+        if value != plain:
+            raise ConfigError(
+                f"{key}={value} cannot go with privacy-mode={privacy.privacy_mode}, which knows "
+                f"MRFF's uploads only; use {key}={plain} or privacy-mode=none"
+            )

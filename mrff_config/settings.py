@@ -30,7 +30,7 @@ class DataSettings:
 class NetworkSettings:
     """The network (DESIGN 3). Sizes are numbers of units."""
 
-    backbone: str = setting("sasrec", choices=("sasrec",))
+    backbone: str = setting("sasrec", choices=("sasrec", "hstu", "linear"))
     feature_dim: int = setting(8, low=1, high=512)  # per item or user feature
     hidden_dim: int = setting(0, low=0, high=4096)  # d; 0: the features' concatenated width
     num_layers: int = setting(2, low=1, high=16)
@@ -48,6 +48,10 @@ class NetworkSettings:
     gate_input: str = setting("history", choices=("history", "hidden"))
     history_feedback: bool = setting(True)  # past labels are part of the history
     dropout: float = setting(0.3, low=0.0, high=0.95)
+    private_parameters: str = setting(
+        "user", choices=("user", "head", "all")
+    )  # kept private: what is the user's own; the prediction head besides; everything
+    clusters: int = setting(0, low=0, high=64)  # copies of the whole network (IFCA); 0: experts
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class TrainingSettings:
     private_learning_rate: float = setting(0.01, low=0.0)  # higher ones overfit in tens of rounds
     private_weight_decay: float = setting(0.0, low=0.0)
     balance_weight: float = setting(0.01, low=0.0)  # alpha of the balance loss
+    proximal_weight: float = setting(0.0, low=0.0)  # mu of FedProx: pulls towards the shared model
     user_weighting: str = setting("uniform", choices=("uniform", "targets"))
 
 

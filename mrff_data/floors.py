@@ -50,11 +50,30 @@ class Floors:
     users: int
 
 
-def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) -> Floors:
-    """Counts rates over the training rows of the eligible users and scores the part's rows.
+@dataclass(frozen=True)
+class Split:
+    """Rows of a dataset (N,) by the part they belong to; only eligible users have any."""
+
+    users: NDArray[np.int64]  # (U,) the eligible ones
+    owner: NDArray[np.int64]  # (N,) user row
+    train: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]  # of each eligible user k rows, in time order
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits by predictor for the k held-out rows of U users, and the labels: (U, k) each."""
+
+    users: NDArray[np.int64]  # (U,) rows in the dataset
+    labels: NDArray[np.int8]
+    logits: dict[str, Floats]
+
+
+def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) -> Split:
+    """Which rows train and which are the part's.
 
     Raises:
-        DataError: no user is long enough, or the part has only one class.
+        DataError: no user is long enough.
     """
     if part not in ("valid", "test"):
         raise DataError(f"part must be valid or test, got {part!r}")
@@ -70,10 +89,25 @@ def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) ->
     owner = np.repeat(np.arange(dataset.num_users), sizes)  # (N,)
     to_come = dataset.offsets[owner + 1] - np.arange(len(owner))  # 1 at a user's last row
     eligible = sizes[owner] >= 2 * holdout + 1
-    train = eligible & (to_come > 2 * holdout)
     first, last = (2 * holdout, holdout) if part == "valid" else (holdout, 0)
-    held_out = eligible & (to_come <= first) & (to_come > last)
+    return Split(
+        users=users,
+        owner=owner,
+        train=eligible & (to_come > 2 * holdout),
+        held_out=eligible & (to_come <= first) & (to_come > last),
+    )
 
+
+def predict_by_rates(
+    dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
+) -> Predictions:
+    """Every floor's logits; ``user_features`` is absent where items have an id and nothing else.
+
+    Raises:
+        DataError: no user is long enough.
+    """
+    split = split_rows(dataset, holdout=holdout, part=part)
+    owner, train, held_out = split.owner, split.train, split.held_out
     labels = dataset.labels[train].astype(np.float64)
     overall = float((labels.sum() + 0.5) / (len(labels) + 1))  # never exactly 0 or 1
 
@@ -82,20 +116,47 @@ def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) ->
         return _lift(codes[train], labels, codes[held_out], overall)
 
     base = _logit(overall) + lift(owner[:, None] + 1)
-    item = lift(dataset.items[:, None])
+    logits = {"user": base, "user_item": base + lift(dataset.items[:, None])}
     by_feature = [
         lift(dataset.item_features[feature.name][dataset.items].reshape(len(owner), -1))
         for feature in dataset.schema.item_features
         if feature.kind != "id"
     ]
-    truth = dataset.labels[held_out]
-    return Floors(
-        user=_score(truth, base),
-        user_item=_score(truth, base + item),
-        user_features=_score(truth, base + 0.5 * sum(by_feature)) if by_feature else None,
-        targets=len(truth),
-        users=len(users),
+    if by_feature:
+        logits["user_features"] = base + 0.5 * sum(by_feature)
+    shape = (len(split.users), holdout)
+    return Predictions(
+        users=split.users,
+        labels=dataset.labels[held_out].reshape(shape),
+        logits={name: values.reshape(shape) for name, values in logits.items()},
     )
+
+
+def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) -> Floors:
+    """Counts rates over the training rows of the eligible users and scores the part's rows.
+
+    Raises:
+        DataError: no user is long enough, or the part has only one class.
+    """
+    found = predict_by_rates(dataset, holdout=holdout, part=part)
+    scored = {name: floor_of(found.labels, logits) for name, logits in found.logits.items()}
+    return Floors(
+        user=scored["user"],
+        user_item=scored["user_item"],
+        user_features=scored.get("user_features"),
+        targets=found.labels.size,
+        users=len(found.users),
+    )
+
+
+def floor_of(labels: NDArray[Any], logits: Floats) -> Floor:
+    """Both measures of logits of any shape.
+
+    Raises:
+        DataError: only one class.
+    """
+    loss = np.logaddexp(0.0, np.where(labels > 0, -logits, logits)).mean()
+    return Floor(exact_auc(labels.ravel(), logits.ravel()), float(loss))
 
 
 def exact_auc(labels: NDArray[Any], scores: Floats) -> float:
@@ -131,11 +192,6 @@ def _lift(codes: NDArray[Any], labels: Floats, wanted: NDArray[Any], overall: fl
     lifts = _logit((positive + SMOOTHING * overall) / (count + SMOOTHING)) - _logit(overall)
     lifts[0] = 0.0
     return np.asarray(lifts[wanted].sum(axis=1) / np.maximum((wanted > 0).sum(axis=1), 1))
-
-
-def _score(labels: NDArray[Any], logits: Floats) -> Floor:
-    loss = np.logaddexp(0.0, np.where(labels > 0, -logits, logits)).mean()
-    return Floor(exact_auc(labels, logits), float(loss))
 
 
 def _logit(rate: Any) -> Any:

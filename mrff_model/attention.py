@@ -1,26 +1,12 @@
-"""Backbones: how a position of the history attends to those before it.
-
-A backbone is a module ``(N, L, d) -> (N, L, d)`` that lets position t see positions <= t only; the
-gate, the experts and the user network are the same for all of them. `BACKBONES` names them for the
-configuration. Histories are padded at the right, so causality alone keeps padding out.
-"""
+"""Backbone ``sasrec``: causal softmax attention."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-class Backbone(Protocol):
-    """What a further backbone has to fit."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(N, L, d) -> (N, L, d), causal along L."""
-        ...
 
 
 class CausalSelfAttention(nn.Module):
@@ -28,16 +14,12 @@ class CausalSelfAttention(nn.Module):
 
     Args:
         dim: d, width of a position.
-        num_heads: H; must divide d.
-
-    Raises:
-        ValueError: ``dim`` is no multiple of ``num_heads``.
+        num_heads: H, divides d.
+        max_length: L, most positions; softmax attention needs to know nothing of it.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, max_length: int) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"the hidden width {dim} must be a multiple of num-heads={num_heads}")
         self.num_heads = num_heads
         self.query = nn.Linear(dim, dim)
         # A bias would add the same to all scores of a query: softmax ignores it, its gradient is
@@ -48,12 +30,24 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, d) -> (N, L, d)."""
-        query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
-        mixed = causal_attention(query, key, value)  # (N, H, L, d/H)
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (N, L, d)
+        heads = (
+            split_heads(part(x), self.num_heads) for part in (self.query, self.key, self.value)
+        )
+        return self.out(join_heads(causal_attention(*heads)))
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # (N, H, L, d/H)
+    def floats_per_position(self, length: int) -> int:
+        """See `mrff_model.backbones.Backbone`."""
+        return 3 * self.num_heads * length
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(N, L, d) -> (N, H, L, d/H)."""
+    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(N, H, L, d/H) -> (N, L, d)."""
+    return x.transpose(1, 2).flatten(2)
 
 
 WRITTEN_OUT_LENGTH = 128  # up to here the formula is faster than PyTorch's kernel (on a CPU)
@@ -68,6 +62,3 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     later = torch.full((length, length), -math.inf, dtype=query.dtype, device=query.device)
     scores = scaled @ key.transpose(-1, -2) + later.triu(1)  # (N, H, L, L)
     return torch.softmax(scores, dim=-1) @ value
-
-
-BACKBONES: dict[str, type[CausalSelfAttention]] = {"sasrec": CausalSelfAttention}

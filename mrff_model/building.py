@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import join_bank, names_by_scope, split_bank
+from mrff_model.scopes import join_bank, names_by_scope, scope_of, split_bank
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,15 +51,35 @@ def build_network(
             several_user_values=frozenset(f.name for f in user_features if f.kind == "multi"),
             **sizes,
         )
-    names_by_scope(name for name, _ in network.named_parameters())  # fails on an unknown name
+    parameters = [name for name, _ in network.named_parameters()]
+    names_by_scope(parameters, network.kept_private)  # fails on an unknown name
     return network
 
 
 def tensors_of(network: MRFFNetwork, scope: str) -> dict[str, Tensor]:
-    """The network's own tensors of one scope, by parameter name (experts as banks)."""
+    """The network's own tensors of one scope, by parameter name (experts as banks).
+
+    Private ones have a leading dimension of users, here 1, whether the module has it or not.
+    """
     parameters = dict(network.named_parameters())
-    names = names_by_scope(parameters)[scope]  # type: ignore[index]
-    return {name: parameters[name].detach() for name in names if parameters[name].numel()}
+    names = names_by_scope(parameters, network.kept_private)[scope]  # type: ignore[index]
+    tensors = {name: parameters[name].detach() for name in names if parameters[name].numel()}
+    if scope == "private":
+        return {name: value if _has_rows(name) else value[None] for name, value in tensors.items()}
+    return tensors
+
+
+def parameters_of_one(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One user's private parameters (...), without a dimension of users, as the module has them."""
+    return {name: value[None] if _has_rows(name) else value for name, value in own.items()}
+
+
+def rows_suffice(network: MRFFNetwork) -> bool:
+    """Whether the module itself computes many users, each with a row of his own parameters.
+
+    Otherwise some parameters that the module has once are private: a cohort needs `torch.vmap`.
+    """
+    return network.kept_private == "user"
 
 
 def initial_shared(network: MRFFNetwork) -> tuple[Arrays, Arrays]:
@@ -88,6 +108,11 @@ def load_shared(network: MRFFNetwork, public: Mapping[str, Any], group: Mapping[
                 f"got {tuple(received[name].shape)}"
             )
         own.copy_(received[name])
+
+
+def _has_rows(name: str) -> bool:
+    """Whether the module's parameter has a leading dimension of users."""
+    return scope_of(name) == "private"
 
 
 def _same_keys(scope: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:

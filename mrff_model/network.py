@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrff_model.attention import BACKBONES
+from mrff_model.backbones import Backbone, build_backbone
 from mrff_model.dropout import keyed_dropout
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import INITIAL_STD, FeatureEmbedding
@@ -61,6 +61,7 @@ class Layer(nn.Module):
         dim: int,
         backbone: str,
         num_heads: int,
+        window_length: int,
         num_experts: int,
         expert_dim: int,
         user_network_dim: int,
@@ -68,7 +69,7 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = BACKBONES[backbone](dim, num_heads)
+        self.attention = build_backbone(backbone, dim, num_heads, window_length)
         self.expert_norm = nn.LayerNorm(dim)
         self.gate = Gate(gate_inputs, num_experts)
         self.experts = ExpertBank(num_experts, dim, expert_dim)
@@ -109,8 +110,10 @@ class MRFFNetwork(nn.Module):
         gate_input: str,
         history_feedback: bool,
         dropout: float,
+        private_parameters: str = "user",
     ) -> None:
         super().__init__()
+        self.kept_private = private_parameters  # see `mrff_model.scopes.KEPT_PRIVATE`
         self.gate_mode, self.gate_input = gate_mode, gate_input
         self.dropout, self.num_experts = dropout, num_experts
         self._catalogue_names = tuple(item_sizes)
@@ -132,6 +135,7 @@ class MRFFNetwork(nn.Module):
                 dim=dim,
                 backbone=backbone,
                 num_heads=num_heads,
+                window_length=window_length,
                 num_experts=num_experts,
                 expert_dim=expert_dim or dim,
                 user_network_dim=user_network_dim,
@@ -199,8 +203,9 @@ class MRFFNetwork(nn.Module):
         head = cast("nn.Linear", self.head["up"])
         inner = 0
         for layer in cast("Iterable[Layer]", self.layers):
-            heads, length = layer.attention.num_heads, len(self.positions.weight)
-            inner += 22 * dim + 4 * layer.experts.up_bias.shape[1] + 3 * heads * length
+            attention = cast("Backbone", layer.attention)
+            inner += 22 * dim + 4 * layer.experts.up_bias.shape[1]
+            inner += attention.floats_per_position(len(self.positions.weight))
             if layer.user_network is not None:
                 inner += 4 * layer.user_network.up_bias.shape[1]
         return 6 * item_width + 4 * dim + inner + 2 * head.in_features + 4 * head.out_features

@@ -4,6 +4,8 @@ Public parameters are averaged over all users, each expert of the group scope ov
 chose it, private ones never leave (MRFF, section 3). One table assigns every parameter name to
 exactly one scope; a name that it does not know is an error, never a default.
 
+Rivals of MRFF keep more on the client (`KEPT_PRIVATE`): the prediction head as well, or everything.
+
 In the network the K experts of a layer are one tensor ``layers.0.experts.up_weight`` of shape
 (K, ...). Outside it every expert is an array of its own, ``layers.0.experts.3.up_weight``, so that
 an expert nobody chose is simply absent.
@@ -13,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 Scope = Literal["public", "group", "private"]
+Array = TypeVar("Array")
 
 _LAYER = r"layers\.\d+\."
 _SCOPES: tuple[tuple[str, Scope], ...] = (
@@ -35,12 +38,19 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"user_embedding", "private"),
     (r"user_bias", "private"),
 )
+KEPT_PRIVATE: Mapping[str, str] = {"user": "", "head": r"head\..+", "all": r".+"}
+"""What a run keeps private beside the private scope, by the value of ``private-parameters``."""
+
 _BANK_NAME = re.compile(r"layers\.(\d+)\.experts\.([a-z_]+)")
-_EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.([a-z_]+)")
+_EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.[a-z_]+")
+_CLUSTER_NAME = re.compile(r"clusters\.(\d+)\.(.+)")
 
 
-def scope_of(name: str) -> Scope:
+def scope_of(name: str, kept_private: str = "user") -> Scope:
     """The scope of a network parameter.
+
+    Args:
+        kept_private: a key of `KEPT_PRIVATE`.
 
     Raises:
         KeyError: the name is in no scope, or in more than one.
@@ -51,14 +61,14 @@ def scope_of(name: str) -> Scope:
         raise KeyError(
             f"parameter {name!r} belongs to {claimed}; mrff_model/scopes.py must name one"
         )
-    return found.pop()
+    return "private" if re.fullmatch(KEPT_PRIVATE[kept_private], name) else found.pop()
 
 
-def names_by_scope(names: Iterable[str]) -> dict[Scope, list[str]]:
+def names_by_scope(names: Iterable[str], kept_private: str = "user") -> dict[Scope, list[str]]:
     """All given parameter names, in order, each under its one scope."""
     split: dict[Scope, list[str]] = {"public": [], "group": [], "private": []}
     for name in names:
-        split[scope_of(name)].append(name)
+        split[scope_of(name, kept_private)].append(name)
     return split
 
 
@@ -67,16 +77,33 @@ def expert_name(layer: int, expert: int, weight: str) -> str:
     return f"layers.{layer}.experts.{expert}.{weight}"
 
 
+def cluster_name(cluster: int, name: str) -> str:
+    """The name of a parameter in one of several copies of the whole network."""
+    return f"clusters.{cluster}.{name}"
+
+
+def cluster_part(arrays: Mapping[str, Array], cluster: int) -> dict[str, Array]:
+    """One copy's arrays under their own names."""
+    matches = {name: _CLUSTER_NAME.fullmatch(name) for name in arrays}
+    return {m[2]: arrays[n] for n, m in matches.items() if m is not None and int(m[1]) == cluster}
+
+
 def expert_of(name: str) -> tuple[int, int]:
-    """(layer, expert) of an expert array's name.
+    """(layer, expert) of an expert array's name; copy k of a whole network is expert k of layer 0.
 
     Raises:
         KeyError: the name is not an expert's.
     """
     match = _EXPERT_NAME.fullmatch(name)
+    if match is not None:
+        return int(match[1]), int(match[2])
+    match = _CLUSTER_NAME.fullmatch(name)
     if match is None:
-        raise KeyError(f"{name!r} is not an expert's array; expected layers.L.experts.K.NAME")
-    return int(match[1]), int(match[2])
+        raise KeyError(
+            f"{name!r} is not an expert's array; expected layers.L.experts.K.NAME, or "
+            "clusters.K.NAME"
+        )
+    return 0, int(match[1])
 
 
 def network_name(name: str) -> str:

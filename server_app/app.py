@@ -125,6 +125,7 @@ def make_strategy(
         histogram_bins=evaluation.histogram_bins,
         aggregation=aggregation,
         validate_beside_training=evaluation.validate_beside_training,
+        routes_shape=config.routes_shape,
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from mrff_config import ConfigError, RunConfig
 from mrff_data.dataset import load_catalogue
 from mrff_data.schema import SCHEMA_FILE, Schema
-from mrff_model.building import build_network, initial_shared
+from mrff_model.building import Arrays, build_network, initial_shared
+from mrff_model.scopes import cluster_name
 from strategies.state import TrainingState
 
 log = getLogger("flwr")
+SEED_STEP = 0x9E3779B97F4A7C15  # far from any seed that a user would compare with
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,28 @@ def open_catalogue(config: RunConfig) -> Catalogue:
 
 def initial_state(config: RunConfig, catalogue: Catalogue) -> TrainingState:
     """The state of a run before its first round; it depends on configuration and schema only."""
+    if not config.network.clusters:
+        public, group = _initial_arrays(config, catalogue, config.training.seed)
+        return TrainingState(public=public, group=group)
+    copies = {}  # each from its own random values, or all users would choose the same
+    for cluster in range(config.network.clusters):
+        seed = (config.training.seed + cluster * SEED_STEP) % 2**63
+        public, group = _initial_arrays(config, catalogue, seed)
+        for name, array in {**public, **group}.items():
+            copies[cluster_name(cluster, name)] = array
+    return TrainingState(public={}, group=copies)
+
+
+def _initial_arrays(config: RunConfig, catalogue: Catalogue, seed: int) -> tuple[Arrays, Arrays]:
+    """Public and group arrays of a new network."""
     schema = catalogue.schema
     network = build_network(
         item_features=schema.item_features,
         item_codes=catalogue.item_codes,
         user_features=schema.user_features if config.network.user_features else (),
-        **config.network_arguments(),
+        **{**config.network_arguments(), "seed": seed},
     )
-    public, group = initial_shared(network)
-    return TrainingState(public=public, group=group)
+    return initial_shared(network)
 
 
 def _prepare(config: RunConfig) -> None:

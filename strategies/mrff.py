@@ -64,6 +64,7 @@ class MRFF(Strategy):
         validate_beside_training: a round's train message also asks for the validation of the model
             it carries, which saves a phase and changes no number. Not with early stopping, which
             has to know before it trains on, and not in a privacy mode.
+        routes_shape: layers and experts, where the experts are not among the shared arrays.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class MRFF(Strategy):
         histogram_bins: int = 2048,
         aggregation: Aggregation | None = None,
         validate_beside_training: bool = False,
+        routes_shape: tuple[int, int] | None = None,
     ) -> None:
         self.state = state
         self.optimizer = optimizer
@@ -94,7 +96,7 @@ class MRFF(Strategy):
         self.early_stop_patience = early_stop_patience
         self.checkpoint_every = checkpoint_every
         self.aggregation = aggregation or PlainAggregation()
-        self.expected = Expected.of(state.public, state.group)
+        self.expected = Expected.of(state.public, state.group, routes_shape)
         hidden = self.aggregation.routes_are_hidden
         self._evaluation = partial(
             Evaluation, expected=self.expected, bins=histogram_bins, routes_are_hidden=hidden

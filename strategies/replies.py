@@ -35,8 +35,18 @@ class Expected:
     num_experts: int
 
     @classmethod
-    def of(cls, public: Arrays, group: Arrays) -> Expected:
-        """Reads the shapes off the model; ``group`` holds every expert of every layer."""
+    def of(
+        cls, public: Arrays, group: Arrays, routes_shape: tuple[int, int] | None = None
+    ) -> Expected:
+        """Reads the shapes off the model; ``group`` holds every expert of every layer.
+
+        Args:
+            routes_shape: layers and experts, where experts are not in ``group`` since they are
+                private.
+        """
+        if routes_shape is not None and not group:
+            layers, experts = routes_shape
+            return cls({n: a.shape for n, a in public.items()}, {}, layers, experts)
         places = [expert_of(name) for name in group]
         return cls(
             public={name: array.shape for name, array in public.items()},

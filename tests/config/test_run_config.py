@@ -52,7 +52,7 @@ def test_flat_values_survive_the_round_trip() -> None:
         ({"local-learning-rate": 0}, "local-learning-rate must be greater than 0, got 0.0"),
         ({"private-weight-decay": -1}, "private-weight-decay must be at least 0, got -1.0"),
         ({"gate-mode": "soft"}, "gate-mode must be one of switch, hard, got 'soft'"),
-        ({"backbone": "bert"}, "backbone must be one of sasrec, got 'bert'"),
+        ({"backbone": "bert"}, "backbone must be one of sasrec, hstu, linear, got 'bert'"),
         (
             {"gate-input": "hidden"},
             "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "

@@ -1,0 +1,171 @@
+"""Pooled training: the same network, but everybody's data lies in one place. NOT federated.
+
+What federation costs in quality is seen against this: the same network, loss, records, start and
+optimiser (Adam where the server has it), the same number of passes over the data, but small
+batches of users, one after the other, without rounds and messages. Private parameters are rows of
+a table here; they move by plain gradient steps, as on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client_app.cohort_evaluation import score_cohort
+from client_app.evaluation import Part, Scores
+from client_app.one_step import one_sgd_step
+from client_app.training import Cohort, Tensors, dropout_keys, training_batch, user_weights
+from mrff_config import ConfigError, RunConfig
+from mrff_data.dataset import Dataset
+from mrff_data.floors import Floor, floor_of, split_rows
+from mrff_model.building import rows_suffice, tensors_of
+from mrff_model.metrics import load_shares
+from mrff_model.network import MRFFNetwork
+
+BATCH_USERS = 32
+
+Note = Callable[[int, float, float], None]  # pass, validation AUC, validation log loss
+
+
+@dataclass(frozen=True)
+class PooledResult:
+    """Predictions of the test part by the best validated model."""
+
+    users: np.ndarray  # (U,) rows in the dataset
+    scores: Scores
+    best_pass: int
+    passes: int
+
+
+def train_pooled(
+    network: MRFFNetwork,
+    dataset: Dataset,
+    config: RunConfig,
+    note: Note = lambda number, auc, log_loss: None,
+) -> PooledResult:
+    """Trains for as many passes as the users of a federated run make, and tests the best model.
+
+    Args:
+        network: as it starts; its parameters are trained.
+        note: told of every validation.
+
+    Raises:
+        ConfigError: settings that only federated runs know.
+        DataError: no user is long enough for the split, or held-out labels are of one class.
+    """
+    if config.network.clusters or not rows_suffice(network):
+        raise ConfigError(
+            "pooled training knows clusters=0 and private-parameters=user only, got "
+            f"clusters={config.network.clusters} and "
+            f"private-parameters={config.network.private_parameters}"
+        )
+    pool = _Pool(network, dataset, config)
+    passes = max(1, round(config.server.num_server_rounds * config.training.sampling_rate))
+    patience, stale = config.evaluation.early_stop_patience, 0
+    best_auc, best_pass, best = -1.0, 0, pool.copy()
+    for number in range(1, passes + 1):
+        pool.train_once(number)
+        seen = pool.measure("valid")
+        note(number, seen.auc, seen.log_loss)
+        stale += 1
+        if seen.auc > best_auc:
+            best_auc, best_pass, best, stale = seen.auc, number, pool.copy(), 0
+        if 0 < patience <= stale:
+            break
+    pool.restore(best)
+    return PooledResult(pool.everybody.users, pool.score("test"), best_pass, number)
+
+
+class _Pool:
+    """The model in training: the network's own parameters, and the users' tables."""
+
+    def __init__(self, network: MRFFNetwork, dataset: Dataset, config: RunConfig) -> None:
+        self.network, self.config = network, config
+        self.training = replace(config.training, local_learning_rate=1.0)
+        parameters = dict(network.named_parameters())
+        names = [*tensors_of(network, "public"), *tensors_of(network, "group")]
+        self.shared: Tensors = {name: parameters[name] for name in names}
+        users = split_rows(dataset, holdout=config.data.holdout, part="valid").users
+        tables = {
+            name: value.expand(len(users), *value.shape[1:]).clone()
+            for name, value in tensors_of(network, "private").items()
+        }
+        self.everybody = Cohort(dataset, users, tables)
+        self.tables = tables
+        self.optimizer = self._optimizer()
+        self.loads: Tensor | None = None
+
+    def train_once(self, number: int) -> None:
+        """One pass over all users in a new order."""
+        users, seed = self.everybody.users, self.config.training.seed
+        order = np.random.default_rng([seed, number]).permutation(len(users))
+        counts = np.zeros(self.config.routes_shape, dtype=np.int64)
+        for first in range(0, len(order), BATCH_USERS):
+            rows = np.sort(order[first : first + BATCH_USERS])
+            for layer, routes in enumerate(self._step(rows, number).T):
+                counts[layer] += np.bincount(routes, minlength=counts.shape[1])
+        self.loads = torch.from_numpy(load_shares(counts)).float()
+
+    def _step(self, rows: np.ndarray, number: int) -> np.ndarray:
+        """Moves everything once by the gradients of a batch; returns the users' routes."""
+        dataset, users = self.everybody.dataset, self.everybody.users[rows]
+        device, at = next(self.network.parameters()).device, torch.from_numpy(rows)
+        batch = training_batch(dataset, users, self.config.data)
+        weights = user_weights(batch.mask.sum((1, 2)).numpy(), self.training.user_weighting)
+        key = dropout_keys(self.training.seed, number, dataset.user_keys[users], 0)
+        outcome = one_sgd_step(
+            self.network,
+            self.shared,
+            {name: table[at].to(device) for name, table in self.tables.items()},
+            batch.map(lambda field: field.to(device)),
+            weights=torch.from_numpy(weights / weights.sum()).float().to(device),
+            dropout_key=key.to(device),
+            loads=None if self.loads is None else self.loads.to(device),
+            training=self.training,
+        )
+        if outcome.update is None:
+            raise FloatingPointError("pooled training diverged; lower server-learning-rate")
+        for name, update in outcome.update.items():
+            self.shared[name].grad = -update
+        self.optimizer.step()
+        for name, values in outcome.private.items():
+            self.tables[name][at] = values.detach().cpu()
+        return outcome.routes.cpu().numpy()
+
+    def score(self, part: Part) -> Scores:
+        return score_cohort(self.network, self.everybody, data=self.config.data, part=part)
+
+    def measure(self, part: Part) -> Floor:
+        scores = self.score(part)
+        return floor_of(scores.labels, scores.logits)
+
+    def copy(self) -> tuple[Tensors, Tensors]:
+        """Everything that is trained."""
+        shared = {name: value.detach().clone() for name, value in self.shared.items()}
+        return shared, {name: table.clone() for name, table in self.tables.items()}
+
+    def restore(self, kept: tuple[Tensors, Tensors]) -> None:
+        """The inverse of `copy`."""
+        shared, tables = kept
+        for name, value in self.shared.items():
+            value.detach().copy_(shared[name])
+        for name, table in self.tables.items():
+            table.copy_(tables[name])
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Adam with the server's settings; gates learn at their own rate there, too."""
+        server = self.config.server
+        gates = [value for name, value in self.shared.items() if ".gate." in name]
+        others = [value for name, value in self.shared.items() if ".gate." not in name]
+        rate = server.server_learning_rate
+        groups = [
+            {"params": others, "lr": rate},
+            {"params": gates, "lr": rate * server.gate_learning_rate_factor},
+        ]
+        return torch.optim.Adam(
+            groups, betas=(server.server_momentum, server.server_beta2), eps=server.server_epsilon
+        )
