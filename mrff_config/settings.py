@@ -95,6 +95,7 @@ class EvaluationSettings:
     evaluate_every: int = setting(5, low=1)  # validation every n rounds, and after the last
     histogram_bins: int = setting(2048, low=16, high=65536)
     early_stop_patience: int = setting(0, low=0)  # validations without a better AUC; 0: never stop
+    keep_test_scores: bool = setting(False)  # a node keeps its users' test scores; they never leave
 
 
 @dataclass(frozen=True)
