@@ -176,11 +176,6 @@ def _groups(node: Node, users: np.ndarray) -> Iterator[np.ndarray]:
         yield users[first : first + size]
 
 
-def _bank_shape(node: Node) -> tuple[int, int]:
-    """Layers, and experts per layer."""
-    return len(node.network.layers), node.network.num_experts
-
-
 def _rows(private: Tensors, kept: np.ndarray) -> Tensors:
     """The rows that are kept; without a copy when that is all of them, as nearly always."""
     if kept.all():

@@ -42,7 +42,7 @@ KEPT_PRIVATE: Mapping[str, str] = {"user": "", "head": r"head\..+", "all": r".+"
 """What a run keeps private beside the private scope, by the value of ``private-parameters``."""
 
 _BANK_NAME = re.compile(r"layers\.(\d+)\.experts\.([a-z_]+)")
-_EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.[a-z_]+")
+_EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.([a-z_]+)")
 _CLUSTER_NAME = re.compile(r"clusters\.(\d+)\.(.+)")
 
 
