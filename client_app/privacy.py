@@ -82,8 +82,13 @@ def train_privately(node: Node, content: RecordDict) -> RecordDict:
             checkpoint_round=int(request["checkpoint-round"]),
             best_round=int(request["best-round"]),
         )
+    return upload_reply(node.network, number, units, upload)
+
+
+def upload_reply(network: MRFFNetwork, number: int, units: int, upload: Upload) -> RecordDict:
+    """What leaves the node: every array that is trained, the statistics, public numbers."""
     reply = _reply(number, units, upload.noise_deviation)
-    bank = tensors_of(node.network, "group").keys()
+    bank = tensors_of(network, "group").keys()
     shared = {name: value.float().contiguous() for name, value in upload.shared.items()}
     reply["public"] = array_record({n: v for n, v in shared.items() if n not in bank})
     reply["group"] = array_record(split_bank({n: v for n, v in shared.items() if n in bank}))

@@ -11,9 +11,21 @@ from mrff_cli import (
     demo_command,
     deploy_commands,
     export_command,
+    privacy_commands,
     recommend_command,
     report_command,
     run_command,
+)
+
+COMMANDS = (
+    data_commands,
+    run_command,
+    demo_command,
+    deploy_commands,
+    privacy_commands,
+    recommend_command,
+    export_command,
+    report_command,
 )
 
 
@@ -21,15 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for what the user can mend, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="mrff", description="Federated recommendation (MRFF)")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (
-        data_commands,
-        run_command,
-        demo_command,
-        deploy_commands,
-        recommend_command,
-        export_command,
-        report_command,
-    ):
+    for command in COMMANDS:
         command.add_parser(subparsers)
     chosen = parser.parse_args(arguments)
     try:

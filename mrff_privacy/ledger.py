@@ -64,6 +64,10 @@ class Ledger:
         self._seen = (-1, -1)
         self._read()
 
+    def users(self) -> list[Key]:
+        """Everybody of whom something was released."""
+        return sorted(self._spent)
+
     def releases(self, user: Key) -> tuple[Release, ...]:
         """Everything released of ``user``."""
         spent = self._spent.get(user, {})

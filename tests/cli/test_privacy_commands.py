@@ -1,0 +1,184 @@
+"""``mrff privacy``: plan, report and audit, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mrff_cli.main import main
+from mrff_privacy.accounting import Release, epsilon_of
+from tests.federation import run_federation
+
+PLAN = ["privacy", "plan", "--delta", "1e-5"]
+
+
+def test_plan_prints_what_belongs_together(capsys: pytest.CaptureFixture[str]) -> None:
+    wish = [*PLAN, "--noise-multiplier", "1.1", "--rounds", "40", "--sampling-rate", "0.2"]
+    assert main([*wish, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert set(plan) == {"epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate"}
+    assert plan["epsilon"] == epsilon_of([Release(1.1, 0.2, 40)], 1e-5)
+    assert main([*wish, "--local-steps", "3"]) == 0
+    table = capsys.readouterr().out
+    assert "<- solved" in next(line for line in table.splitlines() if line.startswith("epsilon"))
+    assert f"{epsilon_of([Release(1.1, 0.2, 120)], 1e-5):.6g}" in table
+
+
+def test_plan_solves_for_the_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    wish = ["--epsilon", "2", "--rounds", "10", "--sampling-rate", "1", "--accountant", "rdp"]
+    assert main([*PLAN, *wish, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert 1.98 < plan["epsilon"] <= 2.0
+    assert (plan["rounds"], plan["sampling_rate"], plan["delta"]) == (10, 1.0, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "leave exactly one of epsilon, noise-multiplier, rounds and sampling-rate out"),
+        (
+            ["--epsilon", "0.001", "--noise-multiplier", "1", "--sampling-rate", "1"],
+            "epsilon=0.001 at delta=1e-05 cannot be solved: a single round already costs",
+        ),
+        (
+            ["--noise-multiplier", "-1", "--rounds", "3", "--sampling-rate", "1"],
+            "noise-multiplier must be greater than 0, got -1.0",
+        ),
+    ],
+)
+def test_plans_that_cannot_be(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*PLAN, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_report_of_a_central_run_counts_the_other_runs_too(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path))
+    for name in ("first", "second"):
+        run_federation(
+            small_data, tmp_path, nodes=2, name=name, privacy_mode="central-user", delta=1e-3,
+            noise_multiplier=2.0, sampling_rate=0.5,
+        )  # fmt: skip
+    capsys.readouterr()
+    assert main(["privacy", "report", "second"]) == 0
+    said = capsys.readouterr().out
+    one, both = (epsilon_of([Release(2.0, 0.5, n)], 1e-3) for n in (3, 6))
+    for part in (
+        "3 rounds in privacy-mode=central-user",
+        "Protected is one user",
+        "the server itself is trusted",
+        f"Epsilon {one:.4f} at delta 0.001, accountant prv: Gaussian noise of 2 times",
+        f"With all other runs on the same data (ledger): epsilon {both:.4f}",
+        "Not covered: evaluation",
+        "Signal to noise",
+    ):
+        assert part in said
+    assert "NOT PRIVATE" not in said
+    assert main(["privacy", "report", str(tmp_path / "runs/second"), "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["epsilon"] == one
+    assert numbers["epsilon_of_all_runs"] == both
+    assert numbers["private"] is True
+
+
+def test_report_of_local_modes_reads_the_nodes_ledgers_and_names_a_test_seed(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path))
+    run_federation(
+        small_data, tmp_path, nodes=2, name="sgd", privacy_mode="local-dp-sgd", delta=1e-3,
+        noise_multiplier=4.0, sampling_rate=1.0, local_steps=2, noise_seed=3,
+    )  # fmt: skip
+    run_federation(
+        small_data, tmp_path, nodes=2, name="laplace", privacy_mode="laplace", delta=1e-3,
+        noise_multiplier=30.0, sampling_rate=1.0,
+    )  # fmt: skip
+    capsys.readouterr()
+    assert main(["privacy", "report", "sgd"]) == 0
+    said = capsys.readouterr().out
+    assert "NOT PRIVATE: noise-seed=3 makes the noise predictable" in said
+    assert "Not trusted: the server and everyone after it" in said
+    assert "2 steps a round" in said
+    together = [Release(4.0, 1.0, 6), Release(30.0, steps=3, mechanism="laplace")]
+    assert f"(ledger): epsilon {epsilon_of(together, 1e-3):.4f}" in said
+    assert main(["privacy", "report", "laplace"]) == 0
+    assert "Pure epsilon (delta 0): 0.1000" in capsys.readouterr().out
+
+
+def test_report_without_privacy_and_without_a_run(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path))
+    run_federation(small_data, tmp_path, nodes=1, name="plain", num_server_rounds=1)
+    capsys.readouterr()
+    assert main(["privacy", "report", "plain"]) == 0
+    assert "Epsilon is unbounded" in capsys.readouterr().out
+    assert main(["privacy", "report", "nowhere"]) == 2
+    assert "there is no run 'nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["central-user", "local-dp-sgd", "laplace"])
+def test_an_audit_stays_below_the_claim_and_finds_missing_noise(
+    small_data: Path, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    command = [
+        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15", "--json",
+        "-c", f"privacy-mode={mode}", "-c", "noise-multiplier=20", "-c", "delta=1e-4",
+        "-c", "num-server-rounds=5", "-c", "sampling-rate=1.0", "-c", "feature-dim=4",
+        "-c", "window-length=16",
+    ]  # fmt: skip
+    assert main(command) == 0
+    private = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert not private["refuted"]
+    assert private["by_rounds"]["epsilon"] < private["claimed"] < 1.5
+    assert main([*command, "--without-noise"]) == 0
+    broken = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert broken["refuted"]
+    assert broken["by_rounds"]["epsilon"] > 2.0 * broken["claimed"]
+    assert broken["by_model"]["epsilon"] > broken["claimed"]
+
+
+@pytest.mark.slow
+def test_an_audit_of_weak_privacy_finds_something_but_not_more_than_there_is(
+    small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([
+        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15", "--json",
+        "-c", "noise-multiplier=0.05", "-c", "delta=1e-4", "-c", "num-server-rounds=5",
+        "-c", "sampling-rate=1.0", "-c", "feature-dim=4", "-c", "window-length=16",
+        "-c", "clipping-weights=item_features=20", "-c", "clipping-norm=0.1",
+    ]) == 0  # fmt: skip
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0.5 < found["by_rounds"]["epsilon"] < found["claimed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--canaries", "3"], "canaries must be at least 10, got 3"),
+        (["--confidence", "1"], "confidence must be between 0.5 and 1, got 1.0"),
+        (["-c", "privacy-mode=none"], "an audit needs a claim to check"),
+    ],
+)
+def test_audits_that_cannot_be(
+    small_data: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["privacy", "audit", str(small_data), *arguments]) == 2
+    assert message in capsys.readouterr().err
