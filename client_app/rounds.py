@@ -17,6 +17,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from torch import Tensor
 
 from client_app.evaluation import Part, Scores, scorer_named, sum_scores
+from client_app.kept_scores import keep_scores
 from client_app.node import Node
 from client_app.randomness import sampled_users
 from client_app.totals import EvaluationTotals, TrainTotals
@@ -81,12 +82,18 @@ def evaluate_round(node: Node, content: RecordDict) -> RecordDict:
     score = _scorer(node, content, part)
     bins = node.config.evaluation.histogram_bins
     totals = EvaluationTotals(*node.routes_shape, bins)
+    keeps = part == "test" and node.config.evaluation.keep_test_scores
+    kept: list[Scores] = []
     for users in _groups(node, node.users):
         cohort, before = open_cohort(node, users, up_to_round=number)
         scores = score(cohort)
         totals.add(sum_scores(scores, bins))
+        if keeps:
+            kept.append(scores)
         if not node.config.privacy.is_private:  # there, routes do not leave the node
             totals.add_routes(before, scores.routes)
+    if kept:
+        keep_scores(node.store.folder, node.user_keys, kept)
     skipped = node.dataset.num_users - len(node.users)
     return totals.reply(number, skipped_users=skipped, seconds=time.perf_counter() - began)
 

@@ -107,6 +107,12 @@ def known_keys() -> list[str]:
 def _check_together(config: RunConfig) -> None:
     network, output = config.network, config.output
     check_privacy(config.privacy, config.data, config.training)
+    if config.evaluation.keep_test_scores and config.privacy.is_private:
+        raise ConfigError(
+            f"keep-test-scores=true cannot go with privacy-mode={config.privacy.privacy_mode}: "
+            "users who were promised privacy leave no list of their labels and scores behind; "
+            "set keep-test-scores=false, or compare with privacy-mode=none"
+        )
     if network.gate_input == "hidden" and network.history_feedback:
         raise ConfigError(
             "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "

@@ -104,6 +104,7 @@ class EvaluationSettings:
     validate_beside_training: bool = setting(True)  # in the next round's messages: a phase less
     histogram_bins: int = setting(2048, low=16, high=65536)
     early_stop_patience: int = setting(0, low=0)  # validations without a better AUC; 0: never stop
+    keep_test_scores: bool = setting(False)  # a node keeps its users' test scores; they never leave
 
 
 @dataclass(frozen=True)

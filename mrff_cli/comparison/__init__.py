@@ -1,0 +1,1 @@
+"""A grid of runs and what their difference proves; the command is ``mrff compare``."""
