@@ -19,14 +19,20 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _MARK = "MRFF_FLOWER_ENGINE"  # in the environment of every process of the engine
 _CONNECTION = "engine"
+_MARK_FILE, _LOCK_FILE = "mark", ".lock"
 
 
 class FlowerError(OSError):
@@ -45,10 +51,13 @@ class FlowerEngine:
         self._mark = uuid.uuid4().hex
         self.folder = parent / f"engine-{self._mark[:8]}"
         self._superlink: subprocess.Popen[bytes] | None = None
+        self._lock = FileLock(self.folder / _LOCK_FILE)
 
     def __enter__(self) -> FlowerEngine:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()  # given up with this process, however it ends
+            (self.folder / _MARK_FILE).write_text(self._mark)
             port = _free_port()
             (self.folder / "config.toml").write_text(
                 f'[superlink]\ndefault = "{_CONNECTION}"\n[superlink.{_CONNECTION}]\n'
@@ -83,8 +92,24 @@ class FlowerEngine:
         if error is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, app: Path, run_config: Path, *, nodes: int, cpus_per_node: int) -> None:
-        """Submits a run, shows its log, and waits for its end.
+    @property
+    def is_running(self) -> bool:
+        """Whether the SuperLink is there; without it no further run has a chance."""
+        return self._superlink is not None and self._superlink.poll() is None
+
+    def run(
+        self,
+        app: Path,
+        run_config: Path,
+        *,
+        nodes: int,
+        cpus_per_node: int,
+        log: Path | None = None,
+    ) -> None:
+        """Submits a run, shows its log, and waits for its end. Several may go on at once.
+
+        Args:
+            log: a file that gets the log instead of being shown.
 
         Raises:
             FlowerError: the run was refused or did not complete. (``flwr run`` itself exits with 0
@@ -98,10 +123,12 @@ class FlowerEngine:
         if not submitted.get("success"):
             raise FlowerError(f"flwr run refused: {submitted.get('error-message', submitted)}")
         run_id = str(submitted["run-id"])
-        subprocess.run(
-            [_program("flwr"), "log", run_id, _CONNECTION, "--stream"],
-            env=self._environment(), cwd=self.folder, check=False,
-        )  # fmt: skip
+        with nullcontext(None) if log is None else log.open("wb") as out:
+            subprocess.run(
+                [_program("flwr"), "log", run_id, _CONNECTION, "--stream"],
+                env=self._environment(), cwd=self.folder, check=False, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=None if out is None else subprocess.STDOUT,
+            )  # fmt: skip
         listed = self._flwr("ls", _CONNECTION, "--run-id", run_id)
         runs = listed.get("runs") or [{}]
         status = runs[0].get("status", "unknown")
@@ -113,18 +140,15 @@ class FlowerEngine:
         """Ends every process of the engine, Ray's included, by pid."""
         if self._superlink is None:
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + _STOP_SECONDS
-            _signal(self._processes(), number)
-            while self._processes() and time.monotonic() < deadline:
-                time.sleep(0.1)
+        _stop(self._processes)
         self._superlink.wait()
         self._superlink = None
+        self._lock.release()
 
     def _processes(self) -> list[int]:
         assert self._superlink is not None
         running = [self._superlink.pid] if self._superlink.poll() is None else []
-        return sorted({*running, *_marked(f"{_MARK}={self._mark}".encode())})
+        return sorted({*running, *_marked(self._mark)})
 
     def _environment(self) -> dict[str, str]:
         programs = str(Path(sys.executable).parent)
@@ -180,12 +204,33 @@ def _free_port() -> int:
         return port
 
 
-def _marked(mark: bytes) -> list[int]:
+def stop_left_behind(parent: Path) -> None:
+    """Ends engines below ``parent`` whose command was killed before it could end them."""
+    for file in parent.glob(f"engine-*/{_MARK_FILE}"):
+        lock, mark = FileLock(file.parent / _LOCK_FILE, timeout=0), file.read_text()
+        try:
+            with lock:
+                if _marked(mark):
+                    _stop(partial(_marked, mark))
+                    shutil.rmtree(file.parent, ignore_errors=True)
+        except Timeout:
+            continue  # at work
+
+
+def _stop(processes: Callable[[], list[int]]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + _STOP_SECONDS
+        _signal(processes(), number)
+        while processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _marked(mark: str) -> list[int]:
     """Running processes with ``mark`` in their environment; Ray's own sessions included."""
-    found = []
+    found, entry_of_mark = [], f"{_MARK}={mark}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            is_ours = mark in (entry / "environ").read_bytes().split(b"\0")
+            is_ours = entry_of_mark in (entry / "environ").read_bytes().split(b"\0")
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mrff_cli import (
+    compare_command,
     data_commands,
     demo_command,
     deploy_commands,
@@ -23,9 +24,10 @@ COMMANDS = (
     demo_command,
     deploy_commands,
     privacy_commands,
+    compare_command,
+    report_command,
     recommend_command,
     export_command,
-    report_command,
 )
 
 

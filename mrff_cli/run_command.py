@@ -30,9 +30,9 @@ def add_parser(subparsers: Any) -> None:
 
 def add_engine_arguments(command: argparse.ArgumentParser) -> None:
     """Adds what every simulation can be told."""
-    command.add_argument("--nodes", type=_positive, default=4, metavar="N", help="SuperNodes (4)")
+    command.add_argument("--nodes", type=positive, default=4, metavar="N", help="SuperNodes (4)")
     command.add_argument(
-        "--cpus-per-node", type=_positive, default=1, metavar="N", help="CPUs a node computes with"
+        "--cpus-per-node", type=positive, default=1, metavar="N", help="CPUs a node computes with"
     )
     command.add_argument("--app", type=Path, help="folder of the Flower app (this checkout)")
 
@@ -45,17 +45,37 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
         FlowerError: the run failed.
     """
     config = RunConfig.from_flat(values)
+    app_folder(app)
+    with FlowerEngine(config.home / "flower") as engine:
+        return run_on(engine, values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+
+
+def run_on(
+    engine: FlowerEngine,
+    values: Values,
+    *,
+    nodes: int,
+    cpus_per_node: int,
+    app: Path | None,
+    log: Path | None = None,
+) -> dict[str, Any]:
+    """As `simulate`, on an engine that is running; ``log`` is a file for the run's log.
+
+    Raises:
+        ConfigError: settings that cannot be used; nothing was started.
+        FlowerError: the run failed.
+    """
+    config = RunConfig.from_flat(values)
     name = config.output.resume or config.output.run_name or _fresh_name(config)
     values = {**values, "home": str(config.home)}
     if not config.output.resume:
         values["run-name"] = name
     if not config.server.expected_nodes:
         values["expected-nodes"] = nodes
-    app_folder = _app_folder(app)
-    with FlowerEngine(config.home / "flower") as engine, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         run_config = Path(folder) / "run.toml"
         run_config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        engine.run(app_folder, run_config, nodes=nodes, cpus_per_node=cpus_per_node)
+        engine.run(app_folder(app), run_config, nodes=nodes, cpus_per_node=cpus_per_node, log=log)
     summary = config.home / "runs" / Path(name).name / "summary.json"
     content: dict[str, Any] = json.loads(summary.read_text())
     return content
@@ -102,7 +122,12 @@ def _fresh_name(config: RunConfig) -> str:
     return f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _app_folder(app: Path | None) -> Path:
+def app_folder(app: Path | None) -> Path:
+    """The Flower app: the folder given, or the checkout this code is in.
+
+    Raises:
+        ConfigError: there is none.
+    """
     folder = Path(__file__).resolve().parent.parent if app is None else app.absolute()
     if not (folder / "pyproject.toml").is_file():
         raise ConfigError(
@@ -111,7 +136,8 @@ def _app_folder(app: Path | None) -> Path:
     return folder
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
