@@ -6,14 +6,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mrff_cli import data_commands, demo_command, deploy_commands, run_command
+from mrff_cli import (
+    data_commands,
+    demo_command,
+    deploy_commands,
+    export_command,
+    recommend_command,
+    report_command,
+    run_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for what the user can mend, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="mrff", description="Federated recommendation (MRFF)")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (data_commands, run_command, demo_command, deploy_commands):
+    for command in (
+        data_commands,
+        run_command,
+        demo_command,
+        deploy_commands,
+        recommend_command,
+        export_command,
+        report_command,
+    ):
         command.add_parser(subparsers)
     chosen = parser.parse_args(arguments)
     try:

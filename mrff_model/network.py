@@ -169,33 +169,25 @@ class MRFFNetwork(nn.Module):
                 differentiate, but gradients can then not be taken apart into records.
         """
         items, targets = self._embed_items(batch, shared_look_ups)  # (B, W, L, item width) each
-        x = self._history(items, batch, shared_look_ups)  # (B, W, L, d)
-        x = keyed_dropout(x, self.dropout, dropout_key, site=0)
-        user = self.user_embedding.expand(len(x), -1)  # (B, E)
-        below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
-        routes, chosen = [], []
-        for number, layer in enumerate(cast("Iterable[Layer]", self.layers)):
-            site = 4 * number + 1
-            flat = layer.attention_norm(x).flatten(0, 1)  # (B W, L, d)
-            attended = layer.attention(flat).unflatten(0, x.shape[:2])
-            a = x + keyed_dropout(attended, self.dropout, dropout_key, site)
-            h = layer.expert_norm(a)
-            if self.gate_input == "hidden":
-                z = masked_mean(h, batch.real)
-            else:
-                z = torch.cat([masked_mean(items, batch.items > 0), below], dim=-1)
-            route, below = layer.gate(torch.cat([z, user], dim=-1))
-            p = below.gather(-1, route.unsqueeze(-1)).squeeze(-1)  # (B,)
-            expert = layer.experts(h, route, dropout=self.dropout, key=dropout_key, site=site + 1)
-            if self.gate_mode == "switch":
-                expert = p.view(-1, 1, 1, 1) * expert
-            x = a + expert
-            if layer.user_network is not None:
-                x = x + layer.user_network(h, dropout=self.dropout, key=dropout_key, site=site + 2)
-            routes.append(route)
-            chosen.append(p)
-        logits = self._predict(x, targets, user, batch, dropout_key)
-        return Output(logits, torch.stack(routes, dim=-1), torch.stack(chosen, dim=-1))
+        x, routes, chosen = self._encode(items, batch, dropout_key, shared_look_ups)
+        return Output(self._predict(x, targets, batch, dropout_key), routes, chosen)
+
+    def score_items(self, history: Batch, candidates: Tensor) -> Output:
+        """How likely each of ``candidates`` is clicked next, without dropout.
+
+        Args:
+            history: one window (B, 1, L) without padding for each user, newest item last; targets,
+                labels and mask are not read.
+            candidates: (N,) int64 item codes.
+
+        Returns:
+            Logits (B, N), routes and chosen as in `forward`.
+        """
+        x, routes, chosen = self._encode(self._embed_codes(history.items), history, None, False)
+        targets = self._embed_codes(candidates).expand(len(x), 1, -1, -1)  # (B, 1, N, item width)
+        newest = x[:, :, -1:].expand(-1, -1, candidates.shape[0], -1)  # (B, 1, N, d)
+        logits = self._predict(newest, targets, history, None).squeeze(1)  # (B, N)
+        return Output(logits, routes, chosen)
 
     def floats_per_position(self) -> int:
         """About how many numbers a training step keeps per position (of a window padded to L)."""
@@ -224,6 +216,37 @@ class MRFFNetwork(nn.Module):
         codes = {n: self.get_buffer(f"catalogue_{n}")[items] for n in self._catalogue_names}
         return self.item_features(codes, self.several_item_values)
 
+    def _encode(
+        self, items: Tensor, batch: Batch, dropout_key: Tensor | None, shared_look_ups: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The history after all layers (B, W, L, d), the routes and their probabilities."""
+        x = self._history(items, batch, shared_look_ups)  # (B, W, L, d)
+        x = keyed_dropout(x, self.dropout, dropout_key, site=0)
+        user = self.user_embedding.expand(len(x), -1)  # (B, E)
+        below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
+        routes, chosen = [], []
+        for number, layer in enumerate(cast("Iterable[Layer]", self.layers)):
+            site = 4 * number + 1
+            flat = layer.attention_norm(x).flatten(0, 1)  # (B W, L, d)
+            attended = layer.attention(flat).unflatten(0, x.shape[:2])
+            a = x + keyed_dropout(attended, self.dropout, dropout_key, site)
+            h = layer.expert_norm(a)
+            if self.gate_input == "hidden":
+                z = masked_mean(h, batch.real)
+            else:
+                z = torch.cat([masked_mean(items, batch.items > 0), below], dim=-1)
+            route, below = layer.gate(torch.cat([z, user], dim=-1))
+            p = below.gather(-1, route.unsqueeze(-1)).squeeze(-1)  # (B,)
+            expert = layer.experts(h, route, dropout=self.dropout, key=dropout_key, site=site + 1)
+            if self.gate_mode == "switch":
+                expert = p.view(-1, 1, 1, 1) * expert
+            x = a + expert
+            if layer.user_network is not None:
+                x = x + layer.user_network(h, dropout=self.dropout, key=dropout_key, site=site + 2)
+            routes.append(route)
+            chosen.append(p)
+        return x, torch.stack(routes, dim=-1), torch.stack(chosen, dim=-1)
+
     def _history(self, items: Tensor, batch: Batch, shared_look_ups: bool) -> Tensor:
         x = items if self.input_projection is None else self.input_projection(items)
         places = torch.arange(x.shape[2], device=x.device)
@@ -235,8 +258,9 @@ class MRFFNetwork(nn.Module):
         return x
 
     def _predict(
-        self, x: Tensor, targets: Tensor, user: Tensor, batch: Batch, dropout_key: Tensor | None
+        self, x: Tensor, targets: Tensor, batch: Batch, dropout_key: Tensor | None
     ) -> Tensor:
+        user = self.user_embedding.expand(len(x), -1)  # (B, E)
         if self.user_features is not None:
             known = self.user_features(batch.user_codes, self.several_user_values)
             user = torch.cat([user, known], dim=-1)

@@ -93,6 +93,7 @@ class Recorder:
             "validation_auc": state.best_auc,
             "model": f"model-round-{state.best_round}.safetensors",
             "training_id": self._folder.name,
+            "epoch_starts": list(state.epoch_starts),  # which private versions belong to it
             "schema_hash": self._schema_hash,
             "config": self._config,
         }
