@@ -143,7 +143,7 @@ def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
                 str(number + 1),
                 f"{group.users:,} ({group.users / max(users, 1):.0%})",
                 "–" if group.like_rate is None else f"{group.like_rate:.1%}",
-                "; ".join(f"{liking.name} × {liking.times:.1f}" for liking in top)
+                "; ".join(f"{liking.name}\u00a0×{liking.times:.1f}" for liking in top)
                 or "nothing beyond chance",
             ]
         )
