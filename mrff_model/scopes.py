@@ -109,7 +109,7 @@ def expert_of(name: str) -> tuple[int, int]:
 def network_name(name: str) -> str:
     """What an array outside the network is called in it: an expert's array is part of a bank."""
     match = _EXPERT_NAME.fullmatch(name)
-    return name if match is None else f"layers.{match[1]}.experts.{match[3]}"
+    return name if match is None else f"layers.{match[1]}.experts.{name.rpartition('.')[2]}"
 
 
 def split_bank(bank: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from mrff_model.building import initial_shared, load_shared, tensors_of
-from mrff_model.scopes import expert_of, join_bank, names_by_scope, scope_of, split_bank
+from mrff_model.scopes import (
+    expert_of,
+    join_bank,
+    names_by_scope,
+    network_name,
+    scope_of,
+    split_bank,
+)
 from tests.small_data import small_config, small_dataset, small_network
 
 
@@ -72,3 +79,9 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_global_generator_al
     second = initial_shared(small_network(small_config(), small_dataset()))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all((first[0][name] == second[0][name]).all() for name in first[0])
+
+
+def test_an_experts_array_is_part_of_a_bank_in_the_network() -> None:
+    assert network_name("layers.1.experts.3.up_bias") == "layers.1.experts.up_bias"
+    assert network_name("layers.1.experts.up_bias") == "layers.1.experts.up_bias"
+    assert network_name("head.up.bias") == "head.up.bias"

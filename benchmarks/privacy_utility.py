@@ -1,0 +1,168 @@
+"""What does privacy cost? AUC and LogLoss against epsilon, for each mode and unit, over seeds.
+
+    python benchmarks/privacy_utility.py --dataset ~/.mrff/data/ml-1m --out ml-1m.jsonl
+    python benchmarks/privacy_utility.py --out ml-1m.jsonl --plot docs/privacy-ml-1m.png
+
+The first command trains whatever cell of the grid is not yet in the file, one line per finished
+run, and can be stopped and started again; the second draws what is there and prints it as a table
+(needs the extra ``bench``). Epsilon inf is the same configuration with privacy-mode=none. Messages
+are real and travel through an in-process grid (tests/local_grid.py): hundreds of rounds are cheap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, RecordDict
+from population import parse_settings
+from privacy_utility_plot import print_results, save_plot
+
+from client_app.app import app as client_app
+from mrff_privacy.accounting import Release, epsilon_of
+from mrff_privacy.planning import solve
+from server_app.app import app as server_app
+from server_app.history import read_history
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from tests.local_grid import LocalGrid
+
+Settings = dict[str, Any]
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
+VARIANTS: dict[str, Settings] = {  # mode/unit
+    "central-user/user": {"privacy-mode": "central-user"},
+    "local-dp-sgd/user": {"privacy-mode": "local-dp-sgd", "sampling-rate": 1.0},
+    "local-dp-sgd/record": {
+        "privacy-mode": "local-dp-sgd", "privacy-unit": "record", "sampling-rate": 1.0,
+        "max-windows-per-user": 0, "own-parameters": "noised",
+    },
+    "laplace/user": {"privacy-mode": "laplace"},
+}  # fmt: skip
+LOCAL_SGD: Settings = {"record-sampling-rate": 0.2, "local-steps": 2, "local-learning-rate": 0.3}
+
+
+def main() -> None:
+    """Trains the missing cells, or shows the finished ones."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, help="a prepared folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="JSONL")
+    parser.add_argument("--plot", type=Path, metavar="PNG-or-SVG", help="draw, do not train")
+    parser.add_argument("--config", type=Path, metavar="TOML", help="settings of all cells")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--nodes", type=int, default=4, help="silos that hold the users (4)")
+    arguments = parser.parse_args()
+    if arguments.plot:
+        rows = _finished(arguments.out)
+        print_results(rows)
+        save_plot(rows, arguments.plot)
+        return
+    if arguments.dataset is None:
+        parser.error("--dataset is needed for training")
+    torch.set_num_threads(1)
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    base = tomllib.loads(arguments.config.read_text()) if arguments.config else {}
+    base |= parse_settings(arguments.set)
+    done = {_cell(row) for row in _finished(arguments.out)}
+    for variant, epsilon, seed in _grid(arguments):
+        cell = (arguments.dataset.name, variant, epsilon, seed)
+        if cell in done:
+            continue
+        row = train(arguments.dataset, base, variant, epsilon, seed, nodes=arguments.nodes)
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{variant} epsilon {epsilon:g} seed {seed}: auc {row['auc']:.4f}", flush=True)
+
+
+def train(
+    dataset: Path, base: Settings, variant: str, epsilon: float, seed: int, *, nodes: int
+) -> Settings:
+    """One run; its row of results."""
+    settings: Settings = {"num-server-rounds": 60, "delta": 1e-5, **base, **VARIANTS[variant]}
+    if variant.startswith("local-dp-sgd"):
+        settings = {**LOCAL_SGD, **settings}
+    settings |= {"seed": seed, "tensorboard": False, "checkpoint-every": 1_000_000}
+    if math.isinf(epsilon):
+        settings["privacy-mode"] = "none"
+    else:
+        settings["noise-multiplier"] = noise_for(epsilon, settings)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as home:
+        config = {
+            **settings, "dataset": dataset.name, "data-dir": str(dataset.absolute()),
+            "home": home, "run-name": "cell", "expected-nodes": nodes,
+        }  # fmt: skip
+        grid = LocalGrid(client_app, nodes, config)
+        server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
+        run = Path(home) / "runs/cell"
+        summary = json.loads((run / "summary.json").read_text())
+        history = [e for e in read_history(run / "history.jsonl") if e["kind"] == "round"]
+    ratios = [entry["privacy"]["signal_to_noise"] for entry in history if "privacy" in entry]
+    return {
+        "dataset": dataset.name,
+        "variant": variant,
+        "epsilon": epsilon if math.isfinite(epsilon) else "inf",
+        "seed": seed,
+        "auc": summary["test"]["auc"],
+        "log_loss": summary["test"]["log_loss"],
+        "best_round": summary["best_round"],
+        "rounds": summary["rounds"],
+        "signal_to_noise": sum(ratios) / len(ratios) if ratios else None,
+        "seconds": round(time.perf_counter() - began, 1),
+        "settings": settings,
+    }
+
+
+def noise_for(epsilon: float, settings: Settings) -> float:
+    """The least noise multiplier with which all rounds together cost at most ``epsilon``."""
+    rounds, delta = int(settings["num-server-rounds"]), float(settings["delta"])
+    mode = settings["privacy-mode"]
+    if mode == "laplace":
+        low, high = 0.0, rounds / epsilon  # the pure sum, which is never too little
+        while high - low > 1e-3 * high:
+            middle = 0.5 * (low + high)
+            release = Release(middle, steps=rounds, mechanism="laplace")
+            low, high = (low, middle) if epsilon_of([release], delta) <= epsilon else (middle, high)
+        return high
+    local = mode == "local-dp-sgd"
+    return solve(
+        delta=delta,
+        epsilon=epsilon,
+        rounds=rounds,
+        sampling_rate=float(
+            settings["record-sampling-rate"] if local else settings.get("sampling-rate", 0.2)
+        ),
+        local_steps=int(settings["local-steps"]) if local else 1,
+    ).noise_multiplier
+
+
+def _grid(arguments: argparse.Namespace) -> Iterator[tuple[str, float, int]]:
+    """Seeds last: every curve is there early, and its intervals get narrower."""
+    for seed in arguments.seeds:
+        for variant in arguments.variants:
+            for epsilon in arguments.epsilons:
+                yield variant, epsilon, seed
+
+
+def _finished(path: Path) -> list[Settings]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _cell(row: Settings) -> tuple[str, str, float, int]:
+    return row["dataset"], row["variant"], float(row["epsilon"]), row["seed"]
+
+
+if __name__ == "__main__":
+    main()
