@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from logging import INFO, getLogger
+from logging import getLogger
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -91,7 +91,6 @@ class MRFF(Strategy):
         self.learning_rates = learning_rates or LearningRates()
         self.send_window = send_window
         self.reply_timeout = reply_timeout
-        self.min_reply_fraction = min_reply_fraction
         self.evaluate_every = evaluate_every
         self.early_stop_patience = early_stop_patience
         self.checkpoint_every = checkpoint_every
@@ -101,7 +100,8 @@ class MRFF(Strategy):
         self._evaluation = partial(
             Evaluation, expected=self.expected, bins=histogram_bins, routes_are_hidden=hidden
         )
-        self._most_bytes = largest_reply(self.expected, histogram_bins)
+        most_bytes = largest_reply(self.expected, histogram_bins)
+        self._receive = partial(receive, min_fraction=min_reply_fraction, most_bytes=most_bytes)
         self._validates_beside = validate_beside_training and not (early_stop_patience or hidden)
         self.result = Result()
         self._beside: Evaluation | None = None  # of the model that the round's messages carry
@@ -209,7 +209,7 @@ class MRFF(Strategy):
         sums = self.aggregation.begin(server_round, self.expected, state)
         beside, self._beside = self._beside, None
         read = beside.beside(sums.read) if beside else sums.read
-        traffic = self._receive(replies, read, f"training round {server_round}")
+        traffic = self._receive(replies, read, phase=f"training round {server_round}")
         if beside and self._note_validation(beside.report(beside_traffic(traffic))):
             self._checkpoint()  # while the model is still the one that was validated
         blocks = {**state.public, **state.group}
@@ -277,7 +277,7 @@ class MRFF(Strategy):
     ) -> EvaluationReport:
         evaluation = self._evaluation(split, server_round)
         phase = f"evaluation ({split}) of round {server_round}"
-        return evaluation.report(self._receive(replies, evaluation.read, phase))
+        return evaluation.report(self._receive(replies, evaluation.read, phase=phase))
 
     # Messages
 
@@ -291,17 +291,6 @@ class MRFF(Strategy):
 
     def _exchange(self, grid: Grid, messages: Sequence[Message]) -> Exchange:
         return Exchange(grid, messages, window=self.send_window, timeout=self.reply_timeout)
-
-    def _receive(
-        self, replies: Iterable[Message], read: Callable[[RecordDict], None], phase: str
-    ) -> Traffic:
-        return receive(
-            replies,
-            read,
-            phase=phase,
-            min_fraction=self.min_reply_fraction,
-            most_bytes=self._most_bytes,
-        )
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
         if messages:
@@ -340,11 +329,8 @@ class MRFF(Strategy):
 
     def summary(self) -> None:
         """Logs what will be done."""
-        numbers = sum(
-            array.size for array in (*self.state.public.values(), *self.state.group.values())
-        )
-        log.log(
-            INFO,
+        numbers = sum(a.size for a in (*self.state.public.values(), *self.state.group.values()))
+        log.info(
             "MRFF: %s shared parameters, %s layers of %s experts, server optimiser %s",
             f"{numbers:,}",
             self.expected.num_layers,

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from client_app.app import app
 from client_app.node import open_node
-from client_app.rounds import array_record, evaluate_round, train_round
+from client_app.rounds import evaluate_round, train_round
+from client_app.totals import array_record
 from flwr.app import ConfigRecord, RecordDict
 from mrff_data.schema import Schema
 from mrff_model.building import initial_shared
