@@ -59,10 +59,15 @@ class NodesAtHand:
         """One node after the other; they share one network, which holds the best shared model.
 
         Raises:
-            RunError: the data at hand belongs to another run.
+            RunError: the run is of a kind that cannot be opened, or its model is damaged.
             DataError, ConfigError: it cannot be read.
         """
         best = self.best
+        if best.config.network.clusters:
+            raise RunError(
+                f"run {best.training_id} learned clusters={best.config.network.clusters} copies of "
+                "the network; a single user's model is opened for runs with clusters=0 only"
+            )
         run_config = {**best.config.to_flat(), "device": "cpu"}
         request = {
             "schema-hash": best.schema_hash,

@@ -48,6 +48,26 @@ def test_scores_are_those_that_the_run_was_tested_with(best: BestModel) -> None:
             assert routes.tolist() == tested.routes[row].tolist()
 
 
+def test_rivals_with_private_heads_answer_too_and_clusters_are_refused(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"nodes": 1, "num_server_rounds": 2, "evaluate_every": 2, "sampling_rate": 1.0}
+    one = {"num_experts": 1, "user_network_dim": 0, "user_embedding_dim": 0, "user_bias": False}
+    run_federation(small_data, tmp_path, name="head", private_parameters="head", **settings, **one)
+    best = load_best(find_run(str(tmp_path / "runs" / "head")))
+    (node,) = NodesAtHand(best).open_all()
+    cohort, _ = open_cohort(node, node.users, up_to_round=best.round)
+    tested = score_serially(node.network, cohort, data=node.config.data, part="test")
+    for row, user_id in enumerate(node.dataset.user_ids[node.users]):
+        whole = open_user(NodesAtHand(best), user_id)
+        logits, _, _ = score(cut(whole, slice(0, -1)), whole.items[-1:])
+        np.testing.assert_allclose(logits, tested.logits[row], atol=1e-5)
+
+    run_federation(small_data, tmp_path, name="ifca", clusters=2, **settings, **one)
+    assert main(["recommend", str(tmp_path / "runs" / "ifca"), "--user", "u"]) == 2
+    assert "learned clusters=2 copies of the network" in capsys.readouterr().err
+
+
 def test_the_private_parameters_are_those_of_the_best_round_not_the_newest(
     best: BestModel,
 ) -> None:
