@@ -69,8 +69,7 @@ def _one(plan: Plan, data: dict[str, tuple[Path, str]], home: Path, app: Path, j
         cells.append((row, cell))
     labels: dict[str, str] = {}
     for row, cell in cells:
-        seed = "" if row.seed is None else f", seed {row.seed}"
-        labels.setdefault(cell.name, f"{row.dataset}: {row.method}{seed}")
+        labels.setdefault(cell.name, row.label)
     every = {cell.name: cell for _, cell in cells}
     missing = [cell for cell in every.values() if cell.outcome().status != "finished"]
     finished = len(every) - len(missing)
@@ -97,7 +96,7 @@ def _write(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]], folder: Path) 
     )
     made = tables.tables(plan, frame, found)
     undone = [
-        f"{row.dataset}, {row.method}, seed {row.seed}: {outcome.error or 'not run'} ({cell.log})"
+        f"{row.label}: {outcome.error or 'not run'} ({cell.log})"
         for row, cell, outcome in runs
         if outcome.status != "finished"
     ]
@@ -137,9 +136,7 @@ def _about(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]]) -> dict[str, A
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "cells": {
-            f"{row.dataset}, {row.method}, seed {row.seed}": cell.name for row, cell, _ in runs
-        },
+        "cells": {row.label: cell.name for row, cell, _ in runs},
     }
 
 

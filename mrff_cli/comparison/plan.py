@@ -46,6 +46,12 @@ class Row:
     seed: int | None  # None: the method draws nothing
     settings: Settings  # of the run, but for names and places
 
+    @property
+    def label(self) -> str:
+        """How people are told of it."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.dataset}: {self.method}{seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
