@@ -125,6 +125,12 @@ def _check_together(config: RunConfig) -> None:
             f"got {network.hidden_dim}"
         )
     _check_rivals(config)
+    if config.privacy.is_private and config.server.max_update_norm:
+        raise ConfigError(
+            f"max-update-norm={config.server.max_update_norm:g} cannot go with privacy-mode="
+            f"{config.privacy.privacy_mode}: its uploads hold noise, and clipping-norm bounds what "
+            "a user adds; set max-update-norm=0"
+        )
     if output.run_name and output.resume:
         raise ConfigError(
             f"run-name={output.run_name!r} cannot go with resume={output.resume!r}: "

@@ -73,6 +73,10 @@ def test_flat_values_survive_the_round_trip() -> None:
             {"keep-test-scores": True, "privacy-mode": "central-user"},
             "keep-test-scores=true cannot go with privacy-mode=central-user",
         ),
+        (
+            {"privacy-mode": "central-user", "max-update-norm": 5.0},
+            "max-update-norm=5 cannot go with privacy-mode=central-user",
+        ),
         ({"run-name": "a/b"}, "run-name may hold letters, digits, '.', '_' and '-' only"),
         ({"run-name": ".."}, "run-name may hold letters"),
     ],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 
 from tests.deployment.federation import CHECKOUT
 
-NOT_INSTALLED = {"scikit-learn"}
+NOT_INSTALLED = {"scikit-learn": "sklearn", "plotly": "plotly"}  # and what they are imported as
 
 
 def _names(lines: list[str]) -> set[str]:
@@ -19,7 +21,22 @@ def _names(lines: list[str]) -> set[str]:
 def test_the_image_installs_the_dependencies_of_the_app() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     lines = (CHECKOUT / "docker/requirements.txt").read_text().splitlines()
-    assert _names(lines) == _names(project["dependencies"]) - NOT_INSTALLED
+    assert _names(lines) == _names(project["dependencies"]) - NOT_INSTALLED.keys()
+
+
+def test_what_containers_run_needs_nothing_else() -> None:
+    script = (
+        "import sys, mrff_cli.main, mrff_cli.run_command, mrff_data.prepare, mrff_data.shard\n"
+        "import server_app.app, client_app.app\n"
+        "try: mrff_cli.main.main(['deploy', 'submit', '--help'])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=CHECKOUT
+    )
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"mrff_cli.main", "client_app.app"} <= imported
+    assert imported & {*NOT_INSTALLED.values(), "ray"} == set()
 
 
 def test_the_image_has_every_package() -> None:
