@@ -47,6 +47,8 @@ def provenance(user: UserModel, name: str, best_round: int) -> str:
     """Whose parameters answer, in one sentence."""
     if not user.is_known:
         return f"user {name} is unknown here: no history, the shared model of round {best_round}"
+    if not user.private:
+        return f"user {name}: shared model of round {best_round}; nothing in it is private"
     if not user.has_own:
         return (
             f"user {name} has no private parameters up to round {best_round} here: "

@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from mrff_cli.trained_run import find_run
+from mrff_config import RunConfig
 from server_app.durable import write_bytes
 
 
 def add_parser(subparsers: Any) -> None:
     """Adds ``report``; it sets ``handler``, which returns the exit status."""
-    command = subparsers.add_parser("report", help="a run as one HTML page with charts")
-    command.add_argument("run", metavar="RUN", help="name of a run, or its folder")
+    command = subparsers.add_parser("report", help="a run or comparison as one HTML page")
     command.add_argument(
-        "--out", type=Path, metavar="FILE", help="page to write (default: report.html in the run)"
+        "run", metavar="RUN", help="name or folder of a run, or of a comparison (mrff compare)"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="page to write (report.html in its folder)",
     )
     command.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="a deployed node's shard (default: the run's)"
@@ -28,13 +34,27 @@ def add_parser(subparsers: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     # plotly takes a second to import: only here
+    from mrff_cli.reporting.comparison_page import comparison_page
     from mrff_cli.reporting.run_page import run_page
 
-    page = run_page(arguments.run, data_dir=arguments.data_dir, state_dir=arguments.state_dir)
-    folder = find_run(arguments.run).path
+    compared = find_comparison(arguments.run)
+    if compared is not None:
+        folder, page = compared, comparison_page(compared)
+    else:
+        folder = find_run(arguments.run).path
+        page = run_page(arguments.run, data_dir=arguments.data_dir, state_dir=arguments.state_dir)
     out = (arguments.out or folder / "report.html").expanduser().absolute()
     content = page.html().encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, content)
     print(f"{out} ({len(content) / 1e6:.1f} MB, no network needed)")
     return 0
+
+
+def find_comparison(name: str) -> Path | None:
+    """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
+    from mrff_cli.reporting.comparison_page import is_comparison
+
+    named = RunConfig.from_flat({}).home / "comparisons" / name
+    folders = (Path(name).expanduser().absolute(), named)
+    return next((folder for folder in folders if is_comparison(folder)), None)

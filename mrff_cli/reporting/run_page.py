@@ -76,8 +76,8 @@ def _lead(about: _Run) -> str:
     done = about.rounds[-1]["round"] if about.rounds else 0
     state = "finished" if about.summary else "not finished"
     return (
-        f"{settings.data.dataset}, last {settings.data.holdout} interaction(s) of each user as "
-        f"test, backbone {settings.network.backbone}, {done} of "
+        f"{settings.data.dataset}, tested on each user's last {settings.data.holdout}, "
+        f"backbone {settings.network.backbone}, {done} of "
         f"{settings.server.num_server_rounds} rounds, seed {settings.training.seed}, {state}"
     )
 

@@ -63,6 +63,11 @@ def test_rivals_with_private_heads_answer_too_and_clusters_are_refused(
         logits, _, _ = score(cut(whole, slice(0, -1)), whole.items[-1:])
         np.testing.assert_allclose(logits, tested.logits[row], atol=1e-5)
 
+    run_federation(small_data, tmp_path, name="fedavg", **settings, **one)
+    name = load_dataset(small_data).user_ids[0]
+    assert main(["recommend", str(tmp_path / "runs" / "fedavg"), "--user", name]) == 0
+    assert "nothing in it is private" in capsys.readouterr().out
+
     run_federation(small_data, tmp_path, name="ifca", clusters=2, **settings, **one)
     assert main(["recommend", str(tmp_path / "runs" / "ifca"), "--user", "u"]) == 2
     assert "learned clusters=2 copies of the network" in capsys.readouterr().err

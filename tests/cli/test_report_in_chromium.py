@@ -9,6 +9,7 @@ import pytest
 from tests.cli.chromium import look_at
 from tests.cli.conftest import RUN
 from tests.cli.test_report import charts, report
+from tests.cli.test_report_of_comparison import write_comparison
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,17 @@ def test_every_chart_is_drawn_and_nothing_is_cut_or_fetched(
     assert (max(brightness) < 60) if dark else (min(brightness) > 200)
     text = [int(number) for number in _numbers(seen["charts"]["AUC over rounds"]["text"])]
     assert (min(text) > 180) if dark else (max(text) < 90)
+
+
+@pytest.mark.parametrize("width", [1200, 375])
+def test_a_comparison_is_drawn_too(tmp_path: Path, width: int) -> None:
+    folder = write_comparison(tmp_path / "grid")
+    seen = look_at(report(str(folder), tmp_path / "c.html"), tmp_path / "b", width=width, dark=True)
+    assert seen["problems"] == []
+    assert seen["fetched"] == []
+    assert seen["scroll"] <= width
+    assert len(seen["charts"]) == 3
+    assert all(chart["drawn"] > 0 for chart in seen["charts"].values())
 
 
 def test_the_check_itself_sees_what_is_wrong(page: str, tmp_path: Path) -> None:
