@@ -10,6 +10,8 @@ import pytest
 
 from client_app.evaluation import Scores
 from client_app.kept_scores import FILE, KeptScoresError, keep_scores, read_scores
+from mrff_cli.comparison.bootstrap import RankedScores
+from mrff_config.methods import method_named
 from mrff_data.dataset import load_dataset
 from tests.federation import run_federation
 
@@ -41,6 +43,20 @@ def test_the_kept_scores_are_those_the_server_measured_and_no_message_changes(
     for logit in kept.logits.ravel():
         assert np.float64(logit).tobytes() not in travelled
     assert len(replies[True]) == len(replies[False])
+
+
+@pytest.mark.parametrize("name", ["local-only", "fedper", "ifca", "gate-hidden"])
+def test_every_kind_of_method_keeps_what_the_server_measured(
+    name: str, small_data: Path, tmp_path: Path
+) -> None:
+    changes = {key.replace("-", "_"): value for key, value in method_named(name).overrides.items()}
+    run_federation(small_data, tmp_path, nodes=2, name="one", keep_test_scores=True, **changes)
+    kept = read_scores(sorted((tmp_path / "state" / "one").rglob(FILE)))
+    test = json.loads((tmp_path / "runs" / "one" / "summary.json").read_text())["test"]
+    auc = RankedScores(kept.logits, kept.labels).auc([[1.0] * len(kept.user_keys)])[0]
+    assert abs(auc - test["auc"]) <= test["auc_error_bound"] + 1e-9
+    losses = np.logaddexp(0, np.where(kept.labels == 1, -kept.logits, kept.logits))
+    assert losses.mean() == pytest.approx(test["log_loss"], abs=1e-9)
 
 
 def test_users_are_ordered_by_key_and_groups_are_joined(tmp_path: Path) -> None:
