@@ -8,6 +8,7 @@ a table here; they move by plain gradient steps, as on a device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -68,7 +69,7 @@ def train_pooled(
     patience, stale = config.evaluation.early_stop_patience, 0
     best_auc, best_pass, best = -1.0, 0, pool.copy()
     for number in range(1, passes + 1):
-        pool.train_once(number)
+        pool.train_once(number, pool.rate_share((number - 1) / passes))
         seen = pool.measure("valid")
         note(number, seen.auc, seen.log_loss)
         stale += 1
@@ -97,10 +98,25 @@ class _Pool:
         self.everybody = Cohort(dataset, users, tables)
         self.tables = tables
         self.optimizer = self._optimizer()
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.loads: Tensor | None = None
 
-    def train_once(self, number: int) -> None:
+    def rate_share(self, done: float) -> float:
+        """The share of the learning rate when that share of the passes is done, as on the server.
+
+        A run whose decay ends before it does stays at the final rate from there on.
+        """
+        server = self.config.server
+        if not server.server_decay_rounds:
+            return 1.0
+        progress = min(1.0, done * server.num_server_rounds / server.server_decay_rounds)
+        final = server.server_final_rate
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def train_once(self, number: int, rate_share: float) -> None:
         """One pass over all users in a new order."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * rate_share
         users, seed = self.everybody.users, self.config.training.seed
         order = np.random.default_rng([seed, number]).permutation(len(users))
         counts = np.zeros(self.config.routes_shape, dtype=np.int64)

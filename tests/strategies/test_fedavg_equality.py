@@ -2,17 +2,33 @@ from __future__ import annotations
 
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAdam, FedAvg
 
 from strategies.messages import arrays_of
 from strategies.mrff import MRFF
-from strategies.server_optimizer import Average
+from strategies.server_optimizer import Adam, Average, ServerOptimizer
 from strategies.state import TrainingState
 from tests.strategies.replies import message, record
 
 
 def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> None:
     """The same local models: FedAvg gets the models and weights, MRFF the weighted updates."""
+    assert_same_after_rounds(Average(1.0), FedAvg(fraction_evaluate=0.0))
+
+
+def test_adam_on_the_server_is_flowers_fedadam() -> None:
+    """Bias corrections are equal if Flower's rounds are counted from 0; tau must be tiny.
+
+    Flower adds tau to the uncorrected root, Adam (Kingma and Ba 2015) to the corrected one.
+    """
+    reference = FedAdam(fraction_evaluate=0.0, eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-9)
+    assert_same_after_rounds(Adam(0.05, 0.9, 0.99, 1e-9), reference, first_round=0)
+
+
+def assert_same_after_rounds(
+    optimizer: ServerOptimizer, flower: FedAvg, *, first_round: int = 1
+) -> None:
+    """Three rounds of four nodes with one user each, through both strategies."""
     rng = np.random.default_rng(3)
     shapes = {
         "public": {"positions.weight": (6, 4), "head.output.bias": (1,)},
@@ -22,11 +38,10 @@ def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> No
         scope: {name: rng.normal(size=shape).astype(np.float32) for name, shape in named.items()}
         for scope, named in shapes.items()
     }
-    strategy = MRFF(TrainingState(public=start["public"], group=start["group"]), Average(1.0))
-    fedavg = FedAvg(fraction_evaluate=0.0)
+    strategy = MRFF(TrainingState(public=start["public"], group=start["group"]), optimizer)
     reference: ArrayRecord | None = record({**start["public"], **start["group"]})
 
-    for server_round in (1, 2, 3):
+    for number in range(3):
         models, ours, theirs = arrays_of(reference), [], []
         for node in range(4):
             weight = float(rng.integers(1, 9))
@@ -35,9 +50,11 @@ def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> No
                 for name, value in models.items()
             }
             theirs.append(message(fedavg_content(local, weight), node + 2))
-            ours.append(message(mrff_content(local, models, weight, server_round), node + 2))
-        reference, _ = fedavg.aggregate_train(server_round, theirs)
-        strategy.aggregate_train(server_round, ours)
+            ours.append(message(mrff_content(local, models, weight, number + 1), node + 2))
+        if isinstance(flower, FedAdam):  # what configure_train would note
+            flower.current_arrays = models
+        reference, _ = flower.aggregate_train(number + first_round, theirs)
+        strategy.aggregate_train(number + 1, ours)
 
     assert reference is not None
     for name, value in {**strategy.state.public, **strategy.state.group}.items():
