@@ -50,8 +50,13 @@ class _Run:
         return tests[-1] if tests else None
 
 
-def run_page(run: str, *, data_dir: Path | None, state_dir: Path | None) -> Page:
+def run_page(
+    run: str, *, data_dir: Path | None, state_dir: Path | None, public: bool = False
+) -> Page:
     """Reads the run and draws its page.
+
+    Args:
+        public: leave out what is drawn from the nodes' private state.
 
     Raises:
         RunError: there is no such run, it has no history, or a file is damaged.
@@ -63,7 +68,8 @@ def run_page(run: str, *, data_dir: Path | None, state_dir: Path | None) -> Page
     page = Page(f"MRFF run {about.name}", _lead(about))
     _tiles(page, about)
     _quality(page, about, data, valid, why_not)
-    _groups(page, about, run, data_dir, state_dir)
+    picture = (None, "--public") if public else _picture(run, data_dir, state_dir)
+    _groups(page, about, *picture)
     _privacy(page, about)
     _cost(page, about)
     _trouble(page, about)
@@ -142,9 +148,7 @@ def _floor_rows(test: Floors | None) -> list[list[str]]:
     return rows
 
 
-def _groups(
-    page: Page, about: _Run, run: str, data_dir: Path | None, state_dir: Path | None
-) -> None:
+def _groups(page: Page, about: _Run, picture: GroupPicture | None, why_not: str) -> None:
     page.section("Groups")
     entries = group_charts.entries_with_loads(about.history)
     if entries:
@@ -157,14 +161,14 @@ def _groups(
                 else "from the rounds' counts; noisy in a private mode",
             )
         page.chart(group_charts.entropy_figure(about.history), title="Evenness of the groups")
-        page.chart(
-            group_charts.churn_figure(about.history),
-            title="Churn",
-            caption="share of users with another group than when they were last trained",
-        )
+        if any(entry.get("churn") is not None for entry in about.history):
+            page.chart(
+                group_charts.churn_figure(about.history),
+                title="Churn",
+                caption="share of users with another group than when they were last trained",
+            )
     else:
         page.text("No loads are known: in this run no count of routes left a node.")
-    picture, why_not = _picture(run, data_dir, state_dir)
     if picture is None:
         page.text(
             "The flow of users between groups and what groups like are left out: they need the "
@@ -173,7 +177,8 @@ def _groups(
         return
     page.text(
         "What follows is drawn from the private state of the nodes, which is at hand here because "
-        "they ran on this machine. A server does not have it, and does not need it."
+        "they ran on this machine. A server does not have it, and does not need it. No privacy "
+        "guarantee covers it: mrff report --public leaves it out of a page that others may see."
     )
     if picture.flows:
         page.chart(
