@@ -61,7 +61,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def find_comparison(name: str) -> Path | None:
     """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
-    from mrff_cli.reporting.comparison_page import is_comparison
+    from mrff_cli.reporting.comparison_files import is_comparison
 
     named = RunConfig.from_flat({}).home / "comparisons" / name
     folders = (Path(name).expanduser().absolute(), named)
