@@ -29,6 +29,9 @@ def add_parser(subparsers: Any) -> None:
     command.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="a deployed node's private state"
     )
+    command.add_argument(
+        "--public", action="store_true", help="leave out what is drawn from private state"
+    )
     command.set_defaults(handler=_report)
 
 
@@ -42,7 +45,12 @@ def _report(arguments: argparse.Namespace) -> int:
         folder, page = compared, comparison_page(compared)
     else:
         folder = find_run(arguments.run).path
-        page = run_page(arguments.run, data_dir=arguments.data_dir, state_dir=arguments.state_dir)
+        page = run_page(
+            arguments.run,
+            data_dir=arguments.data_dir,
+            state_dir=arguments.state_dir,
+            public=arguments.public,
+        )
     out = (arguments.out or folder / "report.html").expanduser().absolute()
     content = page.html().encode()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +61,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def find_comparison(name: str) -> Path | None:
     """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
-    from mrff_cli.reporting.comparison_page import is_comparison
+    from mrff_cli.reporting.comparison_files import is_comparison
 
     named = RunConfig.from_flat({}).home / "comparisons" / name
     folders = (Path(name).expanduser().absolute(), named)

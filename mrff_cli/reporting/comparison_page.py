@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +11,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from mrff_cli.reporting.comparison_files import read_comparison
 from mrff_cli.reporting.figures import PALETTE, new_figure
 from mrff_cli.reporting.page import Page
-from mrff_cli.trained_run import RunError
 from server_app.progress import duration
 
-RESULTS_FILE, COMPARISONS_FILE, ABOUT_FILE = "results.csv", "comparisons.csv", "comparison.json"
 METRICS = {"auc": ("AUC", "higher is better"), "log_loss": ("LogLoss", "lower is better")}
-_RESULTS = ("dataset", "method", "seed", "auc", "log_loss", "best_round", "seconds")
-_COMPARISONS = (
-    "dataset", "method", "reference", "metric", "difference", "low", "high", "p_holm",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,22 +41,13 @@ class _Comparison:
         return str(self.about.get("reference") or self.found["reference"].iloc[0])
 
 
-def is_comparison(folder: Path) -> bool:
-    """Whether ``mrff compare`` wrote into the folder."""
-    return (folder / RESULTS_FILE).exists() or (folder / COMPARISONS_FILE).exists()
-
-
 def comparison_page(folder: Path) -> Page:
     """Reads a comparison's results and draws their page.
 
     Raises:
         RunError: a file is missing, damaged, or empty.
     """
-    results = _read(folder / RESULTS_FILE, _RESULTS)
-    found = _read(folder / COMPARISONS_FILE, _COMPARISONS)
-    if results.empty:
-        raise RunError(f"{folder / RESULTS_FILE} has no rows: nothing was compared yet")
-    about = _about(folder / ABOUT_FILE)
+    results, found, about = read_comparison(folder)
     comparison = _Comparison(folder.name, results, found, about)
     datasets = list(dict.fromkeys(results["dataset"]))
     page = Page(
@@ -238,37 +223,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None or value != value else str(value)  # NaN is not itself
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    if not path.exists():
-        raise RunError(f"{path} is missing: run mrff compare again")
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise RunError(f"{path} is damaged ({text}): run mrff compare again") from error
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise RunError(f"{path} has no column {missing[0]!r}: run mrff compare again")
-    texts = ("dataset", "method", "reference", "metric", "status", "error", "note", "kind", "run")
-    for name in frame.columns.difference(list(texts)):
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        bad = frame[name].notna() & numbers.isna()
-        if name in columns and bad.any():
-            raise RunError(
-                f"{path}, column {name!r}: {frame[name][bad].iloc[0]!r} is no number: "
-                "run mrff compare again"
-            )
-        frame[name] = numbers
-    return frame
-
-
-def _about(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}): run mrff compare again") from error
-    return dict(content)

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mrff_cli.nodes_at_hand import NodesAtHand
-from mrff_cli.reporting import curves, group_charts
-from mrff_cli.reporting.groups import GroupPicture, group_picture
+from mrff_cli.reporting import curves
+from mrff_cli.reporting.group_section import add_groups, read_picture
 from mrff_cli.reporting.page import Page
 from mrff_cli.trained_run import (
-    RunError,
     find_run,
-    load_best,
     load_config,
     load_history,
     load_summary,
 )
 from mrff_config import RunConfig
-from mrff_data.dataset import load_dataset, load_titles
+from mrff_data.dataset import load_dataset
 from mrff_data.floors import Floors, floors
 from server_app.progress import duration, megabytes
 
@@ -50,8 +47,13 @@ class _Run:
         return tests[-1] if tests else None
 
 
-def run_page(run: str, *, data_dir: Path | None, state_dir: Path | None) -> Page:
+def run_page(
+    run: str, *, data_dir: Path | None, state_dir: Path | None, public: bool = False
+) -> Page:
     """Reads the run and draws its page.
+
+    Args:
+        public: leave out what is drawn from the nodes' private state.
 
     Raises:
         RunError: there is no such run, it has no history, or a file is damaged.
@@ -63,7 +65,8 @@ def run_page(run: str, *, data_dir: Path | None, state_dir: Path | None) -> Page
     page = Page(f"MRFF run {about.name}", _lead(about))
     _tiles(page, about)
     _quality(page, about, data, valid, why_not)
-    _groups(page, about, run, data_dir, state_dir)
+    picture = (None, "--public") if public else read_picture(run, data_dir, state_dir)
+    add_groups(page, about.history, *picture)
     _privacy(page, about)
     _cost(page, about)
     _trouble(page, about)
@@ -140,77 +143,6 @@ def _floor_rows(test: Floors | None) -> list[list[str]]:
         if floor is not None:
             rows.append([name, _number(floor.auc), _number(floor.log_loss), "pooled data"])
     return rows
-
-
-def _groups(
-    page: Page, about: _Run, run: str, data_dir: Path | None, state_dir: Path | None
-) -> None:
-    page.section("Groups")
-    entries = group_charts.entries_with_loads(about.history)
-    if entries:
-        for layer in range(len(entries[0]["loads"])):
-            page.chart(
-                group_charts.loads_figure(entries, layer),
-                title=f"Layer {layer + 1}: users per group",
-                caption="all users, at every validation"
-                if entries[0]["kind"] == "validation"
-                else "from the rounds' counts; noisy in a private mode",
-            )
-        page.chart(group_charts.entropy_figure(about.history), title="Evenness of the groups")
-        page.chart(
-            group_charts.churn_figure(about.history),
-            title="Churn",
-            caption="share of users with another group than when they were last trained",
-        )
-    else:
-        page.text("No loads are known: in this run no count of routes left a node.")
-    picture, why_not = _picture(run, data_dir, state_dir)
-    if picture is None:
-        page.text(
-            "The flow of users between groups and what groups like are left out: they need the "
-            f"routes of single users, which never leave the nodes ({why_not})."
-        )
-        return
-    page.text(
-        "What follows is drawn from the private state of the nodes, which is at hand here because "
-        "they ran on this machine. A server does not have it, and does not need it."
-    )
-    if picture.flows:
-        page.chart(
-            group_charts.flow_figure(picture),
-            title="Flow of users from layer to layer",
-            caption=f"{picture.users:,} users at the best round; 1·2 is group 2 of layer 1, "
-            "with its number of users",
-            wide=True,
-        )
-    for layer, groups in enumerate(picture.layers):
-        if any(group.likings for group in groups):
-            page.chart(
-                group_charts.likes_figure(groups),
-                title=f"Layer {layer + 1}: what its groups like",
-                caption="share of the group's likes in training data over the average share; "
-                "drawn towards the average where likes are few",
-            )
-    for layer, groups in enumerate(picture.layers):
-        headings = (f"layer {layer + 1}", "users", "like rate", "likes more than the average")
-        page.table(headings, group_charts.likes_rows(groups, picture.users))
-
-
-def _picture(
-    run: str, data_dir: Path | None, state_dir: Path | None
-) -> tuple[GroupPicture | None, str]:
-    try:
-        best = load_best(find_run(run))
-    except RunError as error:
-        return None, str(error)
-    nodes = NodesAtHand(best, data_dir, state_dir)
-    if not nodes.has_private_state:
-        return None, f"there is no private state in {nodes.state_folder}"
-    try:
-        titles = load_titles(nodes.dataset_folder)
-        return group_picture(nodes.open_all(), best.round, titles), ""
-    except (ValueError, OSError) as error:  # moved data, another run's state: the rest still holds
-        return None, str(error)
 
 
 def _privacy(page: Page, about: _Run) -> None:

@@ -149,6 +149,14 @@ def test_without_private_state_the_part_is_left_out_with_a_sentence(
     assert "AUC over rounds" in charts(bare)
 
 
+def test_a_public_page_holds_nothing_of_private_state(at_home: Path, tmp_path: Path) -> None:
+    assert main(["report", RUN, "--public", "--out", str(tmp_path / "r.html")]) == 0
+    public = (tmp_path / "r.html").read_text()
+    assert not [title for title in charts(public) if "like" in title or "Flow" in title]
+    assert "like rate" not in public
+    assert "Churn" in charts(public)
+
+
 def test_without_the_dataset_the_floors_are_left_out_with_the_reason(
     at_home: Path, tmp_path: Path
 ) -> None:
@@ -183,6 +191,7 @@ def test_a_private_run_shows_its_budget_and_what_is_not_known(
     assert traces[1]["name"] == "budget 100.0000"
     assert "Signal against noise" in charts(private)
     assert "Training loss over rounds" not in charts(private)
+    assert "Churn" not in charts(private)  # nobody may count it
     assert "The training loss leaves no node in a private mode." in private
 
 
