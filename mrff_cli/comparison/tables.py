@@ -73,7 +73,8 @@ def _table(
     notes = {f"{line.method}: {line.note}" for line in against.values() if line.note}
     tested = [line for line in against.values() if math.isfinite(line.p_value)]
     users = f", {tested[0].users:,} users" if tested else ""
-    title = f"{dataset}: {len(plan.seeds)} seeds{users}"
+    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
+    title = f"{dataset}: {seeds}{users}"
     return DatasetTable(title, headings, [fields for _, fields in lines], sorted(notes))
 
 
@@ -107,9 +108,12 @@ def _mean(values: pd.Series, digits: int, *, spread: bool = True) -> str:
 def legend(plan: Plan) -> str:
     """What the tables' numbers are, in a sentence or two."""
     statistics = plan.statistics
+    drawn = (
+        "users and seeds" if len(plan.seeds) > 1 else "users (one seed: nothing is said of others)"
+    )
     return (
         "Test at the best validation round; mean ± standard deviation over seeds. Differences: "
-        f"paired bootstrap over users and seeds, {statistics.resamples:,} resamples, percentile "
+        f"paired bootstrap over {drawn}, {statistics.resamples:,} resamples, percentile "
         f"intervals; bold where p < {statistics.significance:g} after Holm's correction over all "
         "comparisons. AUC: higher is better, LogLoss: lower is better."
     )
