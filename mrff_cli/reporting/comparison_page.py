@@ -38,7 +38,7 @@ class _Comparison:
 
     @property
     def reference(self) -> str:
-        return str(self.about.get("reference") or self.found["reference"].iloc[0])
+        return str(self.about.get("reference") or next(iter(self.found["reference"]), "reference"))
 
 
 def comparison_page(folder: Path) -> Page:
