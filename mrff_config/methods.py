@@ -70,8 +70,10 @@ _ONE_MODEL: dict[str, Value] = {
     "user-bias": False,
 }
 # Averaging several local steps, as in the papers; MRFF's defaults are one step and Adam's server.
+# Learning rates of baselines: the best of two on the validation part of ml-100k (docs/methods.md).
 _AVERAGING: dict[str, Value] = {
     "local-steps": 5,
+    "local-learning-rate": 0.3,
     "server-optimizer": "average",
     "server-learning-rate": 1.0,
 }
@@ -140,6 +142,7 @@ _BASELINES = (
         "baseline",
         base=_ONE_MODEL,
         private_parameters="all",
+        private_learning_rate=0.3,
     ),
     _method(
         "fedavg",
@@ -167,6 +170,7 @@ _BASELINES = (
         "baseline",
         base=_ONE_MODEL,
         private_parameters="head",
+        private_learning_rate=0.05,
     ),
     _method(
         "user-embedding-only",
