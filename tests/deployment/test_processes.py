@@ -61,7 +61,7 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         wait_for_request(federation, "node-0", "train", 2)
         wait_for_request(federation, "node-1", "train", 2)
         federation.kill_server_app()
-        status, _ = federation.control.wait(run, 120)
+        status, _ = federation.control.wait(run, 300)
         assert status == "finished:failed"
 
         run = federation.submit(resume="resumed", **settings)
@@ -69,7 +69,7 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         wait_for("round 3 is stored", lambda: _stored(federation, 0, "resumed", 3), 240)
         federation.kill("superlink")
         federation.start_superlink()
-        status, _ = federation.control.wait(run, 120)
+        status, _ = federation.control.wait(run, 300)
         assert status == "finished:failed"
 
         run = federation.submit(resume="resumed", **settings)
