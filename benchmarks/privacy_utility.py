@@ -94,6 +94,7 @@ def train(
     if variant.startswith("local-dp-sgd"):
         settings = {**LOCAL_SGD, **settings}
     settings |= {"seed": seed, "tensorboard": False, "checkpoint-every": 1_000_000}
+    settings["epsilon-budget"] = 0.0  # the grid's epsilon, not the configuration's
     if math.isinf(epsilon):
         settings["privacy-mode"] = "none"
     else:
