@@ -155,20 +155,6 @@ class Federation:
             if b"flwr-serverapp" in Path(f"/proc/{process}/cmdline").read_bytes():
                 _signal(process, signal.SIGKILL)
 
-    def freeze(self, name: str) -> None:
-        """SIGSTOP to the process and all it started: it is there and says nothing."""
-        os.killpg(self._running[name].pid, signal.SIGSTOP)
-
-    def thaw(self, name: str) -> None:
-        """Lets a frozen process go on."""
-        os.killpg(self._running[name].pid, signal.SIGCONT)
-
-    def end(self, name: str) -> None:
-        """SIGTERM, as when a service is stopped."""
-        process = self._running.pop(name)
-        process.terminate()
-        process.wait(30)
-
     def exit_status(self, name: str, seconds: float) -> int:
         """The exit status of a process that ends by itself."""
         return self._running[name].wait(seconds)
