@@ -110,7 +110,14 @@ _MRFF = (
     _method("no-private-network", "no network of the user's own", "ablation", user_network_dim=0),
     _method("no-balance", "no balance loss on the gates", "ablation", balance_weight=0.0),
     _method(
-        "no-feedback", "past labels are not in the history", "ablation", history_feedback=False
+        "no-feedback",
+        "past labels are neither in the history nor counted",
+        "ablation",
+        history_feedback=False,
+        history_rates=False,
+    ),
+    _method(
+        "no-rates", "the head reads no rates of the user's own", "ablation", history_rates=False
     ),
     _method("layers-1", "1 layer", "ablation", num_layers=1),
     _method("layers-3", "3 layers", "ablation", num_layers=3),

@@ -47,6 +47,7 @@ class NetworkSettings:
     gate_mode: str = setting("switch", choices=("switch", "hard"))
     gate_input: str = setting("history", choices=("history", "hidden"))
     history_feedback: bool = setting(True)  # past labels are part of the history
+    history_rates: bool = setting(True)  # the head reads the user's own rates on items alike
     dropout: float = setting(0.3, low=0.0, high=0.95)
     private_parameters: str = setting(
         "user", choices=("user", "head", "all")

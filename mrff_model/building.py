@@ -32,6 +32,7 @@ def build_network(
     item_features: Sequence[Feature],
     item_codes: Mapping[str, np.ndarray],
     user_features: Sequence[Feature],
+    history_rates: bool = True,
     **sizes: Any,
 ) -> MRFFNetwork:
     """The network as it starts, the same on every machine for the same ``seed``.
@@ -40,6 +41,8 @@ def build_network(
         seed: of all initial values, those of a new user's private parameters included.
         item_features, user_features: as the dataset's schema describes them.
         item_codes: the catalogue, (items + 1,) or (items + 1, M) by feature.
+        history_rates: whether the head reads the user's own rates (`mrff_model.own_rates`), of all
+            features but the item itself.
         sizes: the remaining arguments of `MRFFNetwork`.
     """
     with torch.random.fork_rng(devices=[]):
@@ -48,6 +51,9 @@ def build_network(
             catalogue={name: torch.from_numpy(codes) for name, codes in item_codes.items()},
             item_sizes={feature.name: feature.size for feature in item_features},
             user_sizes={feature.name: feature.size for feature in user_features},
+            rate_features=[f.name for f in item_features if f.kind != "id"]
+            if history_rates
+            else None,
             several_user_values=frozenset(f.name for f in user_features if f.kind == "multi"),
             **sizes,
         )

@@ -11,7 +11,7 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -23,6 +23,7 @@ from mrff_model.dropout import keyed_dropout
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import INITIAL_STD, FeatureEmbedding
 from mrff_model.gate import Gate, masked_mean
+from mrff_model.own_rates import number_of_rates, own_rates
 
 FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 
@@ -84,6 +85,7 @@ class MRFFNetwork(nn.Module):
             with several values; row 0 is padding.
         item_sizes, user_sizes: number of codes by feature, 0 included.
         several_user_values: user features with several values.
+        rate_features: item features of which the user's own rates are read; None: no rates at all.
         The others as in `mrff_config.NetworkSettings`; ``hidden_dim`` and ``expert_dim`` may be 0.
     """
 
@@ -111,6 +113,7 @@ class MRFFNetwork(nn.Module):
         history_feedback: bool,
         dropout: float,
         private_parameters: str = "user",
+        rate_features: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.kept_private = private_parameters  # see `mrff_model.scopes.KEPT_PRIVATE`
@@ -121,6 +124,9 @@ class MRFFNetwork(nn.Module):
             self.register_buffer(f"catalogue_{name}", catalogue[name].long(), persistent=False)
         self.several_item_values = frozenset(n for n in item_sizes if catalogue[n].dim() == 2)
         self.several_user_values = several_user_values
+        self._rate_sizes = (
+            None if rate_features is None else {n: item_sizes[n] for n in rate_features}
+        )
 
         self.item_features = FeatureEmbedding(item_sizes, dim=feature_dim)
         self.user_features = FeatureEmbedding(user_sizes, dim=feature_dim) if user_sizes else None
@@ -145,9 +151,12 @@ class MRFFNetwork(nn.Module):
             for _ in range(num_layers)
         )
         self.output_norm = nn.LayerNorm(dim)
+        seen = dim + item_width + user_embedding_dim + user_width
+        if self._rate_sizes is not None:
+            seen += number_of_rates(self._rate_sizes)
         self.head = nn.ModuleDict(
             {
-                "up": nn.Linear(dim + item_width + user_embedding_dim + user_width, head_dim),
+                "up": nn.Linear(seen, head_dim),
                 "down": nn.Linear(head_dim, 1),
             }
         )
@@ -170,7 +179,8 @@ class MRFFNetwork(nn.Module):
         """
         items, targets = self._embed_items(batch, shared_look_ups)  # (B, W, L, item width) each
         x, routes, chosen = self._encode(items, batch, dropout_key, shared_look_ups)
-        return Output(self._predict(x, targets, batch, dropout_key), routes, chosen)
+        rates = self._rates(batch, batch.targets, newest=False)
+        return Output(self._predict(x, targets, rates, batch, dropout_key), routes, chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:
         """How likely each of ``candidates`` is clicked next, without dropout.
@@ -186,7 +196,8 @@ class MRFFNetwork(nn.Module):
         x, routes, chosen = self._encode(self._embed_codes(history.items), history, None, False)
         targets = self._embed_codes(candidates).expand(len(x), 1, -1, -1)  # (B, 1, N, item width)
         newest = x[:, :, -1:].expand(-1, -1, candidates.shape[0], -1)  # (B, 1, N, d)
-        logits = self._predict(newest, targets, history, None).squeeze(1)  # (B, N)
+        rates = self._rates(history, candidates.expand(len(x), 1, -1), newest=True)
+        logits = self._predict(newest, targets, rates, history, None).squeeze(1)  # (B, N)
         return Output(logits, routes, chosen)
 
     def floats_per_position(self) -> int:
@@ -200,6 +211,8 @@ class MRFFNetwork(nn.Module):
             inner += attention.floats_per_position(len(self.positions.weight))
             if layer.user_network is not None:
                 inner += 4 * layer.user_network.up_bias.shape[1]
+        if self._rate_sizes is not None:
+            inner += (1 + len(self._rate_sizes)) * 2 * len(self.positions.weight)
         return 6 * item_width + 4 * dim + inner + 2 * head.in_features + 4 * head.out_features
 
     def _embed_items(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
@@ -215,6 +228,16 @@ class MRFFNetwork(nn.Module):
     def _embed_codes(self, items: Tensor) -> Tensor:
         codes = {n: self.get_buffer(f"catalogue_{n}")[items] for n in self._catalogue_names}
         return self.item_features(codes, self.several_item_values)
+
+    def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
+        """What the user liked so far, of the targets' kinds: (B, W, T, R), or nothing."""
+        if self._rate_sizes is None:
+            return []
+        tables = {name: self.get_buffer(f"catalogue_{name}") for name in self._rate_sizes}
+        history = {name: table[batch.items] for name, table in tables.items()}
+        wanted = {name: table[targets] for name, table in tables.items()}
+        sizes = self._rate_sizes
+        return [own_rates(batch.feedback, history, wanted, sizes, newest=newest)]
 
     def _encode(
         self, items: Tensor, batch: Batch, dropout_key: Tensor | None, shared_look_ups: bool
@@ -258,14 +281,19 @@ class MRFFNetwork(nn.Module):
         return x
 
     def _predict(
-        self, x: Tensor, targets: Tensor, batch: Batch, dropout_key: Tensor | None
+        self,
+        x: Tensor,
+        targets: Tensor,
+        rates: list[Tensor],
+        batch: Batch,
+        dropout_key: Tensor | None,
     ) -> Tensor:
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         if self.user_features is not None:
             known = self.user_features(batch.user_codes, self.several_user_values)
             user = torch.cat([user, known], dim=-1)
         user = user[:, None, None].expand(*x.shape[:3], -1)
-        seen = torch.cat([self.output_norm(x), targets, user], dim=-1)
+        seen = torch.cat([self.output_norm(x), targets, user, *rates], dim=-1)
         inner = keyed_dropout(F.relu(self.head["up"](seen)), self.dropout, dropout_key, site=1000)
         logits = self.head["down"](inner).squeeze(-1)  # (B, W, L)
         return logits if self.user_bias is None else logits + self.user_bias.view(-1, 1, 1)

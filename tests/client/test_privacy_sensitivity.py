@@ -229,7 +229,8 @@ def test_batched_gradients_are_those_of_one_record_after_the_other() -> None:
         for name, gradient in zip(names, gradients, strict=True):
             total[name] += gradient
     expected = torch.cat([total[name].flatten() for name in _trained(network, privacy)]).double()
-    torch.testing.assert_close(released[: len(expected)], expected, atol=1e-5, rtol=1e-4)
+    size = float(expected.norm())  # float32 gradients, summed in two orders
+    torch.testing.assert_close(released[: len(expected)], expected, atol=2e-6 * size, rtol=1e-4)
 
 
 def _trained(network: object, privacy: PrivacySettings) -> list[str]:
