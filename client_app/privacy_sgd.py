@@ -178,7 +178,8 @@ class _LocalSteps:
         self.routes[users[finite]] = chosen[finite]
         if noised:
             for name, gradient in for_own.items():
-                own_sums[name].index_add_(0, rows, _scaled(gradient, factors, usable))
+                kept = _scaled(gradient, factors, usable)
+                own_sums[name].index_add_(0, rows.to(gradient.device), kept)
         elif task.privacy.own_parameters == "free":
             self._move_freely(users, for_own, finite)
 
