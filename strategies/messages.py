@@ -66,6 +66,18 @@ def requests(
     ]
 
 
+def again(message: Message, waited: float) -> Message:
+    """The same request as a new message, ``waited`` seconds later; both expire together."""
+    about = message.metadata
+    return Message(
+        message.content,
+        dst_node_id=about.dst_node_id,
+        message_type=about.message_type,
+        group_id=about.group_id,
+        ttl=about.ttl - waited,
+    )
+
+
 def largest_reply(expected: Expected, bins: int) -> int:
     """Bytes that no honest reply exceeds: every array in double precision, the longest numbers."""
     shapes = [*expected.public.values(), *expected.group.values()]

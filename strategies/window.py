@@ -3,6 +3,7 @@
 Flower's simulation looks through all stored messages once per node, so that pushing everything at
 once costs time quadratic in the nodes: 1,800 messages need 35 to 56 s, in a window of 25 to 50
 about 15 s. Handing out replies one by one keeps the server's memory independent of their number.
+A node that connected anew meanwhile is asked once more, since its message may be lost.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from logging import getLogger
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from strategies.messages import again
+from strategies.reconnections import Reconnections
+
 SHORTEST_PAUSE = 0.01  # seconds between two looks for replies
 LONGEST_PAUSE = 1.0
 PAUSE_SHARE = 0.05  # of the time waited so far: polling adds at most 5 % to it
+log = getLogger("flwr")
 
 
 class Exchange:
@@ -50,6 +56,7 @@ class Exchange:
         self._clock = clock
         self._sleep = sleep
         self._node_by_message: dict[str, int] = {}
+        self._asked_again: set[int] = set()
 
     def node_of(self, reply: Message) -> int:
         """The node that was asked; an error reply made by the SuperLink carries another source."""
@@ -60,6 +67,7 @@ class Exchange:
         """Yields replies, error replies included, in the order of their arrival."""
         waiting = iter(self._messages)
         outstanding: dict[str, int] = {}
+        reconnections = Reconnections(self._grid, clock=self._clock)
         last_arrival = started = self._clock()
         while True:
             batch = list(islice(waiting, self._window - len(outstanding)))
@@ -77,8 +85,29 @@ class Exchange:
             if replies:
                 last_arrival = now
             else:
+                self._ask_again(reconnections.new(), outstanding, waited=now - started)
                 pause = PAUSE_SHARE * (now - last_arrival)
                 self._sleep(min(max(pause, SHORTEST_PAUSE), LONGEST_PAUSE))
+
+    def _ask_again(self, nodes: set[int], outstanding: dict[str, int], *, waited: float) -> None:
+        """Sends what these nodes have not answered once more; the second time they are missing.
+
+        Harmless if the first message was not lost: a node starts a round from the versions before
+        it, however often it is asked, and only the reply to the second message counts.
+        """
+        lost = {message: node for message, node in outstanding.items() if node in nodes}
+        batch = []
+        for message_id, node in lost.items():
+            del outstanding[message_id]
+            if node in self._asked_again:
+                log.warning("node %d has connected anew a second time: it is missing", node)
+                self.missing.append(node)
+                continue
+            log.warning("node %d has connected anew without a reply: it is asked again", node)
+            self._asked_again.add(node)
+            batch += [again(m, waited) for m in self._messages if m.metadata.dst_node_id == node]
+        if batch:
+            outstanding.update(self._push(batch))
 
     def _push(self, batch: list[Message]) -> dict[str, int]:
         """Nodes by message id of what the grid took; what it refused is missing."""

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 from flwr.app import Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 
+from strategies.reconnections import SECONDS_BETWEEN_LOOKS
 from strategies.window import LONGEST_PAUSE, SHORTEST_PAUSE, Exchange
 from tests.local_grid import FIRST_NODE_ID, LocalGrid
 
@@ -36,12 +38,26 @@ class ScriptedGrid(LocalGrid):
         self.answered: set[str] = set()
         self.refused: set[int] = set()
         self.failing: set[int] = set()
+        self.absences: dict[int, list[tuple[float, float]]] = {}  # it loses what it had taken
+        self.messages: list[Message] = []
         self.outstanding: list[int] = []
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """As Flower's engines tell it; a node that is away is not among them."""
+        for node in self.get_node_ids():
+            began = [0.0, *(back for _, back in self.absences.get(node, ()))]
+            if not self.is_away(node):
+                last = max(moment for moment in began if moment <= self.clock.now)
+                yield NodeInfo(node_id=node, last_activated_at=str(last))
+
+    def is_away(self, node: int) -> bool:
+        return any(away <= self.clock.now < back for away, back in self.absences.get(node, ()))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         assert isinstance(messages, list)  # the deployed grid walks it twice
         accepted = [m for m in messages if m.metadata.dst_node_id not in self.refused]
         ids = list(super().push_messages(accepted))
+        self.messages += accepted
         self.sent_at |= dict.fromkeys(ids, self.clock.now)
         self.outstanding.append(len(self.sent_at) - len(self.answered))
         return ids
@@ -52,7 +68,10 @@ class ScriptedGrid(LocalGrid):
             message = self._waiting[message_id]
             node = message.metadata.dst_node_id
             delay = self.delays[node - FIRST_NODE_ID]
-            if delay is None or self.clock.now < self.sent_at[message_id] + delay:
+            sent, now = self.sent_at[message_id], self.clock.now
+            if any(sent <= away <= now for away, _ in self.absences.get(node, ())):
+                delay = None
+            if delay is None or now < sent + delay:
                 continue
             self.answered.add(message_id)
             if node in self.failing:  # made by the SuperLink, whose id is 1
@@ -137,3 +156,51 @@ def test_the_pause_grows_with_the_waiting_and_is_bounded() -> None:
     assert clock.pauses[0] == SHORTEST_PAUSE
     assert max(clock.pauses) == LONGEST_PAUSE
     assert clock.now == pytest.approx(100.0, abs=LONGEST_PAUSE)
+
+
+def test_a_node_that_is_back_before_anyone_saw_it_gone_is_asked_again() -> None:
+    clock = Clock()
+    grid = ScriptedGrid([30.0, 1.0], clock)
+    grid.absences[FIRST_NODE_ID] = [(10.0, 10.1)]
+    phase = exchange(grid, clock, timeout=600.0)
+    replies = list(phase)
+    assert [phase.node_of(reply) - FIRST_NODE_ID for reply in replies] == [1, 0]
+    assert phase.missing == []
+    assert (phase.sent, grid.pushed) == (2, 3)
+    assert clock.now < 10.1 + SECONDS_BETWEEN_LOOKS + 30.0 + 2 * LONGEST_PAUSE
+
+
+def test_the_second_request_is_the_first_and_expires_with_it() -> None:
+    clock = Clock()
+    grid = ScriptedGrid([5.0], clock)
+    grid.absences[FIRST_NODE_ID] = [(1.0, 2.0)]
+    message = Message(
+        RecordDict(), dst_node_id=FIRST_NODE_ID, message_type="train", group_id="7", ttl=100.0
+    )
+    phase = Exchange(grid, [message], window=1, timeout=60.0, clock=clock, sleep=clock.sleep)
+    (reply,) = phase
+    again = grid.messages[1].metadata
+    assert reply.metadata.reply_to_message_id == again.message_id != message.metadata.message_id
+    assert (again.message_type, again.group_id) == ("train", "7")
+    assert again.ttl == pytest.approx(100.0 - grid.sent_at[again.message_id])
+
+
+def test_a_node_that_connects_anew_twice_is_missing_without_more_waiting() -> None:
+    clock = Clock()
+    grid = ScriptedGrid([None, 1.0], clock)
+    grid.absences[FIRST_NODE_ID] = [(5.0, 6.0), (40.0, 41.0)]
+    phase = exchange(grid, clock, timeout=600.0)
+    assert [phase.node_of(reply) - FIRST_NODE_ID for reply in phase] == [1]
+    assert phase.missing == [FIRST_NODE_ID]
+    assert grid.pushed == 3
+    assert clock.now < 41.0 + SECONDS_BETWEEN_LOOKS + LONGEST_PAUSE
+
+
+def test_a_node_that_is_away_or_has_answered_is_not_asked_again() -> None:
+    clock = Clock()
+    grid = ScriptedGrid([None, 1.0, 20.0], clock)
+    grid.absences = {FIRST_NODE_ID: [(5.0, 500.0)], FIRST_NODE_ID + 1: [(5.0, 6.0)]}
+    phase = exchange(grid, clock, timeout=30.0)
+    assert [phase.node_of(reply) - FIRST_NODE_ID for reply in phase] == [1, 2]
+    assert phase.missing == [FIRST_NODE_ID]
+    assert grid.pushed == 3
