@@ -91,7 +91,7 @@ class ServerSettings:
         0, low=0
     )  # 0: as many as the simulation has; deployed: at least 1
     node_wait_seconds: float = setting(120.0, above=0.0)
-    reply_timeout_seconds: float = setting(600.0, above=0.0)  # per phase
+    reply_timeout_seconds: float = setting(600.0, above=0.0)  # per phase; dead nodes: a minute
     min_reply_fraction: float = setting(0.5, low=0.0, high=1.0)
     max_update_norm: float = setting(0.0, low=0.0)  # of a node's mean update, per part; 0: any
     send_window: int = setting(32, low=1, high=1000)  # messages outstanding at once

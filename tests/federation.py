@@ -22,6 +22,7 @@ def run_federation(
     name: str,
     shuffle_seed: int | None = None,
     record: bool = False,
+    grid_type: type[LocalGrid] = LocalGrid,
     **changes: Any,
 ) -> LocalGrid:
     """One run of a small network on prepared data; keywords are settings in snake_case."""
@@ -38,7 +39,7 @@ def run_federation(
         "tensorboard": False,
     }
     config |= {key.replace("_", "-"): value for key, value in changes.items()}
-    grid = LocalGrid(client_app, nodes, config, shuffle_seed=shuffle_seed, record=record)
+    grid = grid_type(client_app, nodes, config, shuffle_seed=shuffle_seed, record=record)
     server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
     return grid
 

@@ -1,35 +1,31 @@
 """A real federation of processes on this machine: TLS, node authentication, ports of its own.
 
-Everything is started in a session of its own and ended by pid; Flower's files, logs, keys, shards
-and state lie in one folder.
+Flower's files, logs, keys, shards and state lie in one folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
-import subprocess
+import sqlite3
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mrff_cli.deploy_control import Control, environment, program
+from mrff_cli.deploy_control import Control
 from mrff_cli.deploy_keys import make_keys, node_name
 from mrff_data.shard import node_folder
+from tests.deployment.processes import Processes, free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-MARK = "MRFF_TEST_FEDERATION"
 CONNECTED = "SuperNode ID:"  # what a SuperNode logs then
 Values = dict[str, bool | int | float | str]
 
 
-class Federation:
+class Federation(Processes):
     """A SuperLink and its SuperNodes; use as a context manager, which ends all of them.
 
     Args:
@@ -39,11 +35,10 @@ class Federation:
     """
 
     def __init__(self, folder: Path, shards: Path, *, nodes: int) -> None:
-        self.folder, self.shards = folder, shards
+        super().__init__(folder)
+        self.shards = shards
         self.keys, self.home = folder / "keys", folder / "home"
         self.port = free_port()
-        self._mark = uuid.uuid4().hex
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._number_of_nodes = nodes
         make_keys(self.keys, nodes=nodes)
         ca = self.keys / "public/ca.crt"
@@ -72,7 +67,7 @@ class Federation:
     def start_superlink(self) -> None:
         """Starts the SuperLink, which starts ServerApps, and waits until it answers."""
         keys = self.keys / "superlink"
-        self._start(
+        self.start(
             "superlink",
             "flower-superlink", "--host", "127.0.0.1", "--port", self.port,
             "--ssl-ca-certfile", keys / "ca.crt", "--ssl-certfile", keys / "server.crt",
@@ -101,7 +96,7 @@ class Federation:
         """
         keys = keys or self.keys / node_name(node)
         config = self.settings(node) if config is None else config
-        self._start(
+        self.start(
             node_name(node),
             "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
             "--root-certificates", ca or keys / "ca.crt",
@@ -124,11 +119,15 @@ class Federation:
         started = self.log(name).count(CONNECTED)
 
         def is_online() -> bool:
-            if name not in self._running or self._running[name].poll() is not None:
+            if not self.is_running(name):
                 self.start_node(node, **settings)
             return self.log(name).count(CONNECTED) > started
 
         wait_for(f"{name} is online", is_online, seconds, every=1.0)
+
+    def node_id(self, node: int) -> int:
+        """The id that Flower gave it when it connected."""
+        return int(self.log(node_name(node)).split(CONNECTED)[1].split()[0])
 
     def settings(self, node: int) -> dict[str, object]:
         """Its shard, and where it keeps private parameters."""
@@ -138,38 +137,26 @@ class Federation:
         """Where this node keeps private parameters."""
         return self.folder / "state" / node_name(node)
 
-    def log(self, name: str) -> str:
-        """What the process of this name has written, over all its starts."""
-        path = self.folder / f"{name}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def kill(self, name: str) -> None:
-        """SIGKILL to the process and all it started, as when the power fails."""
-        process = self._running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
     def kill_server_app(self) -> None:
         """SIGKILL to the process that runs the ServerApp, the SuperLink lives on."""
-        for process in self._ours():
-            if b"flwr-serverapp" in Path(f"/proc/{process}/cmdline").read_bytes():
-                _signal(process, signal.SIGKILL)
+        self.send("flwr-serverapp", signal.SIGKILL)
 
-    def exit_status(self, name: str, seconds: float) -> int:
-        """The exit status of a process that ends by itself."""
-        return self._running[name].wait(seconds)
+    @contextlib.contextmanager
+    def frozen_server_app(self) -> Iterator[None]:
+        """The ServerApp sees nothing of what happens meanwhile; Flower endures half a minute."""
+        self.send("flwr-serverapp", signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.send("flwr-serverapp", signal.SIGCONT)
 
-    def stop(self) -> None:
-        """Ends everything that is still running."""
-        for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-            for process in self._ours():
-                _signal(process, number)
-            deadline = time.monotonic() + seconds
-            while self._ours() and time.monotonic() < deadline:
-                time.sleep(0.2)
-        for started in self._running.values():
-            started.wait()
-        self._running.clear()
+    def online_until(self, node: int) -> float:
+        """When (Unix time) Flower gives the node up if it hears nothing more of it."""
+        with contextlib.closing(sqlite3.connect(self.folder / "superlink.db")) as database:
+            rows = database.execute(
+                "SELECT online_until FROM node WHERE name = ?", (node_name(node),)
+            )
+            return float(rows.fetchone()[0])
 
     # Runs
 
@@ -211,71 +198,15 @@ class Federation:
         """The training rounds of a run's history."""
         return [entry for entry in self.history(run) if entry["kind"] == "round"]
 
-    def _start(self, name: str, command: str, *arguments: object) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [program(command), *map(str, arguments)],
-                cwd=self.folder,  # no checkout: the code that runs is the one that was submitted
-                env={
-                    **environment(self.folder / "flower" / name),
-                    MARK: self._mark,
-                    "PYTHONUNBUFFERED": "1",
-                    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-                    "OMP_NUM_THREADS": "1",  # several nodes share the machine's cores
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
-    def _ours(self) -> list[int]:
-        """Living processes of this federation, also those whose parent has died."""
-        mark = f"{MARK}={self._mark}".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                is_ours = mark in (entry / "environ").read_bytes().split(b"\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if is_ours and state != "Z":
-                found.append(int(entry.name))
-        return found
-
-
-def wait_for(what: str, holds: Callable[[], object], seconds: float, *, every: float = 0.1) -> None:
-    """Returns when ``holds()`` is true.
-
-    Raises:
-        TimeoutError: it never was.
-    """
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(every)
-
-
-def wait_for_request(federation: Federation, name: str, kind: str, number: int) -> None:
-    """Until the node has got this message, and a moment more."""
+def wait_for_request(
+    federation: Federation, name: str, kind: str, number: int, *, run: str = ""
+) -> None:
+    """Until the node has got this message (of any run, if none is given), and a moment more."""
 
     def has_come() -> bool:
-        after = federation.log(name).split(f"ROUND {number}]")[1:]
+        after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
         return any(f"Receiving: {kind} message" in text for text in after)
 
     wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
     time.sleep(0.5)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _signal(process: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, number)

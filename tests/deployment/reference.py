@@ -94,6 +94,8 @@ def lost_users(
     data: Path,
     absent: Mapping[int, Collection[int]],
     settings: Values,
+    *,
+    nodes: int = 2,
 ) -> int:
     """Users whose private parameters are not what they are when nothing goes wrong.
 
@@ -102,29 +104,36 @@ def lost_users(
     Args:
         folder: for the same run in one process.
         absent: the nodes whose users did not train in a round, by round.
+        nodes: shards that the run was trained on.
     """
-    home = folder / "reference"
-    run_in_process(home, data, nodes=2, absent=absent, settings=settings)
+    home = folder / f"reference-of-{run}"
+    run_in_process(home, data, nodes=nodes, absent=absent, settings=settings)
     ours, wanted = shared_parameters(federation.home, run), shared_parameters(home, "reference")
     assert ours.keys() == wanted.keys()
     for name, array in wanted.items():
         np.testing.assert_allclose(ours[name], array, atol=1e-5, err_msg=name)
     initial = initial_private(data, {})
     last, lost = int(settings["num_server_rounds"]), 0
-    for node in range(2):
+    for node in range(nodes):
         shard = node_folder(federation.shards, node)
         kept = private_parameters(
             federation.state(node) / run, shard, round_number=last,
             epochs=epoch_starts(federation.home, run), like=initial,
         )  # fmt: skip
         true = private_parameters(
-            home / f"state/reference/node-{node}-of-2", shard, round_number=last,
+            home / f"state/reference/node-{node}-of-{nodes}", shard, round_number=last,
             epochs=(0,), like=initial,
         )  # fmt: skip
-        differs = np.zeros(load_dataset(shard).num_users, dtype=bool)
-        for name, array in true.items():
-            assert not np.allclose(array, initial[name].numpy(), atol=1e-7), f"{name} never moved"
-            near = np.isclose(kept[name], array, atol=1e-5)
-            differs |= ~near.reshape(len(differs), -1).all(axis=1)
-        lost += int(differs.sum())
+        new = {name: value.numpy() for name, value in initial.items()}
+        assert _differ(true, new).sum() > len(_differ(true, new)) / 10, "too few users have trained"
+        lost += int(_differ(kept, true).sum())
     return lost
+
+
+def _differ(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(U,) whether a user has other parameters; a step moves his embedding by about 3e-4.
+
+    Not every array moves far: what lies before a layer that starts at zero moves in second order.
+    """
+    near = (np.isclose(some[name], others[name], rtol=0, atol=1e-6) for name in some)
+    return ~np.all([array.reshape(len(array), -1).all(axis=1) for array in near], axis=0)

@@ -1,0 +1,57 @@
+"""A deployed node that is told too little or something wrong says what, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_app.node import open_node
+from mrff_data.dataset import load_dataset
+from tests.small_data import small_config
+
+
+def open_with(data: Path, node_config: dict[str, Any], **request: Any) -> Any:
+    about = {
+        "data-dir": "/not/on/this/host",
+        "state-dir": "/not/on/this/host",
+        "schema-hash": load_dataset(data).schema.schema_hash,
+        "training-id": "a-run",
+        "epoch-starts": [0],
+    }
+    return open_node(small_config().to_flat(), node_config, {**about, **request})
+
+
+def test_a_deployed_node_uses_its_own_folders(small_data: Path, tmp_path: Path) -> None:
+    node = open_with(small_data, {"data-dir": str(small_data), "state-dir": str(tmp_path)})
+    assert node.dataset.num_users == 15
+    assert node.store.folder == tmp_path / "a-run"
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("data-dir", r"does not know its data: start it with --node-config 'data-dir="),
+        ("state-dir", r"nowhere to keep private parameters: start it with .*state-dir="),
+    ],
+)
+def test_a_missing_setting_is_named(
+    missing: str, expected: str, small_data: Path, tmp_path: Path
+) -> None:
+    settings = {"data-dir": str(small_data), "state-dir": str(tmp_path)}
+    del settings[missing]
+    with pytest.raises(ValueError, match=expected):
+        open_with(small_data, settings)
+
+
+def test_a_folder_that_is_not_there_is_named(small_data: Path, tmp_path: Path) -> None:
+    settings = {"data-dir": str(tmp_path / "nowhere"), "state-dir": str(tmp_path)}
+    with pytest.raises(ValueError, match=str(tmp_path / "nowhere")):
+        open_with(small_data, settings)
+
+
+def test_data_of_another_schema_is_refused(small_data: Path, tmp_path: Path) -> None:
+    settings = {"data-dir": str(small_data), "state-dir": str(tmp_path)}
+    with pytest.raises(ValueError, match=r"schema hash .*, the run's is other: give the node"):
+        open_with(small_data, settings, **{"schema-hash": "other"})
