@@ -178,8 +178,11 @@ class Federation(Processes):
         return self.control.submit(app, [f"{key}={json.dumps(v)}" for key, v in values.items()])
 
     def completes(self, run_id: str, seconds: float = 300.0) -> None:
-        """Asserts that the run completes in time; shows its log if not."""
-        status, details = self.control.wait(run_id, seconds)
+        """Asserts that the run completes in time; shows the server's log if not."""
+        with contextlib.suppress(TimeoutError):  # the log tells it more cheaply than a command
+            ended = f"of run {run_id}"
+            wait_for("its end", lambda: ended in self.log("superlink"), seconds, every=0.5)
+        status, details = self.control.wait(run_id, 60)
         assert status == "finished:completed", (
             f"{status} {details}\n{self.log('superlink')[-4000:]}"
         )
@@ -199,14 +202,21 @@ class Federation(Processes):
         return [entry for entry in self.history(run) if entry["kind"] == "round"]
 
 
+def requests_taken(
+    federation: Federation, name: str, kind: str, number: int, *, run: str = ""
+) -> int:
+    """How many messages of a round the node has got (of any run, if none is given)."""
+    after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
+    return sum(f"Receiving: {kind} message" in text.split("ROUND")[0] for text in after)
+
+
 def wait_for_request(
     federation: Federation, name: str, kind: str, number: int, *, run: str = ""
 ) -> None:
-    """Until the node has got this message (of any run, if none is given), and a moment more."""
+    """Until the node has got such a message, and a moment more."""
 
     def has_come() -> bool:
-        after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
-        return any(f"Receiving: {kind} message" in text for text in after)
+        return requests_taken(federation, name, kind, number, run=run) > 0
 
     wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
     time.sleep(0.5)

@@ -16,7 +16,7 @@ import pytest
 
 from mrff_data.shard import shard
 from tests.deployment import reference
-from tests.deployment.federation import Federation, Values, wait_for_request
+from tests.deployment.federation import Federation, Values, requests_taken, wait_for_request
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     federation: Federation, tmp_path: Path, ml_100k: Path
 ) -> None:
     """Node 3 takes over shard and state of node 0; node 1 comes back as itself, with its key."""
-    settings: Values = {"num_server_rounds": 4, "evaluate_every": 4}
+    settings: Values = {"num_server_rounds": 3, "evaluate_every": 3, "sampling_rate": 1.0}
     run = federation.submit(
         run_name="killed", expected_nodes=3, reply_timeout_seconds=150.0, **settings
     )
@@ -56,13 +56,14 @@ def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     federation.completes(run)
 
     rounds = federation.rounds("killed")
-    assert [entry["sent"] for entry in rounds] == [3, 3, 3, 3]
-    assert [entry["replies"] for entry in rounds] == [3, 2, 3, 3]
+    assert [entry["sent"] for entry in rounds] == [3, 3, 3]
+    assert [entry["replies"] for entry in rounds] == [3, 2, 3]
     dead = federation.node_id(0)
     assert [(each["node"], "Unavailable" in each["reason"]) for each in rounds[1]["rejected"]] == [
         (dead, True)
     ]
-    assert rounds[1]["missing"] == [], "node 1 was to be asked again, not waited for"
+    assert rounds[1]["missing"] == []
+    assert requests_taken(federation, "node-1", "train", 2) == 2, "it was to be asked again"
     lost = reference.lost_users(
         federation, "killed", tmp_path, ml_100k, {2: [0]}, settings, nodes=3
     )
@@ -74,15 +75,16 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
 ) -> None:
     """Its process lives and its connection stands, so that only the time limit helps."""
     run = federation.submit(
-        run_name="frozen", expected_nodes=3, reply_timeout_seconds=25.0,
-        num_server_rounds=3, evaluate_every=3,
+        run_name="frozen", expected_nodes=3, reply_timeout_seconds=30.0,
+        num_server_rounds=2, evaluate_every=2,
     )  # fmt: skip
-    wait_for_request(federation, "node-2", "train", 2, run=run)
+    wait_for_request(federation, "node-2", "train", 1, run=run)
     federation.freeze("node-2")
-    federation.completes_round("frozen", 2)
+    federation.completes_round("frozen", 1)
     federation.thaw("node-2")
     federation.completes(run)
-    rounds = federation.rounds("frozen")
-    assert [entry["replies"] for entry in rounds] == [3, 2, 3]
-    assert [entry["missing"] for entry in rounds] == [[], [federation.node_id(2)], []]
-    assert [entry["rejected"] for entry in rounds] == [[], [], []]
+    first, second, _, test = federation.history("frozen")
+    assert first["missing"] == [federation.node_id(2)]
+    assert (first["replies"], first["rejected"]) == (2, [])
+    assert (second["sent"], second["rejected"]) == (3, []), "it was to be asked again"
+    assert (test["kind"], test["sent"], test["replies"]) == ("test", 3, 3)
