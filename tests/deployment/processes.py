@@ -39,7 +39,7 @@ class Processes:
                     **environment(self.folder / "flower" / name),
                     MARK: self._mark,
                     "PYTHONUNBUFFERED": "1",
-                    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.4",  # the default of 0.1 takes half a core
+                    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.4",  # 0.1 costs half a core
                     "OMP_NUM_THREADS": "1",  # several nodes share the machine's cores
                 },
                 stdin=subprocess.DEVNULL,
