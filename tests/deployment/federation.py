@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sqlite3
 import time
@@ -180,9 +181,9 @@ class Federation(Processes):
     def completes(self, run_id: str, seconds: float = 300.0) -> None:
         """Asserts that the run completes in time; shows the server's log if not."""
         with contextlib.suppress(TimeoutError):  # the log tells it more cheaply than a command
-            ended = f"of run {run_id}"
-            wait_for("its end", lambda: ended in self.log("superlink"), seconds, every=0.5)
-        status, details = self.control.wait(run_id, 60)
+            ended = re.compile(rf"Finished task \d+ of run {run_id}")
+            wait_for("its end", lambda: ended.search(self.log("superlink")), seconds, every=0.5)
+        status, details = self.control.wait(run_id, 10)
         assert status == "finished:completed", (
             f"{status} {details}\n{self.log('superlink')[-4000:]}"
         )
