@@ -75,7 +75,7 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
 ) -> None:
     """Its process lives and its connection stands, so that only the time limit helps."""
     run = federation.submit(
-        run_name="frozen", expected_nodes=3, reply_timeout_seconds=30.0,
+        run_name="frozen", expected_nodes=3, reply_timeout_seconds=40.0, min_reply_fraction=0.3,
         num_server_rounds=2, evaluate_every=2,
     )  # fmt: skip
     wait_for_request(federation, "node-2", "train", 1, run=run)
