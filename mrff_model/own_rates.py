@@ -62,15 +62,13 @@ def own_rates(
     if newest:
         user = [column[..., -1:] for column in user]
         rate = rate[..., -1:]
+    counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
     features = []
     for name, codes in targets.items():
         alike = _alike(codes, history[name], sizes[name])  # (B, W, T, L)
-        if not newest:
-            alike = alike.tril()
-        total = alike @ seen.unsqueeze(-1)  # (B, W, T, 1)
-        likes = alike @ liked.unsqueeze(-1)
-        of_kind = (likes.squeeze(-1) + PRIOR_WEIGHT * rate) / (total.squeeze(-1) + PRIOR_WEIGHT)
-        features += [torch.logit(of_kind) - user[0], COUNT_SCALE * total.squeeze(-1).log1p()]
+        total, likes = ((alike if newest else alike.tril()) @ counted).unbind(-1)  # (B, W, T)
+        of_kind = (likes + PRIOR_WEIGHT * rate) / (total + PRIOR_WEIGHT)
+        features += [torch.logit(of_kind) - user[0], COUNT_SCALE * total.log1p()]
     width = features[0].shape if features else user[0].shape
     return torch.stack([column.expand(width) for column in (*user, *features)], dim=-1)
 
@@ -101,5 +99,5 @@ def _equal(targets: Tensor, history: Tensor) -> Tensor:
 
 def _indicators(codes: Tensor, size: int) -> Tensor:
     """(..., M) codes to (..., size - 1) zeros and ones."""
-    values = torch.arange(1, size, device=codes.device)
-    return (codes.unsqueeze(-1) == values).sum(-2).float()
+    zeros = torch.zeros_like(codes[..., :1], dtype=torch.float32)
+    return zeros.expand(*codes.shape[:-1], size).scatter(-1, codes, 1.0)[..., 1:]
