@@ -49,7 +49,9 @@ def add_parser(subparsers: Any) -> None:
         "audit",
         help="an empirical lower bound on epsilon, by canaries in a real training",
         description="Trains once with planted users, each there or not by a fair coin, and guesses "
-        "from what is released who was there (Steinke, Nasr and Jagielski 2023).",
+        "from what is released who was there (Steinke, Nasr and Jagielski 2023). Audits "
+        "privacy-mode=central-user unless told otherwise; with -c privacy-mode=none nothing is "
+        "claimed, and the bounds show what an attacker learns without privacy.",
     )
     command.add_argument("dataset", metavar="FOLDER-or-NAME", help="a prepared one")
     command.add_argument("--config", type=Path, metavar="TOML", help="settings, as in conf/")

@@ -1,7 +1,7 @@
-"""A private training whose every release is watched where canaries would show.
+"""A training whose every release is watched where canaries would show.
 
-It is the training of a run without the messages: the mechanisms of `client_app.privacy`, one
-node, the aggregation, noise and ledger of `server_app.privacy`, the server optimiser.
+It is the training of a run without the messages: one node (`mrff_cli.privacy_nodes`), the
+aggregation, noise and ledger of `server_app.privacy`, the server optimiser.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from client_app.own_copies import changes_of_each
-from client_app.privacy import mechanism_named, upload_reply
-from client_app.privacy_upload import PrivateRound
-from client_app.randomness import sampled_users
-from client_app.training import Cohort, Start, Tensors, dropout_keys, training_batch
+from client_app.training import Start, Tensors, dropout_keys, training_batch
 from mrff_cli.privacy_canaries import Planted
+from mrff_cli.privacy_nodes import NoNoise, PlainNode, PrivateNode, WatchedNode
 from mrff_config import RunConfig
+from mrff_data.dataset import Dataset
 from mrff_model.building import build_network, initial_shared, load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_privacy.bound import Bound
-from mrff_privacy.noise import Floats, NoiseSource
+from server_app.model_steps import learning_rates_of, optimizer_of
 from server_app.privacy import make_aggregation
+from strategies.aggregation import Means
 from strategies.privacy import PrivateAggregation
 from strategies.replies import Expected
-from strategies.server_optimizer import apply_means, make_server_optimizer
+from strategies.round_sums import Aggregation
+from strategies.server_optimizer import apply_means
 from strategies.state import TrainingState
 
 
@@ -56,76 +56,41 @@ class ReleasedRows:
         return scores
 
 
-class NoNoise(NoiseSource):
-    """The bug to be found: coins as ever, but no noise."""
-
-    def gaussian(self, shape: tuple[int, ...], deviation: float) -> Floats:
-        """Zeros."""
-        return np.zeros(shape)
-
-    def laplace_sums(self, shape: tuple[int, ...], scale: float, count: int) -> Floats:
-        """Zeros."""
-        return np.zeros(shape)
-
-
-class _NoiselessRound(PrivateRound):
-    def source(self, purpose: str) -> NoiseSource:
-        return NoNoise()
-
-
 def train_and_watch(
     config: RunConfig, planted: Planted, included: NDArray[np.bool_], *, noise: bool
 ) -> ReleasedRows:
-    """Trains on the real users and the ``included`` canaries (m,)."""
-    dataset, privacy = planted.dataset, config.privacy
+    """Trains on the real users and the ``included`` canaries (m,).
+
+    Args:
+        noise: False: a private mode forgets its noise.
+    """
+    dataset = planted.dataset
     network = build_network(
         item_features=dataset.schema.item_features,
         item_codes=dataset.item_features,
         user_features=dataset.schema.user_features if config.network.user_features else (),
         **config.network_arguments(),
     )
-    aggregation = make_aggregation(config, dataset.schema, "audit")
-    assert isinstance(aggregation, PrivateAggregation)
-    if not noise:
-        aggregation = replace(aggregation, make_source=lambda server_round: NoNoise())
     public, group = initial_shared(network)
     state = TrainingState(public=public, group=group)
     begin = public[planted.table][planted.items].astype(np.float64)
-    own = {
-        name: value.expand(dataset.num_users, *value.shape[1:]).clone()
+    initial_own = {
+        name: value.expand(len(planted.users), *value.shape[1:]).clone()
         for name, value in tensors_of(network, "private").items()
     }
-    initial_own = {name: rows[planted.users] for name, rows in own.items()}
     present = np.concatenate([np.arange(planted.users[0]), planted.users[included]])
+    aggregation, node = _federation(config, dataset, network, present, noise=noise)
     released, directions = [], []
     for number in range(1, config.server.num_server_rounds + 1):
         start = _start_of(state, network, number)
         directions.append(_directions(config, network, planted, start, initial_own))
-        clipping_norm = float(aggregation.prepare(number, state)["clipping-norm"])
-        users = present[_taking_part(config, dataset.user_keys[present], number)]
-        rows = torch.from_numpy(users)
-        make = PrivateRound if noise else _NoiselessRound
-        task = make(
-            start=start,
-            cohort=Cohort(dataset, users, {name: values[rows] for name, values in own.items()}),
-            data=config.data,
-            training=config.training,
-            privacy=privacy,
-            bound=Bound(
-                clipping_norm, privacy.route_share, len(network.layers), network.num_experts,
-                order=1 if privacy.privacy_mode == "laplace" else 2,
-            ),
-        )  # fmt: skip
-        upload = mechanism_named(privacy.privacy_mode)(network, task)
-        for name, values in upload.private.items():
-            own[name][rows] = values
-        central = privacy.privacy_mode == "central-user"
-        units = dataset.num_users if central else len(users)
+        request = aggregation.prepare(number, state)
         sums = aggregation.begin(number, Expected.of(state.public, state.group), state)
-        sums.read(upload_reply(network, number, units, upload))
+        sums.read(node.answer(start, request))
         means = sums.finish(state)
-        released.append(means[planted.table][planted.items])
-        _move(config, state, means)
+        table = means.get(planted.table)  # without privacy nobody drawn is nothing released
+        released.append(np.zeros_like(begin) if table is None else table[planted.items])
+        _move(config, state, means, number)
     return ReleasedRows(
         released=np.array(released),
         directions=np.array(directions),
@@ -133,11 +98,16 @@ def train_and_watch(
     )
 
 
-def _taking_part(config: RunConfig, keys: np.ndarray, number: int) -> np.ndarray:
-    training = config.training
-    if config.privacy.privacy_mode == "central-user":
-        return NoiseSource().coins(len(keys), training.sampling_rate)
-    return sampled_users(training.seed, number, keys, training.sampling_rate)
+def _federation(
+    config: RunConfig, dataset: Dataset, network: MRFFNetwork, present: np.ndarray, *, noise: bool
+) -> tuple[Aggregation, WatchedNode]:
+    """The server's part of a round, and the node's."""
+    aggregation = make_aggregation(config, dataset.schema, "audit")
+    if not isinstance(aggregation, PrivateAggregation):
+        return aggregation, PlainNode(config, dataset, network, present)
+    if not noise:
+        aggregation = replace(aggregation, make_source=lambda server_round: NoNoise())
+    return aggregation, PrivateNode(config, dataset, network, present, noise=noise)
 
 
 def _start_of(state: TrainingState, network: MRFFNetwork, number: int) -> Start:
@@ -184,17 +154,14 @@ def _directions(
     return unit
 
 
-def _move(config: RunConfig, state: TrainingState, means: dict[str, NDArray[np.float64]]) -> None:
-    server = config.server
-    optimizer = make_server_optimizer(
-        server.server_optimizer,
-        learning_rate=server.server_learning_rate,
-        momentum=server.server_momentum,
-        beta2=server.server_beta2,
-        epsilon=server.server_epsilon,
-    )
+def _move(config: RunConfig, state: TrainingState, means: Means, number: int) -> None:
+    rates = learning_rates_of(config.server)
     moved, state.optimizer = apply_means(
-        optimizer, {**state.public, **state.group}, means, state.optimizer
+        optimizer_of(config.server),
+        {**state.public, **state.group},
+        means,
+        state.optimizer,
+        factor_of=lambda name: rates.factor(name, number),
     )
     state.public = {name: moved[name] for name in state.public}
     state.group = {name: moved[name] for name in state.group}

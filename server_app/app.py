@@ -12,17 +12,16 @@ from flwr.serverapp import Grid, ServerApp
 from mrff_config import RunConfig
 from server_app.beginning import begin
 from server_app.model import Catalogue, open_catalogue
+from server_app.model_steps import learning_rates_of, optimizer_of
 from server_app.nodes import MissingNodesError, wait_for_nodes
 from server_app.privacy import make_aggregation
 from server_app.recorder import Recorder
 from server_app.results import final_line, print_table, write_summary
 from server_app.run_folder import RunFolder, open_run_folder
-from strategies.learning_rates import LearningRates
 from strategies.messages import array_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
 from strategies.round_sums import Aggregation
-from strategies.server_optimizer import make_server_optimizer
 from strategies.state import TrainingState
 
 app = ServerApp()
@@ -100,22 +99,11 @@ def make_strategy(
 ) -> MRFF:
     """The strategy that the configuration asks for."""
     server, evaluation = config.server, config.evaluation
-    optimizer = make_server_optimizer(
-        server.server_optimizer,
-        learning_rate=server.server_learning_rate,
-        momentum=server.server_momentum,
-        beta2=server.server_beta2,
-        epsilon=server.server_epsilon,
-    )
     return MRFF(
         state,
-        optimizer,
+        optimizer_of(server),
         observer=recorder,
-        learning_rates=LearningRates(
-            gate_factor=server.gate_learning_rate_factor,
-            decay_rounds=server.server_decay_rounds,
-            final_factor=server.server_final_rate,
-        ),
+        learning_rates=learning_rates_of(server),
         send_window=server.send_window,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

@@ -169,12 +169,58 @@ def test_an_audit_of_weak_privacy_finds_something_but_not_more_than_there_is(
     assert 0.5 < found["by_rounds"]["epsilon"] < found["claimed"]
 
 
+@pytest.mark.slow
+def test_an_audit_without_privacy_shows_what_strong_privacy_hides(
+    small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15",
+        "-c", "noise-multiplier=20", "-c", "delta=1e-4", "-c", "num-server-rounds=5",
+        "-c", "sampling-rate=1.0", "-c", "feature-dim=4", "-c", "window-length=16",
+    ]  # fmt: skip
+    assert main([*command, "--json"]) == 0
+    private = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert main([*command, "--json", "-c", "privacy-mode=none"]) == 0
+    plain = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (plain["mode"], plain["claimed"]) == ("none", None)
+    assert (plain["noise"], plain["refuted"]) == (False, False)
+    assert plain["by_rounds"]["right"] == plain["by_rounds"]["guesses"] >= 100
+    for looker in ("by_rounds", "by_model"):
+        assert plain[looker]["epsilon"] > 2.0
+        assert private[looker]["epsilon"] < private["claimed"] < 1.5
+
+
+def test_an_audit_without_privacy_says_that_nothing_is_claimed(
+    small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([
+        "privacy", "audit", str(small_data), "--canaries", "10", "--users", "5",
+        "-c", "privacy-mode=none", "-c", "num-server-rounds=1", "-c", "sampling-rate=0.01",
+    ]) == 0  # fmt: skip
+    said = capsys.readouterr().out
+    assert "There is no claim to check" in said
+    assert "claimed epsilon" not in said
+    assert "switched off" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--canaries", "3"], "canaries must be at least 10, got 3"),
         (["--confidence", "1"], "confidence must be between 0.5 and 1, got 1.0"),
-        (["-c", "privacy-mode=none"], "an audit needs a claim to check"),
+        (
+            ["-c", "privacy-mode=none", "--without-noise"],
+            "there is no noise to switch off in privacy-mode=none",
+        ),
+        (
+            ["-c", "privacy-mode=none", "-c", "clusters=2", "-c", "num-experts=1"],
+            "use clusters=0, got 2",
+        ),
+        (
+            ["-c", "privacy-mode=none", "-c", "private-parameters=all"],
+            "private-parameters=user or head, got all",
+        ),
+        (["-c", "privacy-mode=secret"], "privacy-mode must be one of"),
     ],
 )
 def test_audits_that_cannot_be(
