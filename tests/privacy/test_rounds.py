@@ -17,6 +17,7 @@ from server_app.checkpoint import load_checkpoint
 from server_app.history import read_history
 from strategies.receiving import RoundFailedError
 from tests.federation import run_federation, shared_arrays
+from tests.local_grid import LocalGrid
 
 DELTA = 1e-3
 WHOLE = 0  # the server's ledger counts for every user alike
@@ -187,23 +188,23 @@ def test_nodes_refuse_a_round_that_their_users_cannot_pay(
 
 
 def test_a_node_keeps_its_own_limit_whatever_the_server_asks(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data: Path, tmp_path: Path
 ) -> None:
-    from tests import federation
-    from tests.local_grid import LocalGrid
+    class Limited(LocalGrid):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords, node_config={"epsilon-budget": 1.0})
 
-    def limited(*arguments: Any, **keywords: Any) -> LocalGrid:
-        return LocalGrid(*arguments, **keywords, node_config={"epsilon-budget": 1.0})
+    def limited(mode: str, name: str, **settings: Any) -> None:
+        run(small_data, tmp_path, mode, name, grid_type=Limited, **settings)
 
-    monkeypatch.setattr(federation, "LocalGrid", limited)
     for mode in ("none", "central-user"):  # the server would see the updates as they are
         with pytest.raises(RoundFailedError):
-            run(small_data, tmp_path, mode, f"refused-{mode}")
+            limited(mode, f"refused-{mode}")
     with pytest.raises(RoundFailedError):  # one round costs more than 1
-        run(small_data, tmp_path, "laplace", "dear", noise_multiplier=0.5, epsilon_budget=100.0)
+        limited("laplace", "dear", noise_multiplier=0.5, epsilon_budget=100.0)
     with pytest.raises(RoundFailedError):  # noise that the server could compute
-        run(small_data, tmp_path, "laplace", "seeded", noise_multiplier=20.0, noise_seed=3)
-    run(small_data, tmp_path, "laplace", "cheap", noise_multiplier=20.0)
+        limited("laplace", "seeded", noise_multiplier=20.0, noise_seed=3)
+    limited("laplace", "cheap", noise_multiplier=20.0)
     assert len(rounds_of(tmp_path, "cheap")) == 3
 
 
