@@ -173,15 +173,17 @@ class _Pool:
             table.copy_(tables[name])
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """Adam with the server's settings; gates learn at their own rate there, too."""
+        """Adam with the server's settings; gates and item biases have their own rates, too."""
         server = self.config.server
-        gates = [value for name, value in self.shared.items() if ".gate." in name]
-        others = [value for name, value in self.shared.items() if ".gate." not in name]
-        rate = server.server_learning_rate
-        groups = [
-            {"params": others, "lr": rate},
-            {"params": gates, "lr": rate * server.gate_learning_rate_factor},
-        ]
+
+        def rate_of(name: str) -> float:
+            if ".gate." in name:
+                return server.server_learning_rate * server.gate_learning_rate_factor
+            if name == "item_bias.weight":
+                return server.server_learning_rate * server.item_bias_learning_rate_factor
+            return server.server_learning_rate
+
+        groups = [{"params": [value], "lr": rate_of(name)} for name, value in self.shared.items()]
         return torch.optim.Adam(
             groups, betas=(server.server_momentum, server.server_beta2), eps=server.server_epsilon
         )

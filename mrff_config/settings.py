@@ -42,6 +42,7 @@ class NetworkSettings:
     )  # inner width of the private network; 0: none
     user_embedding_dim: int = setting(8, low=0, high=512)  # e_u; 0: none
     user_bias: bool = setting(True)  # b_u
+    item_bias: bool = setting(False)  # b_i, shared; for catalogues of which few items repeat
     user_features: bool = setting(True)  # read age, gender, ... if the dataset has them
     head_dim: int = setting(32, low=1, high=4096)  # inner width of the prediction MLP
     gate_mode: str = setting("switch", choices=("switch", "hard"))
@@ -82,6 +83,7 @@ class ServerSettings:
     server_optimizer: str = setting("adam", choices=("average", "momentum", "adam"))
     server_learning_rate: float = setting(0.01, above=0.0)
     gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
+    item_bias_learning_rate_factor: float = setting(3.0, low=0.0)  # most items are seen seldom
     server_decay_rounds: int = setting(100, low=0)  # cosine to the final rate; 0: stays full
     server_final_rate: float = setting(0.05, low=0.0, high=1.0)  # share of the learning rate
     server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1

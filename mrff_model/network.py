@@ -113,6 +113,7 @@ class MRFFNetwork(nn.Module):
         history_feedback: bool,
         dropout: float,
         private_parameters: str = "user",
+        item_bias: bool = False,
         rate_features: Collection[str] | None = None,
     ) -> None:
         super().__init__()
@@ -162,6 +163,8 @@ class MRFFNetwork(nn.Module):
         )
         self.user_embedding = nn.Parameter(torch.zeros(1, user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if user_bias else None
+        rows = len(next(iter(catalogue.values())))
+        self.item_bias = _zeros(rows) if item_bias else None
         for table in (self.positions, self.feedback):
             if table is not None:
                 nn.init.normal_(table.weight, std=INITIAL_STD)
@@ -180,7 +183,8 @@ class MRFFNetwork(nn.Module):
         items, targets = self._embed_items(batch, shared_look_ups)  # (B, W, L, item width) each
         x, routes, chosen = self._encode(items, batch, dropout_key, shared_look_ups)
         rates = self._rates(batch, batch.targets, newest=False)
-        return Output(self._predict(x, targets, rates, batch, dropout_key), routes, chosen)
+        logits = self._predict(x, targets, rates, batch, dropout_key)
+        return Output(self._with_biases(logits, batch.targets, dropout_key), routes, chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:
         """How likely each of ``candidates`` is clicked next, without dropout.
@@ -197,8 +201,9 @@ class MRFFNetwork(nn.Module):
         targets = self._embed_codes(candidates).expand(len(x), 1, -1, -1)  # (B, 1, N, item width)
         newest = x[:, :, -1:].expand(-1, -1, candidates.shape[0], -1)  # (B, 1, N, d)
         rates = self._rates(history, candidates.expand(len(x), 1, -1), newest=True)
-        logits = self._predict(newest, targets, rates, history, None).squeeze(1)  # (B, N)
-        return Output(logits, routes, chosen)
+        logits = self._predict(newest, targets, rates, history, None)
+        wanted = candidates.expand(len(x), 1, -1)  # (B, 1, N)
+        return Output(self._with_biases(logits, wanted, None).squeeze(1), routes, chosen)
 
     def floats_per_position(self) -> int:
         """About how many numbers a training step keeps per position (of a window padded to L)."""
@@ -295,5 +300,17 @@ class MRFFNetwork(nn.Module):
         user = user[:, None, None].expand(*x.shape[:3], -1)
         seen = torch.cat([self.output_norm(x), targets, user, *rates], dim=-1)
         inner = keyed_dropout(F.relu(self.head["up"](seen)), self.dropout, dropout_key, site=1000)
-        logits = self.head["down"](inner).squeeze(-1)  # (B, W, L)
+        logits: Tensor = self.head["down"](inner)
+        return logits.squeeze(-1)  # (B, W, L)
+
+    def _with_biases(self, logits: Tensor, targets: Tensor, dropout_key: Tensor | None) -> Tensor:
+        """Adds what does not depend on the history: the target's bias and the user's own."""
+        if self.item_bias is not None:
+            bias = self.item_bias(targets)  # (B, W, L, 1)
+            logits = logits + keyed_dropout(bias, self.dropout, dropout_key, site=1001).squeeze(-1)
         return logits if self.user_bias is None else logits + self.user_bias.view(-1, 1, 1)
+
+
+def _zeros(rows: int) -> nn.Embedding:
+    """A table of one number per row, 0 to begin with."""
+    return nn.Embedding.from_pretrained(torch.zeros(rows, 1), freeze=False, padding_idx=0)

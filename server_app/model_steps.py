@@ -22,6 +22,7 @@ def learning_rates_of(server: ServerSettings) -> LearningRates:
     """The factors of its learning rate, by array and round."""
     return LearningRates(
         gate_factor=server.gate_learning_rate_factor,
+        item_bias_factor=server.item_bias_learning_rate_factor,
         decay_rounds=server.server_decay_rounds,
         final_factor=server.server_final_rate,
     )

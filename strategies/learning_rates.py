@@ -1,4 +1,4 @@
-"""How fast the server moves what: by round, and gates slower than the rest."""
+"""How fast the server moves what: by round, gates slower and item biases faster than the rest."""
 
 from __future__ import annotations
 
@@ -16,19 +16,27 @@ class LearningRates:
 
     Args:
         gate_factor: of gates; at the full rate they flip most users between experts every round.
+        item_bias_factor: of the items' biases, most of which seldom have a gradient.
         decay_rounds: rounds until ``final_factor`` is reached; 0: the rate never falls.
         final_factor: of the full rate.
     """
 
     gate_factor: float = 1.0
+    item_bias_factor: float = 1.0
     decay_rounds: int = 0
     final_factor: float = 1.0
 
     def factor(self, name: str, server_round: int) -> float:
         """The factor for the array ``name`` in round ``server_round``, counted from 1."""
-        scale = self.gate_factor if ".gate." in name else 1.0
+        scale = self.of_array(name)
         if not self.decay_rounds:
             return scale
         progress = min(1.0, (server_round - 1) / self.decay_rounds)
         remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
         return scale * (self.final_factor + (1.0 - self.final_factor) * remaining)
+
+    def of_array(self, name: str) -> float:
+        """The part of the factor that does not depend on the round."""
+        if ".gate." in name:
+            return self.gate_factor
+        return self.item_bias_factor if name.endswith("item_bias.weight") else 1.0

@@ -52,6 +52,38 @@ def test_a_target_reaches_only_its_own_logit() -> None:
     assert differs == [[0, 0, 2]]
 
 
+def test_an_items_bias_moves_the_logits_of_that_target_and_no_others() -> None:
+    torch.manual_seed(0)
+    network, batch = network_and_batch(item_bias=True)
+    assert network.item_bias is not None
+    target = int(batch.targets[0, 0, 2])
+    before = network(batch).logits
+    with torch.no_grad():
+        network.item_bias.weight[target] += 0.75
+    after = network(batch).logits
+    expected = torch.where(batch.targets == target, before + 0.75, before)
+    torch.testing.assert_close(after, expected, atol=1e-6, rtol=0)
+    history = Batch(
+        *(field[:1, :1] for field in batch[:-1]), {n: c[:1] for n, c in batch.user_codes.items()}
+    )
+    scores = network.score_items(history, torch.arange(1, 13)).logits
+    with torch.no_grad():
+        network.item_bias.weight[target] -= 0.75
+    lower = network.score_items(history, torch.arange(1, 13)).logits
+    assert (scores - lower)[0, target - 1].item() == pytest.approx(0.75, abs=1e-6)
+    assert (scores != lower).sum().item() == 1
+
+
+def test_item_biases_start_at_zero_and_change_no_other_start_value() -> None:
+    dataset = small_dataset()
+    with_bias, without = (small_network(small_config(item_bias=b), dataset) for b in (True, False))
+    assert with_bias.item_bias is not None
+    assert with_bias.item_bias.weight.abs().sum() == 0
+    others = dict(with_bias.named_parameters())
+    for name, value in without.named_parameters():
+        assert torch.equal(value, others[name]), name
+
+
 def test_without_a_history_gate_later_items_do_not_reach_earlier_logits() -> None:
     """Only the gate may read the whole window, and with one expert it has nothing to choose."""
     torch.manual_seed(0)

@@ -24,6 +24,13 @@ def test_gates_are_slower_by_their_factor_in_every_round() -> None:
         assert gate == pytest.approx(0.1 * rest)
 
 
+def test_item_biases_have_a_factor_of_their_own_in_every_copy_of_the_network() -> None:
+    rates = LearningRates(item_bias_factor=3.0, decay_rounds=10, final_factor=0.2)
+    for name in ("item_bias.weight", "clusters.2.item_bias.weight"):
+        assert rates.factor(name, 6) == pytest.approx(1.8)  # 3 times 0.6
+    assert rates.factor("head.down.bias", 6) == pytest.approx(0.6)
+
+
 def test_without_decay_the_rate_stays() -> None:
     assert LearningRates().factor("head.up.weight", 1000) == 1.0
 
