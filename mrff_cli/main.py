@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from mrff_cli import (
     compare_command,
@@ -32,24 +36,49 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, 2 for what the user can mend, 130 when interrupted."""
+    """Runs one command; returns 0, 2 for what the user can mend, 130 or 143 when interrupted."""
     parser = argparse.ArgumentParser(prog="mrff", description="Federated recommendation (MRFF)")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     chosen = parser.parse_args(arguments)
     try:
-        status: int = chosen.handler(chosen)
+        with _termination_interrupts():
+            status: int = chosen.handler(chosen)
     except BrokenPipeError:  # the reader, head for one, has seen enough
         sys.stderr.close()
         return 0
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
+    except Terminated:
+        print("mrff: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("mrff: interrupted", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
     return status
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: what is interrupted cleans up as after Ctrl-C."""
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Lets SIGTERM end a command as Ctrl-C does, so that it stops the processes it has started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

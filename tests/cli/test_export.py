@@ -31,6 +31,7 @@ BACKBONES = next(f for f in dataclasses.fields(NetworkSettings) if f.name == "ba
 NETWORKS: list[dict[str, Any]] = [
     {"gate_mode": "hard", "gate_input": "hidden", "history_feedback": False, "window_length": 200},
     {"user_network_dim": 0, "user_embedding_dim": 0, "user_bias": False, "num_experts": 1},
+    {"item_bias": True},
     {"hidden_dim": 6, "num_heads": 2, "num_layers": 1},
 ]
 USER = 3  # row in the dataset

@@ -1,0 +1,43 @@
+"""The command line as a whole: what a signal does to it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+
+import pytest
+
+from mrff_cli import data_commands, main
+
+
+@pytest.mark.parametrize(("number", "status", "word"), [
+    (signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted"),
+])  # fmt: skip
+def test_a_signal_lets_the_command_clean_up_and_ends_it(
+    number: signal.Signals,
+    status: int,
+    word: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cleaned: list[str] = []
+
+    def works(_: argparse.Namespace) -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(30)
+        finally:
+            cleaned.append("up")
+        return 0
+
+    def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        subparsers.add_parser("work").set_defaults(handler=works)
+
+    monkeypatch.setattr(data_commands, "add_parser", add_parser)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main.main(["work"]) == status
+    assert cleaned == ["up"]
+    assert capsys.readouterr().err == f"mrff: {word}\n"
+    assert signal.getsignal(signal.SIGTERM) is before
