@@ -11,6 +11,9 @@ import numpy as np
 from scipy.stats import t
 
 MEASURES = {"auc": "test AUC", "log_loss": "test LogLoss"}
+RUINED = 0.05  # a curve whose best AUC is so far below the best one's would flatten the others
+
+Points = list[tuple[float, list[dict[str, Any]]]]  # (epsilon, its rows)
 
 
 def print_results(rows: Sequence[dict[str, Any]]) -> None:
@@ -29,7 +32,10 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def save_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Curves against epsilon, AUC beside LogLoss; epsilon inf is a dashed line."""
+    """Curves against epsilon, AUC beside LogLoss; epsilon inf is a dashed line.
+
+    Curves of ruined models are named with their best AUC, and not drawn.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -37,7 +43,12 @@ def save_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    for (dataset, variant, points), colour in zip(_curves(rows), colours, strict=False):
+    curves = list(_curves(rows))
+    reached = {variant: _best_auc(points) for _, variant, points in curves}
+    ruined = {v: auc for v, auc in reached.items() if auc < max(reached.values()) - RUINED}
+    for (dataset, variant, points), colour in zip(curves, colours, strict=False):
+        if variant in ruined:
+            continue
         for axis, measure in zip(axes, MEASURES, strict=True):
             finite = [(e, cell) for e, cell in points if math.isfinite(e)]
             intervals = [_interval([row[measure] for row in cell]) for _, cell in finite]
@@ -52,17 +63,25 @@ def save_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
                     axis.axhline(mean, linestyle="--", linewidth=0.8, color=colour)
     for axis, name in zip(axes, MEASURES.values(), strict=True):
         axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.set_xlabel("epsilon (dashed: without privacy)")
         axis.set_ylabel(name)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
+    if ruined:
+        left_out = ", ".join(f"{name} (best AUC {auc:.3f})" for name, auc in ruined.items())
+        figure.suptitle(f"not drawn: {left_out}", fontsize=9)
     figure.savefig(path, dpi=130)
     print(f"drawn in {path}")
 
 
-def _curves(
-    rows: Sequence[dict[str, Any]],
-) -> Iterator[tuple[str, str, list[tuple[float, list[dict[str, Any]]]]]]:
+def _best_auc(points: Points) -> float:
+    """The highest mean AUC with privacy; -inf without any."""
+    means = [np.mean([row["auc"] for row in cell]) for e, cell in points if math.isfinite(e)]
+    return float(max(means, default=-math.inf))
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, Points]]:
     names = sorted({(row["dataset"], row["variant"]) for row in rows})
     for dataset, variant in names:
         own = [row for row in rows if (row["dataset"], row["variant"]) == (dataset, variant)]
