@@ -42,7 +42,7 @@ class NetworkSettings:
     )  # inner width of the private network; 0: none
     user_embedding_dim: int = setting(8, low=0, high=512)  # e_u; 0: none
     user_bias: bool = setting(True)  # b_u
-    item_bias: bool = setting(False)  # b_i, shared; for catalogues of which few items repeat
+    item_bias: bool = setting(False)  # b_i, shared; for catalogues too large to embed
     user_features: bool = setting(True)  # read age, gender, ... if the dataset has them
     head_dim: int = setting(32, low=1, high=4096)  # inner width of the prediction MLP
     gate_mode: str = setting("switch", choices=("switch", "hard"))

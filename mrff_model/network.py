@@ -200,9 +200,9 @@ class MRFFNetwork(nn.Module):
         x, routes, chosen = self._encode(self._embed_codes(history.items), history, None, False)
         targets = self._embed_codes(candidates).expand(len(x), 1, -1, -1)  # (B, 1, N, item width)
         newest = x[:, :, -1:].expand(-1, -1, candidates.shape[0], -1)  # (B, 1, N, d)
-        rates = self._rates(history, candidates.expand(len(x), 1, -1), newest=True)
-        logits = self._predict(newest, targets, rates, history, None)
         wanted = candidates.expand(len(x), 1, -1)  # (B, 1, N)
+        rates = self._rates(history, wanted, newest=True)
+        logits = self._predict(newest, targets, rates, history, None)
         return Output(self._with_biases(logits, wanted, None).squeeze(1), routes, chosen)
 
     def floats_per_position(self) -> int:
