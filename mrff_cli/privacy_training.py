@@ -23,7 +23,7 @@ from mrff_model.building import build_network, initial_shared, load_shared, tens
 from mrff_model.network import MRFFNetwork
 from server_app.model_steps import learning_rates_of, optimizer_of
 from server_app.privacy import make_aggregation
-from strategies.aggregation import Means
+from strategies.pooling import Means
 from strategies.privacy import PrivateAggregation
 from strategies.replies import Expected
 from strategies.round_sums import Aggregation
@@ -71,7 +71,7 @@ def train_and_watch(
         user_features=dataset.schema.user_features if config.network.user_features else (),
         **config.network_arguments(),
     )
-    public, group = initial_shared(network)
+    public, group = initial_shared(network, experts_alike=config.pools_experts)
     state = TrainingState(public=public, group=group)
     begin = public[planted.table][planted.items].astype(np.float64)
     initial_own = {

@@ -108,6 +108,12 @@ _MRFF = (
     _method("groups-8", "8 experts per layer", "ablation", num_experts=8),
     _method("groups-16", "16 experts per layer", "ablation", num_experts=16),
     _method("no-private-network", "no network of the user's own", "ablation", user_network_dim=0),
+    _method(
+        "no-pooling",
+        "experts follow their own users only and start apart, as in the paper",
+        "ablation",
+        expert_pooling=0.0,
+    ),
     _method("no-balance", "no balance loss on the gates", "ablation", balance_weight=0.0),
     _method(
         "no-feedback",

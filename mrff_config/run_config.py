@@ -77,6 +77,12 @@ class RunConfig:
         return self.network.num_layers, self.network.num_experts
 
     @property
+    def pools_experts(self) -> bool:
+        """Whether experts start alike and follow everybody's mean in part."""
+        several = self.network.num_experts > 1 and not self.network.clusters
+        return several and self.server.expert_pooling > 0.0
+
+    @property
     def home(self) -> Path:
         """Absolute folder for data, runs and private state."""
         named = self.data.home or os.environ.get("MRFF_HOME") or "~/.mrff"

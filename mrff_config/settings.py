@@ -84,6 +84,9 @@ class ServerSettings:
     server_learning_rate: float = setting(0.01, above=0.0)
     gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
     item_bias_learning_rate_factor: float = setting(3.0, low=0.0)  # most items are seen seldom
+    expert_pooling: float = setting(
+        0.5, low=0.0, high=1.0
+    )  # how far experts follow everybody; above 0 they start alike
     server_decay_rounds: int = setting(100, low=0)  # cosine to the final rate; 0: stays full
     server_final_rate: float = setting(0.05, low=0.0, high=1.0)  # share of the learning rate
     server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1

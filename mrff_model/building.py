@@ -88,10 +88,17 @@ def rows_suffice(network: MRFFNetwork) -> bool:
     return network.kept_private == "user"
 
 
-def initial_shared(network: MRFFNetwork) -> tuple[Arrays, Arrays]:
-    """The network's public arrays, and one array per weight of every expert."""
+def initial_shared(network: MRFFNetwork, *, experts_alike: bool = False) -> tuple[Arrays, Arrays]:
+    """The network's public arrays, and one array per weight of every expert.
+
+    Args:
+        experts_alike: every expert of a layer starts as the first; else from its own values.
+    """
     public = {name: _array(value) for name, value in tensors_of(network, "public").items()}
-    group = {n: _array(v) for n, v in split_bank(tensors_of(network, "group")).items()}
+    banks = tensors_of(network, "group")
+    if experts_alike:
+        banks = {name: bank[:1].expand_as(bank) for name, bank in banks.items()}
+    group = {n: _array(v) for n, v in split_bank(banks).items()}
     return public, group
 
 

@@ -78,6 +78,17 @@ def expert_name(layer: int, expert: int, weight: str) -> str:
     return f"layers.{layer}.experts.{expert}.{weight}"
 
 
+def expert_names(bank: str, size: int) -> list[str]:
+    """The names of the arrays of a bank ``layers.L.experts.NAME`` of ``size`` experts."""
+    layer, weight = _bank_parts(bank)
+    return [expert_name(layer, expert, weight) for expert in range(size)]
+
+
+def is_expert(name: str) -> bool:
+    """Whether an array outside the network is one expert's."""
+    return _EXPERT_NAME.fullmatch(name) is not None
+
+
 def cluster_name(cluster: int, name: str) -> str:
     """The name of a parameter in one of several copies of the whole network."""
     return f"clusters.{cluster}.{name}"

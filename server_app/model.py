@@ -69,7 +69,7 @@ def _initial_arrays(config: RunConfig, catalogue: Catalogue, seed: int) -> tuple
         user_features=schema.user_features if config.network.user_features else (),
         **{**config.network_arguments(), "seed": seed},
     )
-    return initial_shared(network)
+    return initial_shared(network, experts_alike=config.pools_experts)
 
 
 def _prepare(config: RunConfig) -> None:

@@ -30,8 +30,9 @@ def make_aggregation(config: RunConfig, schema: Schema, training: str) -> Aggreg
         LedgerError: the ledger cannot be trusted.
     """
     privacy = config.privacy
+    pooling = config.server.expert_pooling if config.pools_experts else 0.0
     if not privacy.is_private:
-        return PlainAggregation(Bounds(config.server.max_update_norm))
+        return PlainAggregation(Bounds(config.server.max_update_norm), expert_pooling=pooling)
     release, limit = round_release(config), limit_of(privacy)
     _check(config, schema, release, limit)
     central = privacy.privacy_mode == "central-user"
@@ -63,6 +64,7 @@ def make_aggregation(config: RunConfig, schema: Schema, training: str) -> Aggreg
         weight_of=lambda name: privacy.clipping_weight(network_name(name)),
         delta=privacy.delta,
         make_source=source,
+        expert_pooling=pooling,
     )
 
 

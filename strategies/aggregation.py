@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrff_model.scopes import expert_of
+from strategies.pooling import Means, pool_experts
 
 Arrays = dict[str, NDArray[np.float32]]
-Means = dict[str, NDArray[np.float64]]
 
 
 class UpdateSum:
@@ -25,9 +25,11 @@ class UpdateSum:
     Args:
         num_layers: layers that hold experts.
         num_experts: K, experts of a layer.
+        expert_pooling: how far experts follow everybody's mean, see `pool_experts`.
     """
 
-    def __init__(self, num_layers: int, num_experts: int) -> None:
+    def __init__(self, num_layers: int, num_experts: int, expert_pooling: float = 0.0) -> None:
+        self._expert_pooling = expert_pooling
         self.weight = 0.0
         self.expert_weight = np.zeros((num_layers, num_experts))
         self._public: Means = {}
@@ -51,7 +53,7 @@ class UpdateSum:
         self.expert_weight += expert_weight
 
     def mean(self) -> Means:
-        """The mean update of every block that somebody trained; others are absent."""
+        """The mean update of every block that moves; the others are absent."""
         means = {}
         if self.weight > 0.0:
             means.update({name: total / self.weight for name, total in self._public.items()})
@@ -59,7 +61,7 @@ class UpdateSum:
             weight = self.expert_weight[expert_of(name)]
             if weight > 0.0:
                 means[name] = total / weight
-        return means
+        return pool_experts(means, self.expert_weight, self._expert_pooling)
 
 
 def _add(totals: Means, arrays: Mapping[str, NDArray[np.float32]]) -> None:

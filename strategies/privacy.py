@@ -20,7 +20,7 @@ from mrff_model.metrics import load_entropy
 from mrff_privacy.accounting import check_delta
 from mrff_privacy.bound import Bound
 from mrff_privacy.noise import NoiseSource
-from strategies.aggregation import Means
+from strategies.pooling import Means, pool_experts
 from strategies.privacy_replies import PrivateReply, read_private_reply
 from strategies.replies import Expected, require
 from strategies.reports import RoundReport, Traffic
@@ -44,6 +44,7 @@ class PrivateAggregation:
         weight_of: what an array in the network was multiplied with before it was clipped.
         delta: checked against the number of units.
         make_source: the noise of a round.
+        expert_pooling: see `strategies.pooling`; computed from the noisy sum, it costs no privacy.
     """
 
     spend: Spend
@@ -58,6 +59,7 @@ class PrivateAggregation:
     weight_of: Callable[[str], float]
     delta: float
     make_source: Callable[[int], NoiseSource]
+    expert_pooling: float = 0.0
     routes_are_hidden: bool = True
 
     def prepare(self, server_round: int, state: TrainingState) -> dict[str, Any]:
@@ -144,10 +146,12 @@ class PrivateSums:
             )
         if expected_units <= 0.0:
             return {}
-        return {
+        means = {
             name: total / (expected_units * how.weight_of(name))
             for name, total in self._totals.items()
         }
+        alike = np.ones((bound.num_layers, bound.num_experts))  # true weights would tell routes
+        return pool_experts(means, alike, how.expert_pooling)
 
     def report(self, server_round: int, traffic: Traffic) -> RoundReport:
         """Expected and noisy numbers only."""

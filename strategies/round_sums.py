@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from flwr.app import RecordDict
 
 from mrff_model.metrics import load_shares
-from strategies.aggregation import Means, UpdateSum
+from strategies.aggregation import UpdateSum
 from strategies.bounds import Bounds
+from strategies.pooling import Means
 from strategies.replies import Expected, read_train_reply
 from strategies.reports import RoundReport, Traffic, TrainSums
 from strategies.state import TrainingState
@@ -59,12 +60,14 @@ class PlainAggregation:
 
     Args:
         bounds: what a reply has to keep to beside being well formed.
+        expert_pooling: see `strategies.pooling`.
     """
 
     routes_are_hidden = False
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, *, expert_pooling: float = 0.0) -> None:
         self._bounds = bounds or Bounds()
+        self._expert_pooling = expert_pooling
 
     def prepare(self, server_round: int, state: TrainingState) -> dict[str, Any]:
         """Nothing more is said."""
@@ -72,13 +75,16 @@ class PlainAggregation:
 
     def begin(self, server_round: int, expected: Expected, state: TrainingState) -> RoundSums:
         """See `Aggregation.begin`."""
-        return _PlainSums(server_round, expected, self._bounds)
+        updates = UpdateSum(expected.num_layers, expected.num_experts, self._expert_pooling)
+        return _PlainSums(server_round, expected, self._bounds, updates)
 
 
 class _PlainSums:
-    def __init__(self, server_round: int, expected: Expected, bounds: Bounds) -> None:
+    def __init__(
+        self, server_round: int, expected: Expected, bounds: Bounds, updates: UpdateSum
+    ) -> None:
         self._round, self._expected, self._bounds = server_round, expected, bounds
-        self._updates = UpdateSum(expected.num_layers, expected.num_experts)
+        self._updates = updates
         self._sums = TrainSums(expected.num_layers, expected.num_experts)
 
     def read(self, content: RecordDict) -> None:

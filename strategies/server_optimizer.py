@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.aggregation import Arrays, Means
+from strategies.aggregation import Arrays
+from strategies.pooling import Means
 
 Block = NDArray[np.float32]
 Mean = NDArray[np.float64]

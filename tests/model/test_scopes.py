@@ -1,5 +1,8 @@
 """Every parameter has exactly one scope; experts are arrays of their own outside the network."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +54,19 @@ def test_experts_start_as_distinct_networks_with_storage_of_their_own() -> None:
     untouched = bank[1].clone()
     bank[0] += 1.0
     assert torch.equal(bank[1], untouched)
+
+
+def test_experts_that_start_alike_are_copies_of_the_first() -> None:
+    network = small_network(small_config(), small_dataset())
+    public, apart = initial_shared(network)
+    same_public, alike = initial_shared(network, experts_alike=True)
+    assert alike.keys() == apart.keys()
+    for name, array in alike.items():
+        first = apart[re.sub(r"experts\.\d+", "experts.0", name)]
+        np.testing.assert_array_equal(array, first, err_msg=name)
+    alike["layers.0.experts.0.up_weight"] += 1.0
+    assert (alike["layers.0.experts.1.up_weight"] != alike["layers.0.experts.0.up_weight"]).all()
+    assert all((same_public[name] == value).all() for name, value in public.items())
 
 
 def test_loading_is_the_inverse_of_taking_apart() -> None:

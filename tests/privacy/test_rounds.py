@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +104,35 @@ def test_what_is_noised_is_nothing_else_than_what_is_exact_plus_noise(
             np.testing.assert_allclose(faint[name], value, atol=0.01, err_msg=name)
 
 
+@pytest.mark.parametrize("mode", ["none", "central-user", "local-dp-sgd"])
+def test_fully_pooled_experts_stay_alike_and_others_part(
+    small_data: Path, tmp_path: Path, mode: str
+) -> None:
+    """Noise, where there is any, is averaged with the updates: it does not part them either."""
+    private = {} if mode == "none" else {"noise_multiplier": 0.5, "noise_seed": 5, "delta": DELTA}
+    for name, pooling in (("alike", 1.0), ("apart", 0.5)):
+        run_federation(
+            small_data, tmp_path, nodes=3, name=name, privacy_mode=mode, expert_pooling=pooling,
+            sampling_rate=1.0, **private,
+        )  # fmt: skip
+    alike, apart = shared_arrays(tmp_path, "alike"), shared_arrays(tmp_path, "apart")
+    pairs = [(n, re.sub(r"experts\.\d+", "experts.0", n)) for n in alike if ".experts." in n]
+    for name, first in pairs:
+        np.testing.assert_allclose(alike[name], alike[first], rtol=1e-5, atol=1e-6)
+    assert any(np.abs(apart[name] - apart[first]).max() > 1e-3 for name, first in pairs)
+
+
 def test_a_round_without_any_sampled_user_is_noise_of_the_right_size(
     small_data: Path, tmp_path: Path
 ) -> None:
     run(
         small_data, tmp_path, "central-user", "empty", sampling_rate=1e-6, num_server_rounds=1,
-        noise_multiplier=2.0, clipping_norm=0.5, server_optimizer="average",
+        noise_multiplier=2.0, clipping_norm=0.5, server_optimizer="average", expert_pooling=0.0,
         server_learning_rate=1e-6, evaluate_every=1, gate_learning_rate_factor=1.0,
     )  # fmt: skip
     run(
         small_data, tmp_path, "central-user", "none", sampling_rate=1e-6, num_server_rounds=1,
-        noise_multiplier=1e-3, clipping_norm=1e-6, server_optimizer="average",
+        noise_multiplier=1e-3, clipping_norm=1e-6, server_optimizer="average", expert_pooling=0.0,
         server_learning_rate=1e-6, evaluate_every=1, gate_learning_rate_factor=1.0,
     )  # fmt: skip
     noisy, start = shared_arrays(tmp_path, "empty"), shared_arrays(tmp_path, "none")
