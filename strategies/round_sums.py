@@ -56,7 +56,7 @@ class Aggregation(Protocol):
 
 
 class PlainAggregation:
-    """Exact means: public over all users, each expert over those who chose it.
+    """Exact means: public over all users, each expert over those who chose it, then pooled.
 
     Args:
         bounds: what a reply has to keep to beside being well formed.
