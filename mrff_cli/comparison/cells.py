@@ -83,11 +83,12 @@ class Cell:
         self._record.unlink(missing_ok=True)
 
     def outcome(self) -> Outcome:
-        """What is on record; ``missing`` when the cell has not ended yet."""
+        """What is on record; ``missing`` when the cell has not ended, or its scores are gone."""
         if not self._record.is_file():
             return Outcome("missing")
-        stored = json.loads(self._record.read_text())
-        return Outcome(**stored["outcome"])
+        outcome = Outcome(**json.loads(self._record.read_text())["outcome"])
+        gone = keeps_scores(self.settings) and not self._kept
+        return Outcome("missing") if outcome.status == "finished" and gone else outcome
 
     def conclude(self, outcome: Outcome) -> Outcome:
         """Records how the cell ended."""
@@ -108,7 +109,12 @@ class Cell:
         """
         if not keeps_scores(self.settings):
             return None
-        return read_scores(sorted(self._state.glob(f"*/{FILE}")))
+        return read_scores(self._kept)
+
+    @property
+    def _kept(self) -> list[Path]:
+        """The files with scores, one per node."""
+        return sorted(self._state.glob(f"*/{FILE}"))
 
 
 def keeps_scores(settings: Mapping[str, Any]) -> bool:

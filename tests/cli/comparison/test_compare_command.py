@@ -109,3 +109,23 @@ def test_a_changed_setting_is_another_run_and_the_old_one_is_not_lost(
         "grid: 1 runs, 0 of them finished before",
         "grid: 1 runs, 1 of them finished before",
     ]
+
+
+def test_a_run_whose_scores_are_gone_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MRFF_HOME", str(home))
+    make_shop(tmp_path, home)
+    (tmp_path / "grid.toml").write_text(
+        'methods = ["user-rate", "user-item-rate"]\ndatasets = ["shop"]\n'
+    )
+    arguments = ["compare", str(tmp_path / "grid.toml")]
+    assert main(arguments) == 0
+    kept = sorted((home / "comparisons" / "cells" / "state").glob("*/*/kept-scores.*"))
+    assert len(kept) == 2
+    kept[0].unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "grid: 2 runs, 1 of them finished before" in capsys.readouterr().err
+    assert kept[0].is_file()
