@@ -150,7 +150,7 @@ class PrivateSums:
             name: total / (expected_units * how.weight_of(name))
             for name, total in self._totals.items()
         }
-        alike = np.ones((bound.num_layers, bound.num_experts))  # true weights would tell routes
+        alike = np.ones((bound.num_layers, bound.num_experts))  # who chose what stays hidden
         return pool_experts(means, alike, how.expert_pooling)
 
     def report(self, server_round: int, traffic: Traffic) -> RoundReport:
