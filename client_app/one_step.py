@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from client_app.cohort_outcome import Outcome, visited_experts
+from client_app.private_rates import move, private_rate
 from client_app.training import Tensors
 from mrff_config import TrainingSettings
 from mrff_model.losses import user_losses
@@ -53,11 +54,11 @@ def one_sgd_step(
         name: gradient.mul_(-training.local_learning_rate)
         for name, gradient in zip(shared, gradients, strict=False)
     }
-    new = {}
+    new, targets = {}, batch.mask.sum((1, 2))
     for (name, rows), gradient in zip(private.items(), gradients[len(shared) :], strict=True):
         gradient /= weights.view(-1, *[1] * (rows.dim() - 1))
         gradient.add_(rows, alpha=training.private_weight_decay)
-        new[name] = rows.add(gradient, alpha=-training.private_learning_rate)
+        new[name] = move(rows, gradient, private_rate(name, training, targets))
         finite &= torch.isfinite(new[name]).view(len(rows), -1).all(1)
     complete = bool(finite.all()) and all(bool(u.isfinite().all()) for u in update.values())
     return Outcome(update if complete else None, new, output.routes, visited, bce, finite)

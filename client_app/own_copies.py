@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from client_app.cohort_outcome import Outcome, visited_experts
+from client_app.private_rates import move, private_rate
 from client_app.training import Tensors
 from mrff_config import TrainingSettings
 from mrff_model.building import parameters_of_one
 from mrff_model.losses import user_losses
 from mrff_model.network import Batch, MRFFNetwork
 
+Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
 Step = Callable[[Tensors, Tensors], Tensors]  # parameters and their gradients to new parameters
 
 
@@ -78,8 +80,11 @@ def changes_of_each(
     gradients_of = grad(loss_of_one(network, training, loads), argnums=(0, 1), has_aux=True)
     begin = {name: value.detach() for name, value in shared.items()}
     make = _sgd if training.local_optimizer == "sgd" else _adam
-    step_shared = make(training.local_learning_rate, 0.0)
-    step_own = make(training.private_learning_rate, training.private_weight_decay)
+    step_shared = make(lambda name: training.local_learning_rate, 0.0)
+    targets = batch.mask.sum((1, 2))  # (B,)
+    step_own = make(
+        lambda name: private_rate(name, training, targets), training.private_weight_decay
+    )
 
     copies, own = begin, private
     visited, finite = [], []
@@ -125,18 +130,18 @@ def loss_of_one(
     return loss_of
 
 
-def _sgd(learning_rate: float, weight_decay: float) -> Step:
+def _sgd(rate_of: Rates, weight_decay: float) -> Step:
     def step(parameters: Tensors, gradients: Tensors) -> Tensors:
         new = {}
         for name, value in parameters.items():
             gradient = gradients[name].add(value, alpha=weight_decay)
-            new[name] = value - learning_rate * gradient
+            new[name] = move(value, gradient, rate_of(name))
         return new
 
     return step
 
 
-def _adam(learning_rate: float, weight_decay: float) -> Step:
+def _adam(rate_of: Rates, weight_decay: float) -> Step:
     """As `torch.optim.Adam` with its own defaults (Kingma and Ba, ICLR 2015)."""
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
     means: Tensors = {}
@@ -154,7 +159,7 @@ def _adam(learning_rate: float, weight_decay: float) -> Step:
             means[name].lerp_(gradient, 1.0 - beta1)
             squares[name].mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
             scale = (squares[name].sqrt() / (1.0 - beta2**steps) ** 0.5).add_(epsilon)
-            new[name] = value - learning_rate / (1.0 - beta1**steps) * means[name] / scale
+            new[name] = move(value, means[name] / (1.0 - beta1**steps) / scale, rate_of(name))
         return new
 
     return step

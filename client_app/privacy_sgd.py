@@ -26,6 +26,7 @@ from torch.func import grad, vmap
 from client_app.own_copies import loss_of_one
 from client_app.privacy_updates import clip_factors, vector_norms
 from client_app.privacy_upload import PrivateRound, Upload, trained_names
+from client_app.private_rates import move, private_rate
 from client_app.training import Tensors, dropout_keys, training_batch
 from mrff_model.building import load_shared
 from mrff_model.network import Batch, MRFFNetwork
@@ -181,7 +182,7 @@ class _LocalSteps:
                 kept = _scaled(gradient, factors, usable)
                 own_sums[name].index_add_(0, rows.to(gradient.device), kept)
         elif task.privacy.own_parameters == "free":
-            self._move_freely(users, for_own, finite)
+            self._move_freely(users, for_own, finite, batch.mask.sum((1, 2)))
 
     def _step(self, *, last: bool) -> None:
         """Takes in the gradients at hand; the last call of a step adds the noise and moves."""
@@ -192,13 +193,16 @@ class _LocalSteps:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _move_freely(self, users: np.ndarray, gradients: Tensors, finite: np.ndarray) -> None:
+    def _move_freely(
+        self, users: np.ndarray, gradients: Tensors, finite: np.ndarray, targets: Tensor
+    ) -> None:
         """Rule 2, second case: the record is the whole user, whose own row only he ever reads."""
         training, at = self.task.training, torch.from_numpy(users[finite])
+        targets = targets[torch.from_numpy(finite)]
         for name, rows in self.own.items():
             gradient = gradients[name][torch.from_numpy(finite)]
-            decay = training.private_weight_decay * rows[at]
-            moved = rows[at] - training.private_learning_rate * (gradient + decay)
+            gradient = gradient + training.private_weight_decay * rows[at]
+            moved = move(rows[at], gradient, private_rate(name, training, targets))
             rows[at] = torch.where(torch.isfinite(moved), moved, rows[at])
         self.moved[users[finite]] = True
 

@@ -110,7 +110,12 @@ def _changes(
     """The separate changes of the cohort's users ``rows``."""
     cohort, training, privacy = task.cohort, task.training, task.privacy
     if privacy.own_parameters == "frozen":
-        training = replace(training, private_learning_rate=0.0, private_weight_decay=0.0)
+        training = replace(
+            training,
+            private_learning_rate=0.0,
+            private_weight_decay=0.0,
+            user_factors_learning_rate=0.0,
+        )
     some = next(iter(shared.values()))
     users, at = cohort.users[rows], torch.from_numpy(rows)
     batch = training_batch(cohort.dataset, users, task.data)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from client_app.private_rates import private_rate
 from client_app.training import (
     Cohort,
     Start,
@@ -62,7 +63,7 @@ def train_serially(
         _copy(own, {name: rows[row : row + 1] for name, rows in cohort.private.items()})
         batch = training_batch(cohort.dataset, users, data)
         outcome = _train_user(
-            network, _optimizer(shared, own, network, training), batch,
+            network, _optimizer(shared, own, network, training, batch), batch,
             cohort.dataset.user_keys[users], start, training, begin,
         )  # fmt: skip
         update = {name: value - begin[name] for name, value in shared.items()}
@@ -129,17 +130,20 @@ def _train_user(
 
 
 def _optimizer(
-    shared: Tensors, own: Tensors, network: nn.Module, training: TrainingSettings
+    shared: Tensors, own: Tensors, network: nn.Module, training: TrainingSettings, batch: Batch
 ) -> torch.optim.Optimizer:
     """A new optimiser per user and round: a device keeps no optimiser state between rounds."""
     parameters = dict(network.named_parameters())
     groups = [
         {"params": [parameters[n] for n in shared], "lr": training.local_learning_rate},
+    ]
+    groups += [
         {
-            "params": [parameters[n] for n in own],
-            "lr": training.private_learning_rate,
+            "params": [parameters[name]],
+            "lr": float(private_rate(name, training, batch.mask.sum())),
             "weight_decay": training.private_weight_decay,
-        },
+        }
+        for name in own
     ]
     kind = torch.optim.SGD if training.local_optimizer == "sgd" else torch.optim.Adam
     return kind([group for group in groups if group["params"]])

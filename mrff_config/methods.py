@@ -68,6 +68,7 @@ _ONE_MODEL: dict[str, Value] = {
     "user-network-dim": 0,
     "user-embedding-dim": 0,
     "user-bias": False,
+    "user-factors": False,
 }
 # Averaging several local steps, as in the papers; MRFF's defaults are one step and Adam's server.
 # Learning rates of baselines: the best of two on the validation part of ml-100k (docs/methods.md).
@@ -108,6 +109,7 @@ _MRFF = (
     _method("groups-8", "8 experts per layer", "ablation", num_experts=8),
     _method("groups-16", "16 experts per layer", "ablation", num_experts=16),
     _method("no-private-network", "no network of the user's own", "ablation", user_network_dim=0),
+    _method("no-user-factors", "no factors of the user's own", "ablation", user_factors=False),
     _method(
         "no-pooling",
         "experts follow their own users only and start apart, as in the paper",
@@ -192,6 +194,7 @@ _BASELINES = (
         num_experts=1,
         user_network_dim=0,
         user_bias=False,
+        user_factors=False,
     ),
     _method(
         "ifca",

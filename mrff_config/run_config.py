@@ -130,6 +130,8 @@ def _check_together(config: RunConfig) -> None:
             f"hidden-dim must be a multiple of num-heads={network.num_heads}, "
             f"got {network.hidden_dim}"
         )
+    if network.user_factors and config.privacy.is_private:
+        _check_user_factors(config.privacy)
     _check_rivals(config)
     if config.privacy.is_private and config.server.max_update_norm:
         raise ConfigError(
@@ -145,6 +147,14 @@ def _check_together(config: RunConfig) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]*", output.run_name) or output.run_name in {".", ".."}:
         raise ConfigError(
             f"run-name may hold letters, digits, '.', '_' and '-' only, got {output.run_name!r}"
+        )
+
+
+def _check_user_factors(privacy: PrivacySettings) -> None:
+    if privacy.own_parameters == "noised":
+        raise ConfigError(
+            "user-factors=true cannot go with own-parameters=noised: how far factors move tells "
+            "how many targets a user has; use user-factors=false, or own-parameters=free or frozen"
         )
 
 

@@ -42,6 +42,7 @@ class NetworkSettings:
     )  # inner width of the private network; 0: none
     user_embedding_dim: int = setting(8, low=0, high=512)  # e_u; 0: none
     user_bias: bool = setting(True)  # b_u
+    user_factors: bool = setting(False)  # p_u . e_i; pays where users have many interactions
     item_bias: bool = setting(False)  # b_i, shared; for catalogues too large to embed
     user_features: bool = setting(True)  # read age, gender, ... if the dataset has them
     head_dim: int = setting(32, low=1, high=4096)  # inner width of the prediction MLP
@@ -70,6 +71,8 @@ class TrainingSettings:
     local_learning_rate: float = setting(1.0, above=0.0)
     private_learning_rate: float = setting(0.01, low=0.0)  # higher ones overfit in tens of rounds
     private_weight_decay: float = setting(0.0, low=0.0)
+    user_factors_learning_rate: float = setting(10.0, low=0.0)  # times n / (n + prior), n targets
+    user_factors_prior: float = setting(800.0, low=0.0)  # targets that "no taste of his own" weighs
     balance_weight: float = setting(0.01, low=0.0)  # alpha of the balance loss
     proximal_weight: float = setting(0.0, low=0.0)  # mu of FedProx: pulls towards the shared model
     user_weighting: str = setting("uniform", choices=("uniform", "targets"))

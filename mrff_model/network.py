@@ -114,6 +114,7 @@ class MRFFNetwork(nn.Module):
         dropout: float,
         private_parameters: str = "user",
         item_bias: bool = False,
+        user_factors: bool = False,
         rate_features: Collection[str] | None = None,
     ) -> None:
         super().__init__()
@@ -163,6 +164,7 @@ class MRFFNetwork(nn.Module):
         )
         self.user_embedding = nn.Parameter(torch.zeros(1, user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if user_bias else None
+        self.user_factors = nn.Parameter(torch.zeros(1, item_width)) if user_factors else None
         rows = len(next(iter(catalogue.values())))
         self.item_bias = _zeros(rows) if item_bias else None
         for table in (self.positions, self.feedback):
@@ -300,8 +302,10 @@ class MRFFNetwork(nn.Module):
         user = user[:, None, None].expand(*x.shape[:3], -1)
         seen = torch.cat([self.output_norm(x), targets, user, *rates], dim=-1)
         inner = keyed_dropout(F.relu(self.head["up"](seen)), self.dropout, dropout_key, site=1000)
-        logits: Tensor = self.head["down"](inner)
-        return logits.squeeze(-1)  # (B, W, L)
+        logits: Tensor = self.head["down"](inner).squeeze(-1)  # (B, W, L)
+        if self.user_factors is not None:  # the user's own taste: matrix factorisation
+            logits = logits + (targets * self.user_factors[:, None, None]).sum(-1)
+        return logits
 
     def _with_biases(self, logits: Tensor, targets: Tensor, dropout_key: Tensor | None) -> Tensor:
         """Adds what does not depend on the history: the target's bias and the user's own."""

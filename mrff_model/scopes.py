@@ -38,6 +38,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (_LAYER + r"user_network\.(up|down)_(weight|bias)", "private"),
     (r"user_embedding", "private"),
     (r"user_bias", "private"),
+    (r"user_factors", "private"),
 )
 KEPT_PRIVATE: Mapping[str, str] = {"user": "", "head": r"head\..+", "all": r".+"}
 """What a run keeps private beside the private scope, by the value of ``private-parameters``."""

@@ -127,6 +127,8 @@ def test_cohort_equals_serial_over_three_rounds(
         {"user_embedding_dim": 0, "hidden_dim": 6, "num_heads": 2, "expert_dim": 5},
         {"num_layers": 1, "num_experts": 1, "balance_weight": 0.0},
         {"item_bias": True, "dropout": 0.3, "max_windows_per_user": 0},
+        {"user_factors": True, "user_factors_prior": 5.0, "private_weight_decay": 0.02},
+        {"user_factors": True, "local_optimizer": "adam", "local_learning_rate": 0.03},
         {"backbone": "hstu", "num_heads": 3, "dropout": 0.2},
         {"backbone": "linear", "num_heads": 3, "dropout": 0.2, "max_windows_per_user": 0},
     ],

@@ -60,7 +60,8 @@ def test_a_user_moves_the_sum_by_at_most_c(
         return whole_user_vectors(
             order, without=left_out, privacy=privacy, data_seed=seed, seed=seed,
             local_steps=local_steps, gate_mode=gate_mode, local_learning_rate=2.0,
-            private_learning_rate=1.0, max_windows_per_user=windows, window_length=4,
+            private_learning_rate=1.0, user_factors=True, max_windows_per_user=windows,
+            window_length=4,
         )[0]  # fmt: skip
 
     everyone = vector(None)
@@ -158,7 +159,7 @@ def test_a_record_that_is_its_user_moves_every_step_by_at_most_c(
     )  # fmt: skip
     arguments: dict[str, object] = {
         "data_seed": seed, "seed": seed, "local_steps": local_steps, "gate_mode": gate_mode,
-        "private_learning_rate": 1.0, "local_learning_rate": 0.5,
+        "private_learning_rate": 1.0, "local_learning_rate": 0.5, "user_factors": True,
     }  # fmt: skip
     everything = sgd_steps(None, privacy=privacy, **arguments)  # type: ignore[arg-type]
     without = sgd_steps(record, privacy=privacy, **arguments)  # type: ignore[arg-type]

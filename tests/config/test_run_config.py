@@ -74,6 +74,11 @@ def test_flat_values_survive_the_round_trip() -> None:
             "keep-test-scores=true cannot go with privacy-mode=central-user",
         ),
         (
+            {"user-factors": True, "privacy-mode": "local-dp-sgd", "own-parameters": "noised"},
+            "user-factors=true cannot go with own-parameters=noised: how far factors move tells "
+            "how many targets a user has; use user-factors=false, or own-parameters=free or frozen",
+        ),
+        (
             {"privacy-mode": "central-user", "max-update-norm": 5.0},
             "max-update-norm=5 cannot go with privacy-mode=central-user",
         ),

@@ -84,6 +84,28 @@ def test_item_biases_start_at_zero_and_change_no_other_start_value() -> None:
         assert torch.equal(value, others[name]), name
 
 
+def test_a_users_factors_add_their_product_with_the_targets_embedding() -> None:
+    torch.manual_seed(0)
+    network, batch = network_and_batch(user_factors=True)
+    assert network.user_factors is not None
+    factors = network.user_factors.detach().clone()
+    history = Batch(
+        *(field[:1, :1] for field in batch[:-1]), {n: c[:1] for n, c in batch.user_codes.items()}
+    )
+    items = torch.arange(1, 13)
+    with_factors = network(batch).logits, network.score_items(history, items).logits
+    with torch.no_grad():
+        network.user_factors.zero_()
+    without = network(batch).logits, network.score_items(history, items).logits
+    codes = {name: network.get_buffer(f"catalogue_{name}") for name in network.item_features.tables}
+    embedded = network.item_features(codes, network.several_item_values)  # (items + 1, width)
+    products = embedded @ factors[0]
+    torch.testing.assert_close(
+        with_factors[0] - without[0], products[batch.targets], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(with_factors[1] - without[1], products[None, 1:], atol=1e-5, rtol=0)
+
+
 def test_without_a_history_gate_later_items_do_not_reach_earlier_logits() -> None:
     """Only the gate may read the whole window, and with one expert it has nothing to choose."""
     torch.manual_seed(0)
