@@ -23,9 +23,10 @@ from client_app.training import Cohort, Tensors, dropout_keys, training_batch, u
 from mrff_config import ConfigError, RunConfig
 from mrff_data.dataset import Dataset
 from mrff_data.floors import Floor, floor_of, split_rows
-from mrff_model.building import rows_suffice, tensors_of
+from mrff_model.building import initial_shared, load_shared, rows_suffice, tensors_of
 from mrff_model.metrics import load_shares
 from mrff_model.network import MRFFNetwork
+from mrff_model.scopes import layer_of
 
 BATCH_USERS = 32
 
@@ -81,6 +82,19 @@ def train_pooled(
     return PooledResult(pool.everybody.users, pool.score("test"), best_pass, number)
 
 
+def pooled_bank(update: Tensor, share: Tensor, pooling: float) -> Tensor:
+    """The step of K experts of a layer, pooled as `strategies.pooling` pools means on the server.
+
+    Args:
+        update: (K, ...), an expert's summed step of the users who chose it.
+        share: (K,) of the users' weight, 0 for an expert that nobody chose; it sums to 1.
+    """
+    average = update.sum(0)
+    used = share.view(-1, *[1] * (update.dim() - 1))
+    own = torch.where(used > 0.0, update / used.clamp(min=1e-12), average)
+    return (1.0 - pooling) * own + pooling * average
+
+
 class _Pool:
     """The model in training: the network's own parameters, and the users' tables."""
 
@@ -88,7 +102,10 @@ class _Pool:
         self.network, self.config = network, config
         self.training = replace(config.training, local_learning_rate=1.0)
         parameters = dict(network.named_parameters())
-        names = [*tensors_of(network, "public"), *tensors_of(network, "group")]
+        if config.pools_experts:
+            load_shared(network, *initial_shared(network, experts_alike=True))
+        self.banks = tensors_of(network, "group").keys()
+        names = [*tensors_of(network, "public"), *self.banks]
         self.shared: Tensors = {name: parameters[name] for name in names}
         users = split_rows(dataset, holdout=config.data.holdout, part="valid").users
         tables = {
@@ -133,19 +150,24 @@ class _Pool:
         batch = training_batch(dataset, users, self.config.data)
         weights = user_weights(batch.mask.sum((1, 2)).numpy(), self.training.user_weighting)
         key = dropout_keys(self.training.seed, number, dataset.user_keys[users], 0)
+        used = torch.from_numpy(weights / weights.sum()).float().to(device)
         outcome = one_sgd_step(
             self.network,
             self.shared,
             {name: table[at].to(device) for name, table in self.tables.items()},
             batch.map(lambda field: field.to(device)),
-            weights=torch.from_numpy(weights / weights.sum()).float().to(device),
+            weights=used,
             dropout_key=key.to(device),
             loads=None if self.loads is None else self.loads.to(device),
             training=self.training,
         )
         if outcome.update is None:
             raise FloatingPointError("pooled training diverged; lower server-learning-rate")
+        shares = torch.einsum("u,ulk->lk", used, outcome.visited.to(used))
         for name, update in outcome.update.items():
+            if name in self.banks and self.config.pools_experts:
+                share = shares[layer_of(name)]
+                update = pooled_bank(update, share, self.config.server.expert_pooling)
             self.shared[name].grad = -update
         self.optimizer.step()
         for name, values in outcome.private.items():

@@ -149,6 +149,11 @@ def join_bank(
     }
 
 
+def layer_of(bank: str) -> int:
+    """The layer of a bank of experts, by its name in the network."""
+    return _bank_parts(bank)[0]
+
+
 def _bank_parts(name: str) -> tuple[int, str]:
     match = _BANK_NAME.fullmatch(name)
     if match is None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from client_app.evaluation import score_serially
-from client_app.pooled_training import train_pooled
+from client_app.pooled_training import pooled_bank, train_pooled
 from client_app.training import Cohort
 from mrff_cli.central_methods import run_central
 from mrff_config import ConfigError, RunConfig
@@ -19,6 +20,7 @@ from mrff_data.dataset import load_dataset
 from mrff_data.errors import DataError
 from mrff_data.floors import floors
 from mrff_model.building import build_network, tensors_of
+from strategies.pooling import pool_experts
 from tests.small_data import small_config, small_dataset, small_network
 
 CENTRAL = [name for name, method in METHODS.items() if not method.is_federated]
@@ -110,6 +112,28 @@ def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
     cohort = Cohort(dataset, result.users, rows)
     alone = score_serially(network, cohort, data=config.data, part="test")
     np.testing.assert_allclose(result.scores.logits, alone.logits, atol=1e-5)
+
+
+def test_pooled_training_pools_experts_as_the_server_does() -> None:
+    random = np.random.default_rng(0)
+    share = np.array([0.5, 0.5 - 1 / 8, 1 / 8, 0.0])
+    summed = random.normal(size=(4, 3, 2)) * (share > 0)[:, None, None]
+    names = [f"layers.0.experts.{expert}.up_weight" for expert in range(4)]
+    means = {n: summed[k] / share[k] for k, n in enumerate(names) if share[k]}
+    expected = pool_experts(means, share[None], 0.3)
+    found = pooled_bank(torch.from_numpy(summed), torch.from_numpy(share), 0.3)
+    for expert, name in enumerate(names):
+        np.testing.assert_allclose(found[expert], expected[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("pooling", [0.0, 1.0])
+def test_experts_of_pooled_training_part_unless_they_follow_everybody(pooling: float) -> None:
+    dataset = small_dataset((9, 14, 6, 9, 12))
+    config = small_config(expert_pooling=pooling, num_server_rounds=4)
+    network = small_network(config, dataset)
+    train_pooled(network, dataset, config)
+    for bank in tensors_of(network, "group").values():
+        assert bool((bank == bank[:1]).all()) is (pooling == 1.0)
 
 
 @pytest.mark.parametrize(
