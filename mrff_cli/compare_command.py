@@ -90,7 +90,7 @@ def _write(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]], folder: Path) 
 
     folder.mkdir(parents=True, exist_ok=True)
     frame = results.results_frame(runs)
-    found = results.comparisons(plan, runs)
+    found = results.comparisons(plan, runs, note=lambda dataset: _tests(plan, dataset))
     results.write_frames(
         folder, {"results": frame, "comparisons": results.comparisons_frame(found)}
     )
@@ -115,6 +115,11 @@ def _write(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]], folder: Path) 
     if undone:
         print("mrff: the same command runs what is not finished again", file=sys.stderr)
     return not undone
+
+
+def _tests(plan: Plan, dataset: str) -> None:
+    resamples = f"{plan.statistics.resamples:,}"
+    print(f"testing differences on {dataset}, {resamples} resamples", file=sys.stderr)
 
 
 def _about(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,19 @@ def results_frame(runs: Sequence[tuple[Row, Cell, Outcome]]) -> pd.DataFrame:
     return _whole(frame)
 
 
-def comparisons(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]]) -> list[Comparison]:
-    """Every method against the reference on every dataset; Holm's family is all of them."""
+def comparisons(
+    plan: Plan,
+    runs: Sequence[tuple[Row, Cell, Outcome]],
+    note: Callable[[str], None] = lambda dataset: None,
+) -> list[Comparison]:
+    """Every method against the reference on every dataset; Holm's family is all of them.
+
+    Args:
+        note: told of every dataset before its resamples are drawn, which can take a minute.
+    """
     found: list[Comparison] = []
     for dataset in plan.datasets:
+        note(dataset)
         scores: dict[str, dict[int | None, KeptScores]] = {}
         for row, cell, outcome in runs:
             if row.dataset == dataset and outcome.status == "finished":

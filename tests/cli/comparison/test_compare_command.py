@@ -86,7 +86,9 @@ def test_a_crash_is_reported_the_rest_goes_on_and_only_the_crash_is_run_again(
     status = {path: json.loads(path.read_text())["outcome"]["status"] for path in records}
     assert sorted(status.values()) == ["crashed", "finished", "finished"]
     assert main(arguments) == 1
-    assert "grid: 3 runs, 2 of them finished before" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "grid: 3 runs, 2 of them finished before" in told
+    assert "testing differences on shop, 10,000 resamples" in told
     for path in records:
         done_again = path.stat().st_mtime_ns != before[path]
         assert done_again == (status[path] == "crashed")
