@@ -88,7 +88,7 @@ def test_a_crash_is_reported_the_rest_goes_on_and_only_the_crash_is_run_again(
     assert main(arguments) == 1
     told = capsys.readouterr().err
     assert "grid: 3 runs, 2 of them finished before" in told
-    assert "testing differences on shop, 10,000 resamples" in told
+    assert "testing differences on shop, 300 resamples" in told
     for path in records:
         done_again = path.stat().st_mtime_ns != before[path]
         assert done_again == (status[path] == "crashed")
