@@ -17,6 +17,7 @@ def trained_home(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     run_federation(
         small_data, home, nodes=3, name=RUN, num_server_rounds=ROUNDS, evaluate_every=2,
         private_learning_rate=0.3, num_experts=3, gate_learning_rate_factor=1.0, seed=3,
+        user_factors=True,
     )  # fmt: skip
     return home
 
