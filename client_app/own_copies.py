@@ -134,11 +134,16 @@ def _sgd(rate_of: Rates, weight_decay: float) -> Step:
     def step(parameters: Tensors, gradients: Tensors) -> Tensors:
         new = {}
         for name, value in parameters.items():
-            gradient = gradients[name].add(value, alpha=weight_decay)
+            gradient = _with_decay(gradients[name], value, weight_decay)
             new[name] = move(value, gradient, rate_of(name))
         return new
 
     return step
+
+
+def _with_decay(gradient: Tensor, value: Tensor, weight_decay: float) -> Tensor:
+    """The gradient with that of the decay; as it came, and not copied, where there is none."""
+    return gradient.add(value, alpha=weight_decay) if weight_decay else gradient
 
 
 def _adam(rate_of: Rates, weight_decay: float) -> Step:
@@ -153,7 +158,7 @@ def _adam(rate_of: Rates, weight_decay: float) -> Step:
         steps += 1
         new = {}
         for name, value in parameters.items():
-            gradient = gradients[name].add(value, alpha=weight_decay)
+            gradient = _with_decay(gradients[name], value, weight_decay)
             if steps == 1:
                 means[name], squares[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
             means[name].lerp_(gradient, 1.0 - beta1)

@@ -104,6 +104,7 @@ def make_strategy(
         optimizer_of(server),
         observer=recorder,
         learning_rates=learning_rates_of(server),
+        balance_rate=server.balance_rate,
         send_window=server.send_window,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

@@ -28,12 +28,15 @@ class LearningRates:
 
     def factor(self, name: str, server_round: int) -> float:
         """The factor for the array ``name`` in round ``server_round``, counted from 1."""
-        scale = self.of_array(name)
+        return self.of_array(name) * self.of_round(server_round)
+
+    def of_round(self, server_round: int) -> float:
+        """The part of the factor that is the same for all arrays."""
         if not self.decay_rounds:
-            return scale
+            return 1.0
         progress = min(1.0, (server_round - 1) / self.decay_rounds)
         remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
-        return scale * (self.final_factor + (1.0 - self.final_factor) * remaining)
+        return self.final_factor + (1.0 - self.final_factor) * remaining
 
     def of_array(self, name: str) -> float:
         """The part of the factor that does not depend on the round."""

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from mrff_privacy.ledger import BudgetExceededError
+from strategies.balancing import balanced_gates
 from strategies.evaluating import Evaluation, beside_traffic
 from strategies.learning_rates import LearningRates
 from strategies.messages import (
@@ -53,6 +54,7 @@ class MRFF(Strategy):
         optimizer: how mean updates move the model.
         observer: told of rounds, evaluations and states to save.
         learning_rates: factors of the optimiser's learning rate by array and round.
+        balance_rate: how far the loads of a round move the gates, see `strategies.balancing`.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
         min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
@@ -74,6 +76,7 @@ class MRFF(Strategy):
         *,
         observer: Observer | None = None,
         learning_rates: LearningRates | None = None,
+        balance_rate: float = 0.0,
         send_window: int = 32,
         reply_timeout: float = 600.0,
         min_reply_fraction: float = 0.5,
@@ -89,6 +92,7 @@ class MRFF(Strategy):
         self.optimizer = optimizer
         self.observer = observer or Silent()
         self.learning_rates = learning_rates or LearningRates()
+        self.balance_rate = balance_rate
         self.send_window = send_window
         self.reply_timeout = reply_timeout
         self.evaluate_every = evaluate_every
@@ -224,7 +228,9 @@ class MRFF(Strategy):
             )
         except FloatingPointError as error:
             raise RoundFailedError(f"training round {server_round}: {error}") from error
-        state.public = {name: moved[name] for name in state.public}
+        public = {name: moved[name] for name in state.public}
+        balance_step = self.balance_rate * self.learning_rates.of_round(server_round)
+        state.public = balanced_gates(public, state.loads, balance_step)
         state.group = {name: moved[name] for name in state.group}
         state.optimizer = optimizer
         state.round = server_round

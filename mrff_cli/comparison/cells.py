@@ -134,7 +134,8 @@ def cell_of(row: Row, plan: Plan, *, home: Path, data: Path, content_hash: str) 
     if row.base.is_federated and keeps_scores(settings):
         settings["keep-test-scores"] = True
     whole = RunConfig.from_flat(settings).to_flat()
-    depends = {k: v for k, v in whole.items() if k not in ("home", "data-dir", "tensorboard")}
+    left_out = {"home", "data-dir", "tensorboard", *_without_effect(row, whole)}
+    depends = {key: value for key, value in whole.items() if key not in left_out}
     depends |= {"data": content_hash}
     if row.base.is_federated:
         depends |= {"nodes": plan.nodes}
@@ -145,6 +146,15 @@ def cell_of(row: Row, plan: Plan, *, home: Path, data: Path, content_hash: str) 
     name = f"{plain}-{blake2b(text, digest_size=6).hexdigest()}"
     settings["run-name"] = name
     return Cell(name, row.base.name, row.base.is_federated, settings, home)
+
+
+def _without_effect(row: Row, whole: Settings) -> list[str]:
+    """Settings that came after cells had been kept, where they change nothing.
+
+    They are no part of the fingerprint there, so that older cells still count.
+    """
+    balances = row.base.is_federated and whole["num-experts"] != 1 and whole["balance-rate"]
+    return [] if balances else ["balance-rate"]
 
 
 def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> Outcome:
