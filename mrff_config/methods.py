@@ -116,7 +116,13 @@ _MRFF = (
         "ablation",
         expert_pooling=0.0,
     ),
-    _method("no-balance", "no balance loss on the gates", "ablation", balance_weight=0.0),
+    _method(
+        "no-balance",
+        "gates without balance loss that do not follow the loads",
+        "ablation",
+        balance_weight=0.0,
+        balance_rate=0.0,
+    ),
     _method(
         "no-feedback",
         "past labels are neither in the history nor counted",

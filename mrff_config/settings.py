@@ -86,7 +86,7 @@ class ServerSettings:
     server_optimizer: str = setting("adam", choices=("average", "momentum", "adam"))
     server_learning_rate: float = setting(0.01, above=0.0)
     gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
-    balance_rate: float = setting(0.0, low=0.0)  # how far loads move the gates' intercepts
+    balance_rate: float = setting(0.01, low=0.0)  # of gates' intercepts: no expert without users
     item_bias_learning_rate_factor: float = setting(3.0, low=0.0)  # most items are seen seldom
     expert_pooling: float = setting(
         0.5, low=0.0, high=1.0

@@ -3,37 +3,48 @@
 The balance loss works through the users' gradients and is one voice among many: an expert that no
 user is near is chosen by nobody, and its share stays 0. Here the server moves the intercept of a
 gate by the loads themselves (after Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for
-Mixture-of-Experts", arXiv 2408.15664, 2024, which moves by their sign and for choosing only).
-Loads are known to the server anyway, under privacy as noised sums; nothing more is asked of users.
+Mixture-of-Experts", arXiv 2408.15664, 2024, which moves all experts by the sign of what they lack).
+Groups need not be equal: an expert with half of an equal share is left alone. Where users are near
+a tie between experts, as with a handful of interactions each, striving for equal loads moves a
+tenth of them to and fro in every round. Loads are known to the server anyway, under privacy as
+noised sums; nothing more is asked of users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from strategies.aggregation import Arrays
 
+ENOUGH = 0.5  # of an equal share of the users: an expert with more is left alone
 
-def balanced_gates(public: Arrays, loads: Sequence[float], step: float) -> Arrays:
-    """``b_k += step * (1 - K load_k)`` for the intercepts of every layer's gate.
 
-    The intercepts of a layer keep their sum, and equal loads move nothing. An expert without users
-    gains ``step`` per round, one with all of them loses ``(K - 1) step``.
+def balanced_gates(
+    public: Arrays, loads: Sequence[float], step: float, *, trained: Collection[str]
+) -> Arrays:
+    """``b_k += step * max(0, 1 - 2 K load_k)`` for the intercepts of every layer's gate.
+
+    An expert without users gains ``step`` per round, one with a quarter of an equal share half of
+    it, one with half of an equal share or more nothing.
 
     Args:
         public: public parameters; arrays that are no gate's intercept are handed on as they are.
         loads: shares of users per expert, row-major over (layers, K); empty: not known yet.
         step: in units of the gate's logits.
+        trained: names of the arrays that this round moved. A gate that nobody trained, since no
+            user took part or since it is frozen, stays as it is.
     """
-    names = [name for name in gate_intercepts(public) if step and loads]
+    names = gate_intercepts(public) if step and loads else []
     if not names:
         return public
     moved = dict(public)
     shares = np.asarray(loads, dtype=np.float64).reshape(len(names), -1)
     for name, share in zip(names, shares, strict=True):
-        change = step * (1.0 - share.size * share)
+        if name not in trained:
+            continue
+        change = step * np.maximum(0.0, 1.0 - share.size * share / ENOUGH)
         moved[name] = (public[name] + change).astype(np.float32)
     return moved
 

@@ -230,7 +230,7 @@ class MRFF(Strategy):
             raise RoundFailedError(f"training round {server_round}: {error}") from error
         public = {name: moved[name] for name in state.public}
         balance_step = self.balance_rate * self.learning_rates.of_round(server_round)
-        state.public = balanced_gates(public, state.loads, balance_step)
+        state.public = balanced_gates(public, state.loads, balance_step, trained=means)
         state.group = {name: moved[name] for name in state.group}
         state.optimizer = optimizer
         state.round = server_round
