@@ -22,7 +22,7 @@ from mrff_model.building import build_network, load_shared, tensors_of
 from server_app.history import read_history
 from tests.federation import run_federation
 
-BEST_LAYER = 0.3  # adjusted Rand index; 0 is chance. Seen with seeds 0, 1, 2: 0.66, 0.42, 0.90
+BEST_LAYER = 0.3  # adjusted Rand index; 0 is chance. Seen with seeds 0, 1, 2: 0.58, 0.55, 0.68
 
 
 @pytest.mark.slow

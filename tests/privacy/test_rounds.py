@@ -92,6 +92,7 @@ def test_what_is_noised_is_nothing_else_than_what_is_exact_plus_noise(
         "num_server_rounds": 1, "evaluate_every": 1, "server_optimizer": "average",
         "server_learning_rate": 1.0, "gate_learning_rate_factor": 1.0, "sampling_rate": 1.0,
         "dropout": 0.0, "user_weighting": "uniform",
+        "balance_rate": 0.0,  # with route-share=0 the private run knows no loads
     }  # fmt: skip
     run(
         small_data, tmp_path, "central-user", "faint", noise_multiplier=1e-6, clipping_norm=1e3,
