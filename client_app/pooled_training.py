@@ -26,7 +26,7 @@ from mrff_data.floors import Floor, floor_of, split_rows
 from mrff_model.building import initial_shared, load_shared, rows_suffice, tensors_of
 from mrff_model.metrics import load_shares
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import layer_of
+from mrff_model.scopes import layer_of, rate_kind
 
 BATCH_USERS = 32
 
@@ -198,14 +198,15 @@ class _Pool:
         """Adam with the server's settings; gates and item biases have their own rates, too."""
         server = self.config.server
 
-        def rate_of(name: str) -> float:
-            if ".gate." in name:
-                return server.server_learning_rate * server.gate_learning_rate_factor
-            if name == "item_bias.weight":
-                return server.server_learning_rate * server.item_bias_learning_rate_factor
-            return server.server_learning_rate
-
-        groups = [{"params": [value], "lr": rate_of(name)} for name, value in self.shared.items()]
+        factors = {
+            "gate": server.gate_learning_rate_factor,
+            "item_bias": server.item_bias_learning_rate_factor,
+            "other": 1.0,
+        }
+        groups = [
+            {"params": [value], "lr": server.server_learning_rate * factors[rate_kind(name)]}
+            for name, value in self.shared.items()
+        ]
         return torch.optim.Adam(
             groups, betas=(server.server_momentum, server.server_beta2), eps=server.server_epsilon
         )

@@ -125,6 +125,13 @@ def network_name(name: str) -> str:
     return name if match is None else f"layers.{match[1]}.experts.{name.rpartition('.')[2]}"
 
 
+def rate_kind(name: str) -> Literal["gate", "item_bias", "other"]:
+    """Which learning rate a shared parameter has; that of any copy of the network alike."""
+    if ".gate." in name:
+        return "gate"
+    return "item_bias" if name.endswith("item_bias.weight") else "other"
+
+
 def split_bank(bank: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Banks ``layers.L.experts.NAME`` (K, ...) as one array per expert."""
     experts = {}

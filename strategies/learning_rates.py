@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mrff_model.scopes import rate_kind
+
 
 @dataclass(frozen=True)
 class LearningRates:
@@ -40,6 +42,5 @@ class LearningRates:
 
     def of_array(self, name: str) -> float:
         """The part of the factor that does not depend on the round."""
-        if ".gate." in name:
-            return self.gate_factor
-        return self.item_bias_factor if name.endswith("item_bias.weight") else 1.0
+        factors = {"gate": self.gate_factor, "item_bias": self.item_bias_factor, "other": 1.0}
+        return factors[rate_kind(name)]

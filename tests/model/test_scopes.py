@@ -12,6 +12,7 @@ from mrff_model.scopes import (
     join_bank,
     names_by_scope,
     network_name,
+    rate_kind,
     scope_of,
     split_bank,
 )
@@ -34,6 +35,17 @@ def test_every_parameter_is_in_exactly_one_scope() -> None:
 def test_an_unknown_name_fails(name: str) -> None:
     with pytest.raises(KeyError, match="belongs to no scope"):
         scope_of(name)
+
+
+def test_gates_and_item_biases_learn_at_rates_of_their_own_in_any_copy_of_the_network() -> None:
+    network = small_network(small_config(item_bias=True), small_dataset())
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in ("", "clusters.1."):
+        kinds = {name: rate_kind(prefix + name) for name in names}
+        gates = {name for name, kind in kinds.items() if kind == "gate"}
+        assert gates == {name for name in names if re.match(r"layers\.\d+\.gate\.", name)}
+        assert len(gates) == 2 * len(network.layers)
+        assert [name for name, kind in kinds.items() if kind == "item_bias"] == ["item_bias.weight"]
 
 
 def test_experts_are_split_and_joined_by_name() -> None:
