@@ -1,4 +1,4 @@
-"""Gates that follow the loads: worked numbers, what stays, and an expert that comes back."""
+"""Gates that follow the loads: worked numbers, and what stays as it is."""
 
 from __future__ import annotations
 
@@ -63,8 +63,7 @@ def test_a_gate_that_nobody_trained_stays() -> None:
 
 @given(st.lists(st.floats(0.0, 100.0), min_size=2, max_size=8), st.floats(1e-4, 1.0))
 def test_nobody_loses_and_the_less_loaded_gains_more(users: list[float], step: float) -> None:
-    total = sum(users) or 1.0
-    loads = [count / total for count in users] if sum(users) else [1 / len(users)] * len(users)
+    loads = [count / (sum(users) or 1.0) for count in users]
     before = public([0.0] * len(users))
     change = balanced_gates(before, loads, step, trained=before)[FIRST]
     assert 0.0 <= change.min() <= change.max() <= step * (1 + 1e-6)
