@@ -18,7 +18,7 @@ from mrff_data.shard import shard
 from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, requests_taken, wait_for_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, wait_for_request
 from tests.deployment.processes import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
 
 
 def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
