@@ -33,15 +33,15 @@ class Population:
 
 
 @contextmanager
-def prepared_folder(given: Path | None) -> Iterator[Path]:
+def prepared_folder(given: Path | None, *, made_up: int = MADE_UP_USERS) -> Iterator[Path]:
     """The given prepared folder, or that of a made-up population that goes away again."""
     if given is not None:
         yield given.expanduser().absolute()
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "synthetic"
-        write_population(folder, MADE_UP_USERS)
-        print(f"no --dataset: {MADE_UP_USERS} made-up users")
+        write_population(folder, made_up)
+        print(f"no --dataset: {made_up} made-up users")
         yield folder
 
 

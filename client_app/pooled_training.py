@@ -109,7 +109,7 @@ class _Pool:
         self.shared: Tensors = {name: parameters[name] for name in names}
         users = split_rows(dataset, holdout=config.data.holdout, part="valid").users
         tables = {
-            name: value.expand(len(users), *value.shape[1:]).clone()
+            name: value.cpu().expand(len(users), *value.shape[1:]).clone()
             for name, value in tensors_of(network, "private").items()
         }
         self.everybody = Cohort(dataset, users, tables)

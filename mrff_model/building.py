@@ -138,4 +138,4 @@ def _same_keys(scope: str, own: Mapping[str, Any], received: Mapping[str, Any]) 
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.numpy().astype(np.float32, copy=True)
+    return tensor.cpu().numpy().astype(np.float32, copy=True)

@@ -104,7 +104,8 @@ def _plan(path: Path, content: dict[str, Any], presets: Path) -> Plan:
     if reference not in shown:
         raise ConfigError(f"reference must be one of {', '.join(shown)}, got {reference!r}")
     per_dataset = _tables(content, "dataset", datasets)
-    per_method = _tables(content, "method", methods)
+    plain, tuned = _by_dataset(content.get("method", {}), datasets)
+    per_method = _tables({"method": plain}, "method", methods)
     general = _settings(content.get("settings", {}), "settings")
     rows = []
     for dataset, (label, (base, changes)) in itertools.product(datasets, shown.items()):
@@ -114,6 +115,7 @@ def _plan(path: Path, content: dict[str, Any], presets: Path) -> Plan:
             **per_dataset.get(dataset, {}),
             **base.overrides,
             **per_method.get(base.name, {}),
+            **tuned.get((base.name, dataset), {}),
             **changes,
         }
         for seed in [None] if base.kind == "floor" and not _draws(base) else seeds:
@@ -220,6 +222,27 @@ def _tables(content: Mapping[str, Any], key: str, names: list[str]) -> dict[str,
                 f"[{key}.{name}] belongs to no {key} of this comparison{_near(name, names)}"
             )
     return {name: _settings(values, f"{key}.{name}") for name, values in tables.items()}
+
+
+def _by_dataset(methods: Any, datasets: list[str]) -> tuple[Any, dict[tuple[str, str], Settings]]:
+    """The tables of methods without their tables of one dataset, and those by method, dataset."""
+    if not isinstance(methods, dict):
+        return methods, {}
+    plain: dict[str, Any] = {}
+    tuned: dict[tuple[str, str], Settings] = {}
+    for method, values in methods.items():
+        plain[method] = values
+        if not isinstance(values, dict):
+            continue
+        plain[method] = {key: v for key, v in values.items() if not isinstance(v, dict)}
+        for dataset in values.keys() - plain[method].keys():
+            place = f"method.{method}.{dataset}"
+            if dataset not in datasets:
+                raise ConfigError(
+                    f"[{place}] belongs to no dataset of this comparison{_near(dataset, datasets)}"
+                )
+            tuned[method, dataset] = _settings(values[dataset], place)
+    return plain, tuned
 
 
 def _near(name: str, names: list[str]) -> str:

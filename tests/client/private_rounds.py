@@ -119,7 +119,7 @@ class Watched(NoisyOptimizer):
         """See `NoisyOptimizer.released`."""
         self.released_sums.append([total.detach().clone().double() for total in sums])
         random = torch.Generator().manual_seed(len(self.released_sums))
-        return [torch.randn(total.shape, generator=random) for total in sums]
+        return [torch.randn(total.shape, generator=random).to(total.device) for total in sums]
 
     def steps(self, releases_per_step: int) -> list[Tensor]:
         """The whole vector of every step: what is released together, joined."""

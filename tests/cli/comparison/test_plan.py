@@ -43,7 +43,8 @@ def test_settings_win_in_order_preset_general_dataset_method_own_and_variant(
     text = SMALL + (
         "[settings]\nsampling-rate = 0.2\nwindow-length = 30\nlocal-steps = 2\n"
         "[dataset.kuaisar-r]\nwindow-length = 40\n"
-        "[method.fedadam]\nlocal-steps = 3\n"
+        "[method.fedadam]\nlocal-steps = 3\nlocal-learning-rate = 0.5\n"
+        "[method.fedadam.ml-100k]\nlocal-steps = 5\n"
         '[[vary]]\nmethod = "fedadam"\nlocal-steps = [4]\nhistory-feedback = [true, false]\n'
     )
     rows = {(row.dataset, row.method): row.settings for row in plan_of(text, tmp_path).rows}
@@ -53,6 +54,8 @@ def test_settings_win_in_order_preset_general_dataset_method_own_and_variant(
     assert [fedadam[key] for key in keys] == [0.1, 0.2, 40, 1, 3]  # one expert: the method
     assert rows["ml-100k", "mrff"]["window-length"] == 30
     assert "dropout" not in rows["ml-100k", "mrff"]
+    tuned = rows["ml-100k", "fedadam"]
+    assert (tuned["local-steps"], tuned["local-learning-rate"]) == (5, 0.5)
     varied = rows["kuaisar-r", "fedadam local-steps=4 history-feedback=false"]
     assert (varied["local-steps"], varied["history-feedback"]) == (4, False)
     assert len(rows) == 2 * (3 + 2)
@@ -90,6 +93,12 @@ def test_every_shipped_comparison_can_be_run(path: Path) -> None:
         (SMALL + "[settings]\ndropout = 3", "method mrff on ml-100k: dropout must be between"),
         (SMALL + "[dataset.kuaisar]\n", "belongs to no dataset of this comparison; did you mean"),
         (SMALL + "[method.ifca]\n", "[method.ifca] belongs to no method of this comparison"),
+        (SMALL + "[method.ifca.ml-100k]\n", "[method.ifca] belongs to no method of this"),
+        (
+            SMALL + "[method.mrff.ml-100]\n",
+            "[method.mrff.ml-100] belongs to no dataset of this comparison; did you mean ml-100k",
+        ),
+        (SMALL + "[method.mrff.ml-100k]\nseed = 1\n", "method.mrff.ml-100k: seed is set by the"),
         (SMALL + "[[vary]]\nlocal-steps = 3", "vary: local-steps must be a list of values, got 3"),
         (SMALL + "[vary]\nlocal-steps = [3]", "vary is given as [[vary]] tables"),
         (SMALL + '[[vary]]\nmethod = "x"\n', "unknown method 'x'"),
