@@ -159,6 +159,15 @@ class Federation(Processes):
             )
             return float(rows.fetchone()[0])
 
+    def wait_for_heartbeat(self, node: int) -> None:
+        """Returns after the node was heard of, which happens every half minute, and got its answer.
+
+        A node that is frozen before the answer comes has to try again afterwards, which takes time.
+        """
+        known = self.online_until(node)
+        wait_for(f"a sign of {node_name(node)}", lambda: self.online_until(node) > known, 60)
+        time.sleep(1.0)
+
     # Runs
 
     def submit(self, app: Path = CHECKOUT, **settings: bool | int | float | str) -> str:

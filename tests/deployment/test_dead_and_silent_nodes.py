@@ -17,6 +17,7 @@ import pytest
 from mrff_data.shard import shard
 from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, requests_taken, wait_for_request
+from tests.deployment.processes import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
 
@@ -75,20 +76,27 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
 ) -> None:
     """Its process lives and its connection stands, so that only the time limit helps.
 
-    Flower gives a node up a minute after its last heartbeat, which is half a minute old at most
-    when the node freezes: a longer time limit would find it unavailable instead, now and then.
+    Flower gives a node up a minute after its last heartbeat. It is frozen just after one, so that
+    the time limit of the round it is missing in ends before that.
     """
     run = federation.submit(
-        run_name="frozen", expected_nodes=3, reply_timeout_seconds=30.0, min_reply_fraction=0.3,
-        num_server_rounds=2, evaluate_every=2,
+        run_name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
+        num_server_rounds=6, evaluate_every=6,
     )  # fmt: skip
-    wait_for_request(federation, "node-2", "train", 1, run=run)
-    federation.freeze("node-2")
     federation.completes_round("frozen", 1)
+    federation.wait_for_heartbeat(2)
+    federation.freeze("node-2")
+    wait_for("a round without it", lambda: _missing(federation, "frozen"), 240)
     federation.thaw("node-2")
-    federation.completes(run)
-    first, second, _, test = federation.history("frozen")
-    assert first["missing"] == [federation.node_id(2)], first
-    assert (first["replies"], first["rejected"]) == (2, [])
-    assert (second["sent"], second["rejected"]) == (3, []), "it was to be asked again"
+    federation.completes(run, 400)
+    *rounds, _, test = federation.history("frozen")
+    assert _missing(federation, "frozen") == [[federation.node_id(2)]]
+    assert [each["rejected"] for each in rounds] == [[]] * 6
+    assert [each["replies"] for each in rounds].count(3) == 5
+    assert (rounds[-1]["sent"], rounds[-1]["replies"]) == (3, 3), "it was to be asked again"
     assert (test["kind"], test["sent"], test["replies"]) == ("test", 3, 3)
+
+
+def _missing(federation: Federation, run: str) -> list[list[int]]:
+    """The nodes missing in each round that any were missing in."""
+    return [each["missing"] for each in federation.rounds(run) if each["missing"]]

@@ -22,7 +22,8 @@ from tests.shared_data import shared_data
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
-pytestmark = pytest.mark.slow
+# One after another: the first prepares the data.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
 
 
 def mrff(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
