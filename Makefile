@@ -16,7 +16,7 @@ compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; need
 	@docker/demo.sh
 
 test: .venv/dev  ## set up and run every test, real Flower runs included
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-fast: .venv/dev  ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow"

@@ -1,14 +1,35 @@
-"""What all tests share: one thread for tiny networks, small prepared data."""
+"""What all tests share: one thread for tiny networks, prepared data, places in two workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mrff_data.prepare import prepare
+
+DEPLOYMENT = "tests/deployment/"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In parallel, what takes longest begins first: the tests of real processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(DEPLOYMENT))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays on one worker; so does all of the deployment, whose tests measure time."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return DEPLOYMENT if nodeid.startswith(DEPLOYMENT) else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

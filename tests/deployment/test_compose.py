@@ -14,7 +14,7 @@ import pytest
 from tests.deployment import reference
 from tests.deployment.federation import CHECKOUT, Values
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
+pytestmark = pytest.mark.slow
 ENGINE = CHECKOUT.parent / "shared/tools/docker-engine"  # of some of our own machines
 SETTINGS: Values = {"num_server_rounds": 3, "evaluate_every": 1}
 

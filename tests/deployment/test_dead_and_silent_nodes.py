@@ -19,7 +19,7 @@ from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, requests_taken, wait_for_request
 from tests.deployment.processes import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

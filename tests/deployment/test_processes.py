@@ -17,7 +17,7 @@ from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, wait_for_request
 from tests.deployment.processes import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]  # one after another
+pytestmark = pytest.mark.slow
 
 
 def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
@@ -30,7 +30,15 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         run = federation.submit(run_name="resumed", **settings)
         wait_for_request(federation, "node-0", "train", 2)
         wait_for_request(federation, "node-1", "train", 2)
-        federation.kill_server_app()
+        with federation.frozen_server_app():
+            wait_for(
+                "both have trained",
+                lambda: (
+                    _stored(federation, 0, "resumed", 2) and _stored(federation, 1, "resumed", 2)
+                ),
+                120,
+            )
+            federation.kill_server_app()
         federation.control.stop(run)  # Flower itself needs a minute and more to notice
 
         run = federation.submit(resume="resumed", **settings)

@@ -22,8 +22,7 @@ from tests.shared_data import shared_data
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
-# One after another: the first prepares the data.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
+pytestmark = pytest.mark.slow
 
 
 def mrff(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
