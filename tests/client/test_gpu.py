@@ -76,7 +76,7 @@ def test_clusters_on_the_gpu() -> None:
 
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_scores_on_the_gpu(part: Any) -> None:
-    config, dataset = small_config(holdout=1), small_dataset(SIZES)
+    config, dataset = small_config(), small_dataset(SIZES)
     network = network_of(config, dataset)
     users = np.array([4, 0, 2])
     cohort = cohort_of(dataset, network, users)
@@ -89,7 +89,6 @@ def test_scores_on_the_gpu(part: Any) -> None:
 def test_pooled_training_on_the_gpu() -> None:
     config, dataset = small_config(num_server_rounds=3), small_dataset((9, 14, 6, 9, 12))
     network = network_of(config, dataset)
-    torch.manual_seed(0)
     results = [train_pooled(copy, dataset, config) for copy in (deepcopy(network), network.to(GPU))]
     assert results[0].best_pass == results[1].best_pass
     np.testing.assert_allclose(results[1].scores.logits, results[0].scores.logits, atol=1e-4)
