@@ -66,12 +66,17 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Lets SIGTERM end a command as Ctrl-C does, so that it stops the processes it has started."""
+    """Lets SIGTERM end a command as Ctrl-C does, so that it stops the processes it has started.
+
+    The first one does; more of them do not disturb the cleaning up. (A handler that does nothing,
+    since processes started meanwhile would inherit that a signal is ignored.)
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)

@@ -12,8 +12,9 @@ import pytest
 from mrff_cli import data_commands, main
 
 
+@pytest.mark.parametrize("times", [1, 2])  # timeout(1) sends it to the command and to its group
 def test_sigterm_lets_the_command_clean_up_and_ends_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int
 ) -> None:
     cleaned: list[str] = []
 
@@ -22,6 +23,8 @@ def test_sigterm_lets_the_command_clean_up_and_ends_it(
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
         finally:
+            for _again in range(times - 1):
+                os.kill(os.getpid(), signal.SIGTERM)
             cleaned.append("up")
         return 0
 
