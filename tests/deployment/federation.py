@@ -216,17 +216,28 @@ def requests_taken(
     federation: Federation, name: str, kind: str, number: int, *, run: str = ""
 ) -> int:
     """How many messages of a round the node has got (of any run, if none is given)."""
-    after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
-    return sum(f"Receiving: {kind} message" in text.split("ROUND")[0] for text in after)
+    return len(_taken(federation, name, kind, number, run))
 
 
 def wait_for_request(
-    federation: Federation, name: str, kind: str, number: int, *, run: str = ""
+    federation: Federation, name: str, kind: str, number: int, *, content: bool = False
 ) -> None:
-    """Until the node has got such a message, and a moment more."""
+    """Until the node has got such a message, and a moment more.
+
+    Args:
+        content: until its content has come, too, which the ServerApp sends after the message.
+    """
 
     def has_come() -> bool:
-        return requests_taken(federation, name, kind, number, run=run) > 0
+        taken = _taken(federation, name, kind, number, "")
+        return any(not content or "Received successfully" in text for text in taken)
 
     wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
     time.sleep(0.5)
+
+
+def _taken(federation: Federation, name: str, kind: str, number: int, run: str) -> list[str]:
+    """What the node's log says of each such message."""
+    after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
+    texts = [text.split("ROUND")[0] for text in after]
+    return [text for text in texts if f"Receiving: {kind} message" in text]

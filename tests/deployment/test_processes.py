@@ -28,8 +28,8 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
         federation.start_node(0)
         federation.start_node(1)
         run = federation.submit(run_name="resumed", **settings)
-        wait_for_request(federation, "node-0", "train", 2)
-        wait_for_request(federation, "node-1", "train", 2)
+        wait_for_request(federation, "node-0", "train", 2, content=True)
+        wait_for_request(federation, "node-1", "train", 2, content=True)
         with federation.frozen_server_app():
             wait_for(
                 "both have trained",
