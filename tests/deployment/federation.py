@@ -212,11 +212,9 @@ class Federation(Processes):
         return [entry for entry in self.history(run) if entry["kind"] == "round"]
 
 
-def requests_taken(
-    federation: Federation, name: str, kind: str, number: int, *, run: str = ""
-) -> int:
-    """How many messages of a round the node has got (of any run, if none is given)."""
-    return len(_taken(federation, name, kind, number, run))
+def requests_taken(federation: Federation, name: str, kind: str, number: int) -> int:
+    """How many messages of a round the node has got, of any run."""
+    return len(_taken(federation, name, kind, number))
 
 
 def wait_for_request(
@@ -229,15 +227,15 @@ def wait_for_request(
     """
 
     def has_come() -> bool:
-        taken = _taken(federation, name, kind, number, "")
+        taken = _taken(federation, name, kind, number)
         return any(not content or "Received successfully" in text for text in taken)
 
     wait_for(f"{name} is asked to {kind} in round {number}", has_come, 240)
     time.sleep(0.5)
 
 
-def _taken(federation: Federation, name: str, kind: str, number: int, run: str) -> list[str]:
+def _taken(federation: Federation, name: str, kind: str, number: int) -> list[str]:
     """What the node's log says of each such message."""
-    after = federation.log(name).split(f"{run}, ROUND {number}]")[1:]
+    after = federation.log(name).split(f", ROUND {number}]")[1:]
     texts = [text.split("ROUND")[0] for text in after]
     return [text for text in texts if f"Receiving: {kind} message" in text]
