@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import MetricRecord, RecordDict
 from torch import Tensor
 
 from client_app.node import Node
@@ -92,8 +92,8 @@ def upload_reply(network: MRFFNetwork, number: int, units: int, upload: Upload) 
     shared = {name: value.float().contiguous() for name, value in upload.shared.items()}
     reply["public"] = array_record({n: v for n, v in shared.items() if n not in bank})
     reply["group"] = array_record(split_bank({n: v for n, v in shared.items() if n in bank}))
-    statistics = Array(upload.statistics.astype(np.float32))
-    reply["statistics"] = ArrayRecord({"statistics": statistics})
+    statistics = torch.from_numpy(upload.statistics.astype(np.float32))
+    reply["statistics"] = array_record({"statistics": statistics})
     return reply
 
 

@@ -24,6 +24,7 @@ from client_app.totals import EvaluationTotals, TrainTotals
 from client_app.training import Cohort, Start, Tensors, trainer_named
 from mrff_config import ConfigError
 from mrff_model.building import load_shared
+from mrff_model.packing import PACKED, unpack
 
 
 def train_round(node: Node, content: RecordDict) -> RecordDict:
@@ -140,11 +141,15 @@ def users_at_once(node: Node) -> int:
 
 
 def tensors_in(content: RecordDict, name: str) -> dict[str, Tensor]:
-    """Copies of the request's arrays ``name``."""
-    if name not in content.array_records:
+    """Copies of the request's arrays ``name``.
+
+    Raises:
+        ConfigError: there are none, or not as this version packs them.
+    """
+    record = content.array_records.get(name)
+    if record is None or PACKED not in record:
         raise ConfigError(f"the request has no {name!r} arrays; is the server of the same version?")
-    arrays = content.array_records[name]
-    return {key: torch.from_numpy(array.numpy().copy()) for key, array in arrays.items()}
+    return {key: torch.from_numpy(array) for key, array in unpack(record[PACKED].data).items()}
 
 
 def loads_in(node: Node, request: Mapping[str, Any]) -> Tensor | None:

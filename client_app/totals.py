@@ -11,6 +11,7 @@ from torch import Tensor
 
 from client_app.evaluation import ScoreSums
 from client_app.training import Tensors, Trained
+from mrff_model.packing import FORMAT, PACKED, pack
 
 
 class TrainTotals:
@@ -121,5 +122,6 @@ def route_changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
 
 
 def array_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """Tensors as Flower carries them, by name."""
-    return ArrayRecord({name: Array(value.numpy()) for name, value in tensors.items()})
+    """Tensors as they travel: all of them in one array (`mrff_model.packing`)."""
+    block = pack({name: value.numpy() for name, value in tensors.items()})
+    return ArrayRecord({PACKED: Array("uint8", (len(block),), FORMAT, block)})

@@ -9,17 +9,24 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
+from mrff_model.packing import FORMAT, PACKED, pack
 from strategies.aggregation import Arrays
 from strategies.replies import Expected
 from strategies.state import TrainingState
 
-NUMPY_HEADER = 1024  # bytes, generously
+HEADER = 1024  # bytes of an array's name, type and shape, generously
 EXPIRY_SLACK = 60.0  # seconds; the clocks of server and nodes may differ a little
 
 
 def array_record(arrays: Arrays) -> ArrayRecord:
-    """Arrays as Flower carries them."""
+    """Arrays as Flower's strategies have them, by name."""
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def packed_record(arrays: Arrays) -> ArrayRecord:
+    """Arrays as they travel: all of them in one (`mrff_model.packing`)."""
+    block = pack(arrays)
+    return ArrayRecord({PACKED: Array("uint8", (len(block),), FORMAT, block)})
 
 
 def arrays_of(record: ArrayRecord) -> Arrays:
@@ -42,9 +49,11 @@ def round_record(
     return record
 
 
-def model_record(public: ArrayRecord, group: Arrays, record: ConfigRecord) -> RecordDict:
+def model_record(public: Arrays, group: Arrays, record: ConfigRecord) -> RecordDict:
     """The content of a request: a model, and what to do with it (`round_record`)."""
-    return RecordDict({"public": public, "group": array_record(group), "round": record})
+    return RecordDict(
+        {"public": packed_record(public), "group": packed_record(group), "round": record}
+    )
 
 
 def requests(
@@ -81,7 +90,7 @@ def again(message: Message, waited: float) -> Message:
 def largest_reply(expected: Expected, bins: int) -> int:
     """Bytes that no honest reply exceeds: every array in double precision, the longest numbers."""
     shapes = [*expected.public.values(), *expected.group.values()]
-    arrays = sum(8 * math.prod(shape) + NUMPY_HEADER for shape in shapes)
+    arrays = sum(8 * math.prod(shape) + HEADER for shape in shapes)
     numbers = 2 * bins + 4 * expected.num_layers * expected.num_experts + 100
     return arrays + 10 * numbers
 

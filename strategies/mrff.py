@@ -186,7 +186,7 @@ class MRFF(Strategy):
         if self._validates_beside and self._validation_due(server_round):
             record["validate"] = True
             self._beside = self._evaluation("valid", self.state.round)
-        content = model_record(arrays, self.state.group, record)
+        content = model_record(arrays_of(arrays), self.state.group, record)
         return self._requests(content, MessageType.TRAIN, grid, server_round)
 
     def aggregate_train(
@@ -243,7 +243,7 @@ class MRFF(Strategy):
     ) -> list[Message]:
         """A validation message of the current model for every connected node."""
         record = round_record(config, self.state, server_round, split="valid")
-        content = model_record(arrays, self.state.group, record)
+        content = model_record(arrays_of(arrays), self.state.group, record)
         return self._requests(content, MessageType.EVALUATE, grid, server_round)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord:
@@ -271,7 +271,7 @@ class MRFF(Strategy):
     def _test(self, grid: Grid, config: ConfigRecord) -> None:
         state = self.state
         record = round_record(config, state, state.best_round, split="test")
-        content = model_record(array_record(state.best_public), state.best_group, record)
+        content = model_record(state.best_public, state.best_group, record)
         messages = self._requests(content, MessageType.EVALUATE, grid, state.best_round)
         replies = self._exchange(grid, messages)
         report = self._aggregate_evaluation("test", state.best_round, replies)

@@ -15,6 +15,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from mrff_model.packing import PACKED, unpack
 from mrff_model.scopes import expert_of, network_name
 from strategies.aggregation import Arrays
 
@@ -234,19 +235,20 @@ class Metrics:
 
 
 def arrays_in(content: RecordDict, key: str) -> Arrays:
-    """The arrays of the record ``key``; none if it is missing."""
+    """The arrays packed into the record ``key``; none if it is missing.
+
+    Raises:
+        BadReplyError: it holds anything else.
+    """
     record = content.get(key)
     if record is None:
         return {}
-    if not isinstance(record, ArrayRecord):
-        raise BadReplyError(f"the record {key!r} must hold arrays")
-    arrays = {}
-    for name, array in record.items():
-        try:
-            arrays[name] = array.numpy()
-        except Exception as error:  # whatever numpy raises on bytes from outside
-            raise BadReplyError(f"array {name} cannot be read: {error}") from error
-    return arrays
+    if not isinstance(record, ArrayRecord) or record.keys() != {PACKED}:
+        raise BadReplyError(f"the record {key!r} must hold the packed array {PACKED!r} alone")
+    try:
+        return unpack(record[PACKED].data)
+    except ValueError as error:
+        raise BadReplyError(f"the record {key!r} cannot be read: {error}") from error
 
 
 def check_arrays(record: str, arrays: Arrays, wanted: Mapping[str, Shape]) -> None:

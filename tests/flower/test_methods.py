@@ -16,6 +16,7 @@ from mrff_config import RunConfig
 from mrff_config.methods import METHODS, overrides_of
 from mrff_data.prepare import prepare
 from server_app.history import read_history
+from strategies.replies import arrays_in
 from tests.federation import run_federation, shared_arrays
 from tests.local_grid import LocalGrid
 
@@ -40,8 +41,8 @@ def names_sent(messages: list[bytes]) -> set[str]:
     names: set[str] = set()
     for data in messages:
         content = recorddict_from_proto(ProtoRecordDict.FromString(data))
-        for arrays in content.array_records.values():
-            names |= set(arrays)
+        for record in content.array_records:
+            names |= set(arrays_in(content, record))
     return names
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from flwr.common.serde import recorddict_from_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from safetensors.numpy import load_file
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 from client_app import totals
 from client_app.private_store import PrivateStore
 from mrff_model.scopes import expert_of, scope_of
+from strategies.replies import arrays_in
 from tests.federation import run_federation, shared_arrays
 
 STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes"}
@@ -52,9 +54,9 @@ def test_messages_hold_shared_names_and_known_numbers_only(
     grid = run_federation(small_data, tmp_path, nodes=5, name="named", record=True)
     for data in grid.requests + grid.replies:
         content = recorddict_from_proto(ProtoRecordDict.FromString(data))
-        for record, arrays in content.array_records.items():
+        for record in content.array_records:
             assert record in ("public", "group")
-            for name in arrays:
+            for name in arrays_in(content, record):
                 if record == "public":
                     assert scope_of(name) == "public"
                 else:
@@ -78,11 +80,10 @@ def test_the_check_would_notice_a_leak(
         (folder,) = {Path(s) for s in _open_stores}
         segments = sorted(folder.glob("*.safetensors"))
         stolen = load_file(segments[0])["user_embedding"] if segments else np.zeros(3, np.float32)
-        record = honest(tensors)
         if "head.up.bias" in tensors:
             shape = tensors["head.up.bias"].shape
-            record["head.up.bias"] = totals.Array(np.resize(stolen, shape).astype(np.float32))
-        return record
+            tensors = {**tensors, "head.up.bias": torch.from_numpy(np.resize(stolen, shape))}
+        return honest(tensors)
 
     _open_stores: set[str] = set()
     original = PrivateStore.save

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
+from mrff_model.packing import FORMAT, PACKED
 from server_app.app import app as server_app
 from server_app.history import read_history
+from strategies.messages import packed_record
+from strategies.replies import arrays_in
 from tests.federation import shared_arrays
 from tests.local_grid import FIRST_NODE_ID, LocalGrid
 
@@ -20,15 +25,24 @@ NODES, HOSTILE = 4, 2  # the hostile one is node FIRST_NODE_ID + HOSTILE
 Attack = Callable[[RecordDict], Any]
 
 
-def first_array(reply: RecordDict, part: str = "public") -> tuple[ArrayRecord, str]:
-    record = reply.array_records[part]
-    return record, next(iter(record))
+@contextmanager
+def opened(reply: RecordDict, part: str = "public") -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of a part, which goes back with what was done to them."""
+    arrays = arrays_in(reply, part)
+    yield arrays
+    reply[part] = packed_record(arrays)
+
+
+def block(data: bytes) -> ArrayRecord:
+    """A record that says of any bytes that they are arrays."""
+    return ArrayRecord({PACKED: Array("uint8", (len(data),), FORMAT, data)})
 
 
 def replaced(change: Callable[[np.ndarray], np.ndarray], part: str = "public") -> Attack:
     def attack(reply: RecordDict) -> None:
-        record, name = first_array(reply, part)
-        record[name] = Array(change(record[name].numpy()))
+        with opened(reply, part) as arrays:
+            name = next(iter(arrays))
+            arrays[name] = change(arrays[name])
 
     return attack
 
@@ -42,29 +56,30 @@ def metric(**values: Any) -> Attack:
 
 
 def lacks_an_array(reply: RecordDict) -> None:
-    record, name = first_array(reply)
-    del record[name]
+    with opened(reply) as arrays:
+        arrays.popitem()
 
 
 def has_one_too_many(reply: RecordDict) -> None:
-    reply.array_records["public"]["backdoor"] = Array(np.zeros(1, np.float32))
+    with opened(reply) as arrays:
+        arrays["backdoor"] = np.zeros(1, np.float32)
 
 
 def is_huge(reply: RecordDict) -> None:
-    reply.array_records["public"]["filling"] = Array(np.zeros(8 << 20, np.float32))
+    with opened(reply) as arrays:
+        arrays["filling"] = np.zeros(8 << 20, np.float32)
 
 
 def announces_more_than_it_holds(reply: RecordDict) -> None:
-    """A header that makes a reader allocate terabytes."""
-    record, name = first_array(reply)
-    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
-    data = b"\x93NUMPY\x01\x00v\x00" + header.encode() + b"\n" + bytes(64)
-    record[name] = Array("float32", (16,), "numpy.ndarray", data)
+    """A header that makes a careless reader allocate terabytes."""
+    size = 4 * 10**12
+    array = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
+    header = json.dumps({"head.output.weight": array}).encode()
+    reply["public"] = block(len(header).to_bytes(8, "little") + header + bytes(64))
 
 
 def is_no_array(reply: RecordDict) -> None:
-    record, name = first_array(reply)
-    record[name] = Array("float32", (3,), "numpy.ndarray", b"not what numpy writes")
+    reply["public"] = block(b"not what safetensors writes")
 
 
 def keeps_nothing(reply: RecordDict) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from strategies.messages import packed_record
 from strategies.replies import Expected
 from strategies.state import TrainingState
 
@@ -99,7 +100,8 @@ def evaluate_content(server_round: int = 1, **changes: Any) -> RecordDict:
 
 
 def record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({n: Array(np.asarray(a, dtype=np.float32)) for n, a in arrays.items()})
+    """As a node sends them."""
+    return packed_record({n: np.asarray(a, dtype=np.float32) for n, a in arrays.items()})
 
 
 def message(content: RecordDict, node: int = 5) -> Message:

@@ -4,7 +4,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg
 
-from strategies.messages import arrays_of
+from strategies.messages import array_record, arrays_of
 from strategies.mrff import MRFF
 from strategies.server_optimizer import Adam, Average, ServerOptimizer
 from strategies.state import TrainingState
@@ -39,7 +39,7 @@ def assert_same_after_rounds(
         for scope, named in shapes.items()
     }
     strategy = MRFF(TrainingState(public=start["public"], group=start["group"]), optimizer)
-    reference: ArrayRecord | None = record({**start["public"], **start["group"]})
+    reference: ArrayRecord | None = array_record({**start["public"], **start["group"]})
 
     for number in range(3):
         models, ours, theirs = arrays_of(reference), [], []
@@ -64,7 +64,10 @@ def assert_same_after_rounds(
 
 def fedavg_content(local: dict[str, np.ndarray], weight: float) -> RecordDict:
     return RecordDict(
-        {"arrays": record(local), "metrics": MetricRecord({"num-examples": weight, "loss": 0.5})}
+        {
+            "arrays": array_record(local),
+            "metrics": MetricRecord({"num-examples": weight, "loss": 0.5}),
+        }
     )
 
 

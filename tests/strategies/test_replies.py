@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
+from mrff_model.packing import FORMAT, PACKED, pack
+from strategies.messages import array_record, packed_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
 from strategies.replies import BadReplyError, read_evaluate_reply, read_train_reply
@@ -52,10 +54,12 @@ def no_users(content: RecordDict) -> None:
     content["metrics"]["expert-weight"] = [0.0, 0.0]
 
 
-double = ArrayRecord({PUBLIC: Array(np.ones(3, np.float64))})
-garbage = ArrayRecord({PUBLIC: Array("float32", (3,), "numpy.ndarray", b"no numpy bytes")})
-pickled = ArrayRecord({PUBLIC: Array("object", (1,), "numpy.ndarray", b"\x93NUMPY\x01\x00")})
-torch_made = ArrayRecord({PUBLIC: Array("float32", (3,), "torch.Tensor", b"12345678")})
+def block(data: bytes) -> ArrayRecord:
+    return ArrayRecord({PACKED: Array("uint8", (len(data),), FORMAT, data)})
+
+
+double = packed_record({PUBLIC: np.ones(3, np.float64)})
+honest = pack({PUBLIC: np.ones(3, np.float32)})
 BAD_TRAINING = {
     "no metrics": (without("metrics"), "the record 'metrics' is missing"),
     "another round": (metric("round", 7), "it answers round 7, asked was 1"),
@@ -87,12 +91,23 @@ BAD_TRAINING = {
         arrays("group", record({expert(0): np.array([1, np.inf])})),
         "holds non-finite values",
     ),
-    "unreadable bytes": (arrays("public", garbage), "cannot be read"),
-    "truncated bytes": (arrays("public", pickled), "cannot be read"),
-    "another serialisation": (arrays("public", torch_made), "cannot be read"),
+    "unreadable bytes": (arrays("public", block(b"no safetensors")), "cannot be read"),
+    "truncated bytes": (arrays("public", block(honest[:-1])), "cannot be read"),
+    "a type that numpy has not": (
+        arrays("public", block(honest.replace(b"F32", b"F8_E5M2"))),
+        "cannot be read",
+    ),
+    "arrays one by one": (
+        arrays("public", array_record({PUBLIC: np.ones(3, np.float32)})),
+        "the record 'public' must hold the packed array 'arrays' alone",
+    ),
+    "an array beside the packed ones": (
+        arrays("public", ArrayRecord({**block(honest), "more": Array(np.ones(3))})),
+        "the record 'public' must hold the packed array 'arrays' alone",
+    ),
     "no arrays at all": (
         arrays("public", ConfigRecord({"a": 1})),  # type: ignore[arg-type]
-        "the record 'public' must hold arrays",
+        "the record 'public' must hold the packed array",
     ),
     "negative users": (metric("num-users", -1), "num-users must be a whole number"),
     "users without weight": (metric("weight", 0.0), "weight 0 does not go with num-users 2"),

@@ -7,9 +7,10 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message
 from flwr.common.serde import recorddict_to_proto
 
-from strategies.messages import array_record, content_bytes
+from strategies.messages import array_record, content_bytes, packed_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
+from strategies.replies import arrays_in
 from strategies.reports import EvaluationReport, RoundReport
 from strategies.server_optimizer import Adam
 from strategies.state import TrainingState
@@ -31,7 +32,7 @@ class Client:
         self.asked.append((message.metadata.message_type, server_round, dict(request)))
         if server_round >= self.failing_from:
             raise OSError("disk full")
-        public = message.content["public"][PUBLIC].numpy()
+        public = arrays_in(message.content, "public")[PUBLIC]
         if message.metadata.message_type == "train":
             k = (server_round + context.node_id) % 2
             users = [User(1.0 + i, 0.1 * public + i, k, np.full(2, 0.1)) for i in range(3)]
@@ -205,7 +206,7 @@ def test_counted_bytes_are_those_that_travel() -> None:
     content = evaluate_content(
         1, positives=[2**20] * 2048, negatives=[-1, 63, 64, 8191, 8192] * 400
     )
-    content["arrays"] = array_record(new_state().public)
+    content["arrays"] = packed_record(new_state().public)
     content["texts"] = ConfigRecord({"a": "text", "b": b"bytes", "c": 0.5, "d": -(2**40), "e": []})
     travelling = len(recorddict_to_proto(content).SerializeToString())
     assert 0.95 * travelling < content_bytes(content) < travelling
