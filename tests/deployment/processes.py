@@ -53,6 +53,10 @@ class Processes:
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def pid(self, name: str) -> int:
+        """Of the process that `start` started under this name."""
+        return self._running[name].pid
+
     def is_running(self, name: str) -> bool:
         """Whether it was started and has not ended."""
         return name in self._running and self._running[name].poll() is None

@@ -1,0 +1,64 @@
+"""What do many arrays in a message cost a deployed federation, against the same numbers in one?
+
+    python benchmarks/message_objects.py
+
+A SuperLink and SuperNodes with TLS and authentication on this machine; an app without a model
+(echo/) sends both kinds of message in turns and gets as much back. MRFF's messages were of the
+first kind, and are of the second (mrff_model/packing.py). Linux only: reads /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests' federation
+
+from benchmark_table import print_table
+
+from tests.deployment.federation import Federation
+
+ECHO = Path(__file__).parent / "echo"
+
+
+def main() -> None:
+    """Prints a table of medians and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--arrays", type=int, default=50)
+    parser.add_argument("--kilobytes", type=int, default=300)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(Path(folder), arguments)
+    rows = []
+    for way, number in (("many", arguments.arrays), ("one", 1)):
+        wall, superlink = (statistics.median(column) for column in zip(*measured[way], strict=True))
+        rows.append({"arrays": number, "round_s": wall, "superlink_processor_s": superlink})
+    print_table(rows)
+    for column in ("round_s", "superlink_processor_s"):
+        print(f"{column}: ratio {rows[0][column] / rows[1][column]:.1f}")
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Wall seconds and the SuperLink's seconds of processor time per round, by way."""
+    shards, out = folder / "shards", folder / "measured.json"
+    with Federation(folder, shards, nodes=arguments.nodes) as federation:
+        for node in range(arguments.nodes):
+            federation.start_node(node)
+        settings = {
+            "nodes": arguments.nodes, "rounds": arguments.rounds, "arrays": arguments.arrays,
+            "kilobytes": arguments.kilobytes, "superlink": federation.pid("superlink"),
+        }  # fmt: skip
+        values = [f"{key}={value}" for key, value in settings.items()] + [f'out="{out}"']
+        federation.completes(federation.control.submit(ECHO, values), 900.0)
+    measured: dict[str, list[tuple[float, float]]] = json.loads(out.read_text())
+    return measured
+
+
+if __name__ == "__main__":
+    main()
