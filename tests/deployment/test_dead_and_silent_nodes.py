@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,26 +78,27 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
     """Its process lives and its connection stands, so that only the time limit helps.
 
     Flower gives a node up a minute after its last heartbeat. It is frozen just after one, so that
-    the time limit of the round it is missing in ends before that.
+    the time limit of the round it is missing in ends before that. On a busy machine that limit is
+    short for the others too: what is asked of them is that the rounds go on.
     """
     run = federation.submit(
         run_name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
         num_server_rounds=6, evaluate_every=6,
     )  # fmt: skip
+    frozen = federation.node_id(2)
+
+    def rounds_without_it() -> list[dict[str, Any]]:
+        return [each for each in federation.rounds("frozen") if frozen in each["missing"]]
+
     federation.completes_round("frozen", 1)
     federation.wait_for_heartbeat(2)
     federation.freeze("node-2")
-    wait_for("a round without it", lambda: _missing(federation, "frozen"), 240)
+    wait_for("a round without it", rounds_without_it, 240)
     federation.thaw("node-2")
     federation.completes(run, 400)
+    assert all(each["replies"] >= 1 for each in rounds_without_it())
     *rounds, _, test = federation.history("frozen")
-    assert _missing(federation, "frozen") == [[federation.node_id(2)]]
+    assert [each["round"] for each in rounds] == [1, 2, 3, 4, 5, 6]
     assert [each["rejected"] for each in rounds] == [[]] * 6
-    assert [each["replies"] for each in rounds].count(3) == 5
     assert (rounds[-1]["sent"], rounds[-1]["replies"]) == (3, 3), "it was to be asked again"
     assert (test["kind"], test["sent"], test["replies"]) == ("test", 3, 3)
-
-
-def _missing(federation: Federation, run: str) -> list[list[int]]:
-    """The nodes missing in each round that any were missing in."""
-    return [each["missing"] for each in federation.rounds(run) if each["missing"]]
