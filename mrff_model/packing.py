@@ -24,10 +24,10 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack(block: bytes) -> dict[str, NDArray[Any]]:
-    """The inverse of `pack`; the arrays share one copy of it.
+    """The inverse of `pack`; the arrays are copies and may be written to.
 
     Raises:
-        ValueError: it is no such block. Nothing is allocated then: lengths are checked first.
+        ValueError: it is no such block; lengths are checked before anything is allocated.
     """
     try:
         return dict(safetensors.numpy.load(block))

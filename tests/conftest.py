@@ -15,9 +15,13 @@ DEPLOYMENT = "tests/deployment/"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In parallel, what takes longest begins first: the tests of real processes."""
+    """In parallel, what takes longest begins first, so that both workers end at about one time.
+
+    First the tests of real processes, then files with slow tests, then the others.
+    """
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(DEPLOYMENT))
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (not item.nodeid.startswith(DEPLOYMENT), item.path not in slow))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,7 +16,7 @@ from tests.deployment.federation import CHECKOUT, Values
 
 pytestmark = pytest.mark.slow
 ENGINE = CHECKOUT.parent / "shared/tools/docker-engine"  # of some of our own machines
-SETTINGS: Values = {"num_server_rounds": 3, "evaluate_every": 1}
+SETTINGS: Values = {"num_server_rounds": 2, "evaluate_every": 1}
 
 
 @pytest.fixture(scope="module")
