@@ -21,7 +21,7 @@ from client_app.privacy_updates import train_whole_users
 from client_app.privacy_upload import PrivateRound, Upload
 from client_app.randomness import sampled_users
 from client_app.rounds import loads_in, open_cohort, tensors_in
-from client_app.totals import array_record
+from client_app.totals import packed_record
 from client_app.training import Start
 from mrff_config import ConfigError, PrivacySettings
 from mrff_model.building import tensors_of
@@ -90,10 +90,10 @@ def upload_reply(network: MRFFNetwork, number: int, units: int, upload: Upload) 
     reply = _reply(number, units, upload.noise_deviation)
     bank = tensors_of(network, "group").keys()
     shared = {name: value.float().contiguous() for name, value in upload.shared.items()}
-    reply["public"] = array_record({n: v for n, v in shared.items() if n not in bank})
-    reply["group"] = array_record(split_bank({n: v for n, v in shared.items() if n in bank}))
+    reply["public"] = packed_record({n: v for n, v in shared.items() if n not in bank})
+    reply["group"] = packed_record(split_bank({n: v for n, v in shared.items() if n in bank}))
     statistics = torch.from_numpy(upload.statistics.astype(np.float32))
-    reply["statistics"] = array_record({"statistics": statistics})
+    reply["statistics"] = packed_record({"statistics": statistics})
     return reply
 
 

@@ -60,8 +60,8 @@ class TrainTotals:
         }
         reply = RecordDict({"metrics": MetricRecord(metrics)})
         if self._users:
-            reply["public"] = array_record(self._public)
-            reply["group"] = array_record(self._group)
+            reply["public"] = packed_record(self._public)
+            reply["group"] = packed_record(self._group)
         return reply
 
 
@@ -121,7 +121,7 @@ def route_changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     return int((before[known] != after[known]).any(axis=1).sum()), int(known.sum())
 
 
-def array_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+def packed_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     """Tensors as they travel: all of them in one array (`mrff_model.packing`)."""
     block = pack({name: value.numpy() for name, value in tensors.items()})
     return ArrayRecord({PACKED: Array("uint8", (len(block),), FORMAT, block)})

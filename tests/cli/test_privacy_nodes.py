@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from client_app.node import Node, open_node
 from client_app.rounds import train_round
-from client_app.totals import array_record
+from client_app.totals import packed_record
 from client_app.training import Start
 from mrff_cli.privacy_nodes import PlainNode
 from mrff_model.building import initial_shared
@@ -76,5 +76,5 @@ def _run_reply(
     public: dict[str, torch.Tensor],
     group: dict[str, torch.Tensor],
 ) -> RecordDict:
-    content = {"public": array_record(public), "group": array_record(group)}
+    content = {"public": packed_record(public), "group": packed_record(group)}
     return train_round(node, RecordDict({**content, "round": ConfigRecord(request)}))

@@ -13,7 +13,7 @@ from pathlib import Path
 from client_app.app import app
 from client_app.node import open_node
 from client_app.rounds import evaluate_round, train_round
-from client_app.totals import array_record
+from client_app.totals import packed_record
 from flwr.app import ConfigRecord, RecordDict
 from mrff_data.schema import Schema
 from mrff_model.building import initial_shared
@@ -27,7 +27,7 @@ request = {
 }
 node = open_node({"sampling-rate": 1.0}, {"data-dir": data, "state-dir": state}, request)
 public, group = (
-    array_record({name: torch.from_numpy(array) for name, array in part.items()})
+    packed_record({name: torch.from_numpy(array) for name, array in part.items()})
     for part in initial_shared(node.network)
 )
 content = RecordDict({"public": public, "group": group, "round": ConfigRecord(request)})

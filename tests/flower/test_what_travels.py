@@ -74,7 +74,7 @@ def test_the_check_would_notice_a_leak(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that slips a private array into its upload is found by the test above."""
-    honest = totals.array_record
+    honest = totals.packed_record
 
     def leaking(tensors):  # type: ignore[no-untyped-def]
         (folder,) = {Path(s) for s in _open_stores}
@@ -93,7 +93,7 @@ def test_the_check_would_notice_a_leak(
         return original(self, *arguments, **keywords)
 
     monkeypatch.setattr(PrivateStore, "save", noting)
-    monkeypatch.setattr(totals, "array_record", leaking)
+    monkeypatch.setattr(totals, "packed_record", leaking)
     grid = run_federation(
         small_data, tmp_path, nodes=1, name="leaky", record=True, sampling_rate=1.0,
         private_learning_rate=0.5, evaluate_every=1,
