@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 GRID = """
 methods = ["mrff", "fedadam", "one-group", "user-item-rate"]
 datasets = ["synthetic"]
-seeds = [0, 1]
+seeds = [0]
 
 [settings]
 num-server-rounds = 2
@@ -73,7 +73,7 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
         first.wait()
     before = records(home)
     assert before, (tmp_path / "first.log").read_text()[-2000:]
-    assert len(before) < 5
+    assert len(before) < 3
     assert not (home / "comparisons" / "grid").exists()
 
     second = subprocess.run(
@@ -81,19 +81,19 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
         timeout=1200,
     )  # fmt: skip
     assert second.returncode == 1, second.stdout[-2000:] + second.stderr[-2000:]
-    assert f"grid: 7 runs, {len(before)} of them finished before" in second.stderr
+    assert f"grid: 4 runs, {len(before)} of them finished before" in second.stderr
     assert "not finished: synthetic: one-group, seed 0: " in second.stderr
     assert engines_at_work(home) == []
     after = records(home)
     assert {path: after[path] for path in before} == before
-    assert len(after) == 5
+    assert len(after) == 3
 
     results = pd.read_csv(home / "comparisons" / "grid" / "results.csv")
     by_method = results.set_index("method")
-    assert (by_method.loc["one-group", "status"] == "crashed").all()
-    assert by_method.loc["one-group", "error"].str.contains("2 of 3 expected nodes").all()
+    assert (by_method.loc[["one-group"], "status"] == "crashed").all()
+    assert by_method.loc[["one-group"], "error"].str.contains("2 of 3 expected nodes").all()
     finished = results[results["status"] == "finished"]
-    assert len(finished) == 5
+    assert len(finished) == 3
     for _, run in finished[finished["run"].notna()].iterrows():
         summary = json.loads((Path(run["run"]) / "summary.json").read_text())
         bound = summary["test"]["auc_error_bound"]
@@ -104,7 +104,7 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
     tested = found[found["p_value"].notna()]
     assert set(tested["method"]) == {"fedadam", "user-item-rate"}
     assert (tested["users"] == 120).all()
-    assert (tested["seeds"] == 2).all()
+    assert (tested["seeds"] == 1).all()
     runs = finished[finished["run"].notna()].groupby("method")["auc"].mean()
     difference = tested[(tested["method"] == "fedadam") & (tested["metric"] == "auc")]
     expected = runs["fedadam"] - runs["mrff"]

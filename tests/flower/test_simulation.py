@@ -22,6 +22,7 @@ from tests.shared_data import shared_data
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
+PHONES = 300  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
 pytestmark = pytest.mark.slow
 
 
@@ -90,15 +91,17 @@ def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_pa
 
 
 def test_one_user_per_node(home: Path, tmp_path: Path) -> None:
+    data = home / "data" / "phones"
+    prepare("synthetic", out=data, options={"users": PHONES, "items": 40})
     done = mrff(
-        "run", "--nodes", "943", "-c", "num-server-rounds=1", "-c", "run-name=phones",
-        home=home, cwd=tmp_path,
+        "run", "--nodes", str(PHONES), "-c", "num-server-rounds=1", "-c", "run-name=phones",
+        "-c", f"data-dir={data}", "-c", "window-length=16", home=home, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     summary = json.loads((home / "runs/phones/summary.json").read_text())
-    assert summary["test_users"] == 943
+    assert summary["test_users"] == PHONES
     lines = [json.loads(line) for line in (home / "runs/phones/history.jsonl").open()]
-    assert lines[0]["replies"] == 943
+    assert lines[0]["replies"] == PHONES
     assert lines[0]["rejected"] == []
     assert running_below(home) == []
 
