@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff_data.dates import date_milliseconds, looks_like_dates, parsed_by
 from mrff_data.errors import DataError
 
 
@@ -147,9 +147,29 @@ class Table:
             [part.strip() for part in (t or "").split(separator) if part.strip()] for t in texts
         ]
 
-    def times(self, name: str) -> NDArray[np.int64]:
-        """The column as int64: whole numbers as found, fractions of seconds and dates as ms."""
+    def times(
+        self,
+        name: str,
+        *,
+        pattern: str | None = None,
+        wanted: str = "a number or a date like 2024-01-31",
+    ) -> NDArray[np.int64]:
+        """The column as int64: whole numbers as found, fractions of seconds and dates as ms.
+
+        Args:
+            pattern: how every value is written, in the codes of ``strptime``; then whole numbers
+                are dates, too (``%Y%m%d``).
+            wanted: what an error asks for if the column holds neither numbers nor ISO dates.
+
+        Raises:
+            DataError: the first value that is none of them, with its row.
+        """
         column = self.column(name)
+        if pattern is not None:
+            texts = self.text(name)
+            stamps, wrong = parsed_by(pattern, texts)
+            self._reject(name, wrong, texts, f"a time written as {pattern!r}")
+            return stamps
         if pa.types.is_temporal(column.type):
             self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
             stamps = pc.fill_null(column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), 0)
@@ -157,9 +177,9 @@ class Table:
         if pa.types.is_integer(column.type):
             self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
             return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
-        if pa.types.is_string(column.type) and _looks_like_dates(column):
+        if pa.types.is_string(column.type) and looks_like_dates(column):
             return self._dates(name)
-        values = self.numbers(name, wanted="a number or a date like 2024-01-31")
+        values = self.numbers(name, wanted=wanted)
         if np.any(np.abs(values) >= 2**53):
             self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
         whole = bool(np.all(values == np.floor(values)))
@@ -171,7 +191,7 @@ class Table:
 
     def _dates(self, name: str) -> NDArray[np.int64]:
         column = self.text(name, optional=True)
-        stamps = _parse_dates(column)
+        stamps = date_milliseconds(column)
         self._reject(name, np.asarray(pc.is_null(stamps)), column, "a date like 2024-01-31")
         return np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0))
 
@@ -223,31 +243,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
-
-
-_DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}")
-
-
-def _looks_like_dates(column: Any) -> bool:
-    sample = pc.drop_null(column[:1000])
-    return any(_DATE.match(text) for text in sample.to_pylist())
-
-
-def _parse_dates(column: Any) -> Any:
-    """Timestamps in ms (UTC where no zone is given); null where the text is no date."""
-    for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
-        try:
-            return column.cast(kind)
-        except pa.ArrowException:
-            continue
-    stamps = []
-    for text in column:
-        for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
-            try:
-                stamps.append(text.cast(kind).value)
-                break
-            except pa.ArrowException:
-                continue
-        else:
-            stamps.append(None)
-    return pa.array(stamps, pa.int64())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from mrff_data.dates import is_pattern
 from mrff_data.encoding import Repeats
 from mrff_data.recipes.toml_keys import Keys
 from mrff_data.schema import RESERVED, Kind
@@ -67,6 +68,7 @@ class Description:
     user: str
     item: str
     time: str | None  # None: the order of the rows is the order in time
+    time_format: str | None  # of strptime; None: numbers or ISO dates
     label: LabelRule
     repeats: Repeats
     drop_bad_rows: bool
@@ -97,6 +99,7 @@ def read_description(path: Path) -> Description:
         user=user,
         item=item,
         time=rows.text("time", "") or None,
+        time_format=_time_format(rows),
         label=_label_rule(rows),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
         drop_bad_rows=rows.choice("on-bad-row", "error", ("error", "drop")) == "drop",
@@ -129,6 +132,20 @@ def _layout(keys: Keys, file: Path) -> Layout:
         encoding=encoding,
         quote='"' if quote is None else quote or None,
     )
+
+
+def _time_format(keys: Keys) -> str | None:
+    pattern = keys.text("time-format", "") or None
+    if pattern is None:
+        return None
+    if not is_pattern(pattern):
+        raise keys.error(
+            f"{keys.name('time-format')} must be made of strptime's codes, as '%d/%m/%Y %H:%M', "
+            f"got {pattern!r}"
+        )
+    if "time" not in keys.content:
+        raise keys.error(f"{keys.name('time-format')} needs {keys.name('time')}, the column")
+    return pattern
 
 
 def _label_rule(keys: Keys) -> LabelRule:

@@ -80,7 +80,7 @@ class OwnData(Recipe):
         described = read_description(needed(self, source))
         dropped: dict[str, int] = {}
         log = _read_interactions(described, progress)
-        times = np.arange(log.num_rows) if described.time is None else log.times(described.time)
+        times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
         catalogue = _catalogue(described.items, log)
@@ -121,6 +121,13 @@ def _read_interactions(described: Description, progress: Progress) -> Table:
             read_table(path, columns, layout=described.layout, tolerant=described.drop_bad_rows)
         )
     return Table.stacked(tables)
+
+
+def _times(log: Table, described: Description) -> NDArray[np.int64]:
+    if described.time is None:
+        return np.arange(log.num_rows)
+    wanted = "a number or a date like 2024-01-31 (interactions.time-format names other forms)"
+    return log.times(described.time, pattern=described.time_format, wanted=wanted)
 
 
 def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:

@@ -88,6 +88,7 @@ item = "i"
 label = "y"
 """
 ROWS = "u,i,y\n2,7,1\n10,5,0\n2,5,true\n"
+TIMED = LEAST + 'time = "t"\n'
 
 
 def test_the_least_one_can_say(tmp_path: Path) -> None:
@@ -147,13 +148,19 @@ def test_parquet_with_lists_and_no_header(tmp_path: Path) -> None:
     assert load_titles(tmp_path / "d") == ["", "five", ""]
 
 
+def test_times_of_another_form(tmp_path: Path) -> None:
+    """Days before months, as many shops write them: the order in time is not that of the texts."""
+    rows = "u,i,y,t\n1,5,1,02/01/2024\n1,7,0,01/02/2024\n1,9,1,31/12/2023\n"
+    _, dataset = made(tmp_path, TIMED + 'time-format = "%d/%m/%Y"\n', rows=rows)
+    assert dataset.items.tolist() == [3, 1, 2]
+
+
 def test_prepared_anew_when_a_file_changes(tmp_path: Path) -> None:
     made(tmp_path, LEAST, rows=ROWS)
     schema, _ = made(tmp_path, LEAST, rows=ROWS + "3,5,1\n")
     assert schema.counts["users"] == 3
 
 
-TIMED = LEAST + 'time = "t"\n'
 SIDES = LEAST + '[items]\nfile = "items.csv"\nid = "i"\n[users]\nfile = "users.csv"\nid = "u"\n'
 ITEMS, USERS = "i,p\n5,1\n7,2\n", "u,a\n2,1\n10,2\n"
 AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
@@ -184,6 +191,20 @@ AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
         (LEAST, {"rows": "u,i,y\n2,7,1\n,5,1\n"}, "row 2, column 'u': expected a value, got noth"),
         (LEAST, {"rows": "u,i,y\n"}, r"rows\.csv has no rows"),
         (TIMED, {"rows": "u,i,y,t\n2,7,1,inf\n"}, "row 1, column 't': .*, got 'inf'"),
+        (
+            TIMED,
+            {"rows": "u,i,y,t\n2,7,1,31/12/2024\n"},
+            r"\(interactions\.time-format names other forms\), got '31/12/2024'",
+        ),
+        (
+            TIMED + "time-format = '%d/%m/%Y'",
+            {"rows": "u,i,y,t\n2,7,1,12/31/2024\n"},
+            "row 1, column 't': expected a time written as '%d/%m/%Y', got '12/31/2024'",
+        ),
+        (TIMED + "time-format = 'dd/mm'", {}, "must be made of strptime's codes.*, got 'dd/mm'"),
+        (TIMED + "time-format = '%Y %U'", {}, "must be made of strptime's codes"),
+        (TIMED + "time-format = '%Q'", {}, "must be made of strptime's codes.*, got '%Q'"),
+        (LEAST + "time-format = '%Y'", {}, r"time-format needs interactions\.time, the column"),
         (
             LEAST.replace('"y"', '"y > 1"'),
             {"rows": "u,i,y\n1,1,nan\n"},

@@ -104,6 +104,28 @@ def test_times(tmp_path: Path, text: str, expected: list[int]) -> None:
     assert read(tmp_path, text).times("t").tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("%d/%m/%Y %H:%M", "02/01/1970 00:00\n01/01/1970 00:01", [86_400_000, 60_000]),
+        ("%m %d, %Y", '"01 2, 1970"\n"01 01, 1970"', [86_400_000, 0]),
+        ("%a %b %d %H:%M:%S %z %Y", "Wed Dec 31 16:00:01 -0800 1969", [1000]),
+        ("%Y%m%d", "19700102\n19700101", [86_400_000, 0]),
+        ("%Y-%m-%dT%H:%M:%S.%f", "1970-01-01T00:00:00.250000", [250]),
+    ],
+)
+def test_times_of_a_named_form(
+    tmp_path: Path, pattern: str, text: str, expected: list[int]
+) -> None:
+    assert read(tmp_path, f"t\n{text}\n").times("t", pattern=pattern).tolist() == expected
+
+
+@pytest.mark.parametrize("value", ["31/02/2024", "2024-02-01", ""])
+def test_a_time_of_another_form_is_named(tmp_path: Path, value: str) -> None:
+    with pytest.raises(DataError, match=r"row 2, column 't': expected a (time|value)"):
+        read(tmp_path, f"t,n\n01/02/2024,1\n{value},1\n").times("t", pattern="%d/%m/%Y")
+
+
 def test_times_of_parquet(tmp_path: Path) -> None:
     moment = datetime(1970, 1, 1, 0, 0, 3, tzinfo=UTC)
     pq.write_table(pa.table({"t": [moment], "n": [4]}), tmp_path / "t.parquet")
