@@ -12,6 +12,9 @@ from typing import Any
 
 from mrff_cli.flower_engine import FlowerEngine
 from mrff_config import ConfigError, RunConfig
+from mrff_data.errors import DataError
+from mrff_data.recipes import RECIPES
+from mrff_data.schema import SCHEMA_FILE
 
 Values = dict[str, bool | int | float | str]
 
@@ -42,10 +45,12 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
 
     Raises:
         ConfigError: settings that cannot be used; nothing was started.
+        DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
     config = RunConfig.from_flat(values)
     app_folder(app)
+    _check_dataset(config)
     with FlowerEngine(config.home / "flower") as engine:
         return run_on(engine, values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
 
@@ -107,6 +112,28 @@ def _run(arguments: argparse.Namespace) -> int:
         values, nodes=arguments.nodes, cpus_per_node=arguments.cpus_per_node, app=arguments.app
     )
     return 0
+
+
+def _check_dataset(config: RunConfig) -> None:
+    """What the run would find out as well, but after Flower has started."""
+    name, folder = config.data.dataset, config.dataset_path
+    if (folder / SCHEMA_FILE).exists():
+        return
+    if config.data.data_dir:
+        raise ConfigError(
+            f"data-dir={config.data.data_dir!r} holds no prepared dataset "
+            f"({folder / SCHEMA_FILE} is missing); make it with: mrff data prepare"
+        )
+    if name not in RECIPES:
+        raise DataError(
+            f"dataset {name!r} is neither prepared (in {folder}) nor one of {', '.join(RECIPES)}; "
+            f"for data of your own: mrff data prepare csv --from DESCRIPTION.toml"
+        )
+    if not RECIPES[name].default_source:
+        raise DataError(
+            f"{name} is not prepared (in {folder}), and its files cannot be fetched; "
+            f"first: mrff data prepare {name} --from PATH"
+        )
 
 
 def _value(text: str) -> bool | int | float | str:

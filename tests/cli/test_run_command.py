@@ -71,6 +71,34 @@ def test_mistakes_are_one_line_and_exit_status_2_and_start_nothing(
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "dataset=shop",
+            "dataset 'shop' is neither prepared (in HOME/data/shop) nor one of ml-100k",
+        ),
+        ("dataset=kuaisar-r", "first: mrff data prepare kuaisar-r --from PATH"),
+        ("dataset=csv", "first: mrff data prepare csv --from PATH"),
+        ("data-dir=HOME/nowhere", "'HOME/nowhere' holds no prepared dataset"),
+    ],
+)
+def test_a_dataset_that_is_not_there_starts_nothing(
+    change: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MRFF_HOME", str(home))
+    assert main(["run", "-c", change.replace("HOME", str(home))]) == 2
+    said = capsys.readouterr().err
+    assert message.replace("HOME", str(home)) in said
+    assert said.count("\n") == 1
+    assert not home.exists()
+
+
 def test_a_home_that_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
