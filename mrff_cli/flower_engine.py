@@ -115,10 +115,9 @@ class FlowerEngine:
             FlowerError: the run was refused or did not complete. (``flwr run`` itself exits with 0
                 when a run fails, so the run's status is asked for.)
         """
-        federation = f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node}"
         submitted = self._flwr(
-            "run", str(app), _CONNECTION, "--run-config", str(run_config),
-            "--federation-config", federation,
+            "run", str(app), _CONNECTION, "--run-config", str(run_config), "--federation-config",
+            federation_config(nodes, cpus_per_node, cpus=os.cpu_count() or 1),
         )  # fmt: skip
         if not submitted.get("success"):
             raise FlowerError(f"flwr run refused: {submitted.get('error-message', submitted)}")
@@ -189,6 +188,19 @@ class FlowerEngine:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         raise FlowerError(f"the SuperLink did not start; see {self.folder / 'superlink.log'}")
+
+
+def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
+    """What Flower is told of a simulation on a machine of ``cpus`` processors.
+
+    Flower starts as many workers as Ray has room for, however few the nodes: Ray is given no more
+    processors than the nodes can use.
+    """
+    wanted = min(cpus, nodes * cpus_per_node)
+    return (
+        f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node} "
+        f"init-args-num-cpus={wanted}"
+    )
 
 
 def _program(name: str) -> str:

@@ -35,6 +35,21 @@ def mrff(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int]:
+    """The exit status of the command, and how many Ray workers it had at most."""
+    environment = {**os.environ, "MRFF_HOME": str(home)}
+    most = 0
+    with (cwd / "log").open("wb") as log:
+        running = subprocess.Popen(
+            [str(BIN / "mrff"), *arguments], env=environment, cwd=cwd, stdout=log, stderr=log
+        )
+        while running.poll() is None:
+            workers = [line for line in running_below(home) if "ray::ClientAppActor" in line]
+            most = max(most, len(workers))
+            time.sleep(0.2)
+    return running.returncode, most
+
+
 def running_below(folder: Path) -> list[str]:
     """Command lines of processes that work in ``folder``: what a command left behind."""
     found = []
@@ -76,11 +91,13 @@ def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path, tmp_pa
 
 
 def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_path: Path) -> None:
-    """``flwr run`` itself exits with 0 here."""
-    arguments = ("run", "--nodes", "2", "-c", "num-server-rounds=1", "-c", "run-name=twice")
-    arguments += ("-c", "data-dir=" + str(home / "data/ml-100k"))
-    first = mrff(*arguments, home=home, cwd=tmp_path)
-    assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-2000:]
+    """``flwr run`` itself exits with 0 here, and starts a worker for every processor."""
+    arguments = ("run", "--nodes", "1", "-c", "num-server-rounds=1", "-c", "run-name=twice")
+    prepare("synthetic", out=home / "data" / "few", options={"users": 40, "items": 40})
+    arguments += ("-c", f"data-dir={home}/data/few", "-c", "window-length=16")
+    status, workers = workers_during(*arguments, home=home, cwd=tmp_path)
+    assert status == 0, (tmp_path / "log").read_text()[-2000:]
+    assert workers == 1
     history = (home / "runs/twice/history.jsonl").read_bytes()
     second = mrff(*arguments, home=home, cwd=tmp_path)
     assert second.returncode == 2
