@@ -14,7 +14,7 @@ from mrff_cli.flower_engine import FlowerEngine
 from mrff_config import ConfigError, RunConfig
 from mrff_data.errors import DataError
 from mrff_data.recipes import RECIPES
-from mrff_data.schema import SCHEMA_FILE
+from server_app.data_folder import is_prepared
 
 Values = dict[str, bool | int | float | str]
 
@@ -116,14 +116,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_dataset(config: RunConfig) -> None:
     """What the run would find out as well, but after Flower has started."""
-    name, folder = config.data.dataset, config.dataset_path
-    if (folder / SCHEMA_FILE).exists():
+    if is_prepared(config):
         return
-    if config.data.data_dir:
-        raise ConfigError(
-            f"data-dir={config.data.data_dir!r} holds no prepared dataset "
-            f"({folder / SCHEMA_FILE} is missing); make it with: mrff data prepare"
-        )
+    name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:
         raise DataError(
             f"dataset {name!r} is neither prepared (in {folder}) nor one of {', '.join(RECIPES)}; "

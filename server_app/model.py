@@ -8,11 +8,12 @@ from logging import getLogger
 
 import numpy as np
 
-from mrff_config import ConfigError, RunConfig
+from mrff_config import RunConfig
 from mrff_data.dataset import load_catalogue
-from mrff_data.schema import SCHEMA_FILE, Schema
+from mrff_data.schema import Schema
 from mrff_model.building import Arrays, build_network, initial_shared
 from mrff_model.scopes import cluster_name
+from server_app.data_folder import is_prepared
 from strategies.state import TrainingState
 
 log = getLogger("flwr")
@@ -34,15 +35,9 @@ def open_catalogue(config: RunConfig) -> Catalogue:
         ConfigError: ``data-dir`` holds no prepared dataset.
         DataError: the dataset cannot be prepared or read.
     """
-    folder = config.dataset_path
-    if not (folder / SCHEMA_FILE).exists():
-        if config.data.data_dir:
-            raise ConfigError(
-                f"data-dir={config.data.data_dir!r} holds no prepared dataset "
-                f"({folder / SCHEMA_FILE} is missing); make it with: mrff data prepare"
-            )
+    if not is_prepared(config):
         _prepare(config)
-    schema, item_codes = load_catalogue(folder)
+    schema, item_codes = load_catalogue(config.dataset_path)
     return Catalogue(schema, item_codes)
 
 

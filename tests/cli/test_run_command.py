@@ -44,6 +44,16 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
             read_settings(tmp_path / name, [])
 
 
+def refusal(command: str, change: str, home: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says that ends before it has made anything in its home: one line."""
+    assert main([command, "-c", change]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mrff: ")
+    assert said.count("\n") == 1
+    assert not home.exists()
+    return said
+
+
 @pytest.mark.parametrize("command", ["run", "demo"])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -63,12 +73,7 @@ def test_mistakes_are_one_line_and_exit_status_2_and_start_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MRFF_HOME", str(tmp_path / "home"))
-    assert main([command, "-c", change]) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("mrff: ")
-    assert message in said.err
-    assert said.err.count("\n") == 1
-    assert not (tmp_path / "home").exists()
+    assert message in refusal(command, change, tmp_path / "home", capsys)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +97,8 @@ def test_a_dataset_that_is_not_there_starts_nothing(
 ) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("MRFF_HOME", str(home))
-    assert main(["run", "-c", change.replace("HOME", str(home))]) == 2
-    said = capsys.readouterr().err
+    said = refusal("run", change.replace("HOME", str(home)), home, capsys)
     assert message.replace("HOME", str(home)) in said
-    assert said.count("\n") == 1
-    assert not home.exists()
 
 
 def test_a_home_that_cannot_be_written_is_one_line(
