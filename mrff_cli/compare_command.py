@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import platform
 import sys
@@ -27,10 +28,23 @@ _SHARED = "MRFF_SHARED_DATA"
 def add_parser(subparsers: Any) -> None:
     """Adds ``compare``; it sets ``handler``, which returns the exit status."""
     command = subparsers.add_parser(
-        "compare", help="run methods on datasets with seeds, and test the differences"
+        "compare",
+        help="run methods on datasets with seeds, and test the differences",
+        usage="mrff compare CONFIG [CONFIG ...] [options]",
     )
     command.add_argument(
         "plans", type=Path, nargs="+", metavar="CONFIG", help="what to compare, as conf/compare-*"
+    )
+    only = command.add_argument_group("a part of it, with the file's settings")
+    only.add_argument("--methods", nargs="+", default=(), metavar="NAME", help="these alone")
+    only.add_argument("--datasets", nargs="+", default=(), metavar="NAME", help="these alone")
+    only.add_argument("--seeds", nargs="+", type=int, default=(), metavar="N", help="these alone")
+    only.add_argument(
+        "-c", "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE",
+        help="one setting of every run; wins over the file, but not over what a method is",
+    )  # fmt: skip
+    only.add_argument(
+        "--name", default="", help="of the folder of results (the comparison's, with -part)"
     )
     command.add_argument(
         "--jobs", type=_positive, metavar="N", help="runs at once (one for every two processors)"
@@ -40,11 +54,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from mrff_cli.comparison.plan import read_plan  # pandas and rich come with what follows
-    from mrff_cli.run_command import app_folder
+    from mrff_cli.comparison.plan import Part, read_plan  # pandas and rich come with what follows
+    from mrff_cli.run_command import app_folder, read_settings
 
     app = app_folder(arguments.app)
-    plans = [read_plan(path, presets=app / "conf") for path in arguments.plans]
+    part = Part(
+        arguments.methods, arguments.datasets, arguments.seeds,
+        read_settings(None, arguments.changes), arguments.name,
+    )  # fmt: skip
+    plans = [read_plan(path, presets=app / "conf", part=part) for path in arguments.plans]
     names = [plan.name for plan in plans]
     if len(set(names)) < len(names):
         raise ConfigError(f"every comparison needs a name of its own, got {', '.join(names)}")
@@ -124,8 +142,6 @@ def _tests(plan: Plan, dataset: str) -> None:
 
 def _about(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]]) -> dict[str, Any]:
     """What the numbers came from."""
-    import importlib.metadata
-
     return {
         "name": plan.name,
         "config": str(plan.path.absolute()),
@@ -137,12 +153,19 @@ def _about(plan: Plan, runs: Sequence[tuple[Row, Cell, Outcome]]) -> dict[str, A
         "resamples": plan.statistics.resamples,
         "confidence": plan.statistics.confidence,
         "significance": plan.statistics.significance,
-        "version": importlib.metadata.version("mrff"),
+        "version": _version(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cells": {row.label: cell.name for row, cell, _ in runs},
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("mrff")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _prepare(plan: Plan) -> dict[str, tuple[Path, str]]:

@@ -19,7 +19,8 @@ from typing import Any
 
 from client_app.kept_scores import FILE, KeptScores, KeptScoresError, read_scores
 from mrff_cli.comparison.bootstrap import RankedScores, user_log_loss
-from mrff_cli.comparison.plan import Plan, Row, Settings
+from mrff_cli.comparison.plan import Plan, Row
+from mrff_cli.comparison.reading import Settings
 from mrff_config import RunConfig
 from server_app.durable import write_json
 

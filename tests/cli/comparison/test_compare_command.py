@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -111,6 +112,46 @@ def test_a_changed_setting_is_another_run_and_the_old_one_is_not_lost(
         "grid: 1 runs, 0 of them finished before",
         "grid: 1 runs, 1 of them finished before",
     ]
+
+
+def test_a_checkout_that_is_not_installed_writes_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(importlib.metadata, "version", nobody)
+    make_shop(tmp_path, tmp_path / "home")
+    (tmp_path / "grid.toml").write_text('methods = ["user-rate"]\ndatasets = ["shop"]\n')
+    assert main(["compare", str(tmp_path / "grid.toml")]) == 0
+    about = json.loads((tmp_path / "home" / "comparisons" / "grid" / "comparison.json").read_text())
+    assert "not installed" in about["version"]
+
+
+def test_a_part_of_a_comparison_has_its_own_results_and_shares_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MRFF_HOME", str(home))
+    make_shop(tmp_path, home)
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        'methods = ["user-item-rate", "user-rate"]\ndatasets = ["shop", "elsewhere"]\n'
+        "[dataset.elsewhere]\nholdout = 2\n"
+    )
+    part = ["compare", str(grid), "--datasets", "shop", "--methods", "user-rate"]
+    assert main(part) == 0
+    assert main([*part, "user-item-rate", "--name", "both"]) == 0
+    assert main([*part, "--set", "holdout=2"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "finished before" in line]
+    assert said == [
+        "grid-part: 1 runs, 0 of them finished before",
+        "both: 2 runs, 1 of them finished before",
+        "grid-part: 1 runs, 0 of them finished before",
+    ]
+    found = pd.read_csv(home / "comparisons" / "both" / "results.csv")
+    assert found["method"].tolist() == ["user-rate", "user-item-rate"]
 
 
 def test_a_run_whose_scores_are_gone_is_done_again(

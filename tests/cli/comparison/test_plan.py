@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from mrff_cli.comparison.plan import Plan, read_plan
+from mrff_cli.comparison.plan import Part, Plan, read_plan
 from mrff_cli.main import main
 from mrff_config import ConfigError, RunConfig
 
@@ -15,10 +16,10 @@ ROOT = Path(__file__).parents[3]
 SMALL = 'methods = ["mrff", "fedadam", "user-rate"]\ndatasets = ["ml-100k", "kuaisar-r"]\n'
 
 
-def plan_of(text: str, folder: Path) -> Plan:
+def plan_of(text: str, folder: Path, part: Part | None = None) -> Plan:
     path = folder / "grid.toml"
     path.write_text(text)
-    return read_plan(path, presets=folder)
+    return read_plan(path, presets=folder, part=part)
 
 
 def test_a_grid_is_every_method_on_every_dataset_with_every_seed(tmp_path: Path) -> None:
@@ -59,6 +60,66 @@ def test_settings_win_in_order_preset_general_dataset_method_own_and_variant(
     varied = rows["kuaisar-r", "fedadam local-steps=4 history-feedback=false"]
     assert (varied["local-steps"], varied["history-feedback"]) == (4, False)
     assert len(rows) == 2 * (3 + 2)
+
+
+TUNED = SMALL + (
+    "seeds = [0, 1]\n[settings]\ndropout = 0.3\n"
+    "[dataset.ml-100k]\ndropout = 0.1\n"
+    "[dataset.kuaisar-r]\ndropout = 0.2\nholdout = 5\n"
+    "[method.fedadam]\nlocal-learning-rate = 0.5\n"
+    "[method.mrff.ml-100k]\nholdout = 2\n"
+    "[[vary]]\nlocal-steps = [2, 5]\n"
+)
+
+
+def test_a_part_keeps_the_settings_of_the_file_and_needs_no_change_of_it(tmp_path: Path) -> None:
+    part = Part(["mrff", "mrff local-steps=5", "ifca"], ["kuaisar-r", "shop"], [7])
+    plan = plan_of(TUNED, tmp_path, part)
+    assert plan.name == "grid-part"
+    assert [(row.dataset, row.method, row.seed) for row in plan.rows] == [
+        (dataset, method, 7)
+        for dataset in ("kuaisar-r", "shop")
+        for method in ("mrff", "mrff local-steps=5", "ifca")
+    ]
+    whole = plan_of(TUNED, tmp_path)
+    assert whole.name == "grid"
+    (same,) = (
+        row.settings
+        for row in whole.rows
+        if (row.dataset, row.method, row.seed) == ("kuaisar-r", "mrff local-steps=5", 1)
+    )
+    assert plan.rows[1].settings == {**same, "seed": 7}
+    assert plan.rows[3].settings["dropout"] == 0.3
+
+
+def test_a_parts_settings_win_but_not_over_what_a_method_is(tmp_path: Path) -> None:
+    part = Part(settings={"holdout": 3, "num-experts": 6, "local-steps": 4}, name="other")
+    plan = plan_of(TUNED, tmp_path, part)
+    assert plan.name == "other"
+    rows = {(row.dataset, row.method): row.settings for row in plan.rows}
+    assert {settings["holdout"] for settings in rows.values()} == {3}
+    assert rows["ml-100k", "mrff"]["num-experts"] == 6
+    assert rows["ml-100k", "fedadam"]["num-experts"] == 1
+    assert rows["ml-100k", "mrff local-steps=5"]["local-steps"] == 5
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Part(["fedadam"]), "reference must be one of fedadam, got 'mrff'; name it in --methods"),
+        (Part(["mrff", "mrf"]), "unknown method 'mrf'; did you mean mrff?"),
+        (Part(["mrff", "mrff"]), "methods names 'mrff' twice"),
+        (Part(datasets=["a", "a"]), "datasets names 'a' twice"),
+        (Part(seeds=[-1]), "seeds must be a list of whole numbers from 0, got [-1]"),
+        (Part(settings={"dropot": 1}), "--set: unknown configuration key 'dropot'"),
+        (Part(settings={"seed": 1}), "--set: seed is set by the comparison; leave it out"),
+        (Part(name="a/b"), "name may hold letters"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_part_that_cannot_be_run_is_refused(part: Part, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan_of('reference = "mrff"\n' + TUNED, tmp_path, part)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("compare-*.toml")), ids=str)
