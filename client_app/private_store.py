@@ -3,7 +3,8 @@
 The folder holds immutable segments of at most 256 users' versions, each written to a temporary
 file, flushed to disk and renamed. A crash leaves a segment whole or absent, so a user has the old
 or the new version, never a mixture. Nothing is overwritten: a round adds segments, and segments
-without a version that is still needed are removed after the new ones are safe.
+without a version that is still needed are removed after the new ones are safe. Every version has
+a checksum of its own, so that reading a few users reads no more than theirs.
 
 Which version counts depends on the run, not on the file's age. A run that is resumed from a
 checkpoint starts a new epoch at that round; versions of later rounds of earlier epochs never
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,8 @@ from torch import Tensor
 SEGMENT_USERS = 256
 _KEYS, _ROUNDS, _EPOCHS, _ROUTES = "user-keys", "rounds", "epochs", "routes"
 _OWN = (_KEYS, _ROUNDS, _EPOCHS, _ROUTES)
+_INDEX_CHECKSUM = "index-checksum"
+_CHECKSUMS = "checksums"  # one of each version; segments of earlier releases have one of them all
 
 
 class PrivateStoreError(ValueError):
@@ -77,13 +82,15 @@ class PrivateStore:
         """
         index = self._index()
         found = _newest(index, users, self._valid(index) & (index.rounds <= up_to_round))
-        parameters = {n: v.expand(len(users), *v.shape[1:]).clone() for n, v in initial.items()}
+        parameters = {n: v.new_empty((len(users), *v.shape[1:])) for n, v in initial.items()}
+        new = torch.from_numpy(np.flatnonzero(found < 0))
+        for name, values in parameters.items():
+            values[new] = initial[name]
         routes = np.full((len(users), num_layers), -1, dtype=np.int64)
         known = np.flatnonzero(found >= 0)
         for segment in np.unique(index.segments[found[known]]):
             of_segment = known[index.segments[found[known]] == segment]
-            rows = torch.from_numpy(index.rows[found[of_segment]])
-            stored = _read(index.files[segment])
+            stored = _read(index.files[segment], index.rows[found[of_segment]])
             for name, values in parameters.items():
                 if name not in stored or stored[name].shape[1:] != values.shape[1:]:
                     raise PrivateStoreError(
@@ -91,8 +98,8 @@ class PrivateStore:
                         f"{tuple(values.shape[1:])}: it belongs to another configuration; "
                         "use another run-name"
                     )
-                values[torch.from_numpy(of_segment)] = stored[name][rows]
-            routes[of_segment] = stored[_ROUTES][rows].numpy()
+                values[torch.from_numpy(of_segment)] = stored[name]
+            routes[of_segment] = stored[_ROUTES].numpy()
         return parameters, routes
 
     def save(
@@ -146,7 +153,9 @@ class PrivateStore:
             _EPOCHS: torch.from_numpy(epochs.astype(np.int64)),
             _ROUTES: torch.from_numpy(routes.astype(np.int64)),
         } | {name: rows.contiguous() for name, rows in parameters.items()}
-        content = save(tensors, metadata={"checksum": _checksum(tensors)})
+        tensors[_CHECKSUMS] = _checksums(tensors)
+        columns = (tensors[name] for name in (_KEYS, _ROUNDS, _EPOCHS, _CHECKSUMS))
+        content = save(tensors, metadata={_INDEX_CHECKSUM: _index_checksum(columns)})
         name = f"round-{int(rounds.max()):08d}-{uuid.uuid4().hex}.safetensors"
         temporary = self.folder / f".{name}.tmp"
         with temporary.open("wb") as file:
@@ -179,8 +188,8 @@ class PrivateStore:
         columns: dict[str, list[Tensor]] = {}
         for position in segments:
             rows = index.rows[needed & (index.segments == position)]
-            for name, values in _read(index.files[position]).items():
-                columns.setdefault(name, []).append(values[torch.from_numpy(rows)])
+            for name, values in _read(index.files[position], rows).items():
+                columns.setdefault(name, []).append(values)
         joined = {name: torch.cat(parts) for name, parts in columns.items()}
         for first in range(0, len(joined[_KEYS]), SEGMENT_USERS):
             part = {name: values[first : first + SEGMENT_USERS] for name, values in joined.items()}
@@ -210,6 +219,7 @@ class PrivateStore:
 
 
 _MANY_SMALL = 16
+_WIDE = 1024  # bytes; where copying costs more than another call
 
 
 def _newest(index: _Index, users: np.ndarray, allowed: np.ndarray) -> np.ndarray:
@@ -240,24 +250,34 @@ def _columns(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """User keys, rounds and epochs of a segment; as segments never change, they are remembered."""
     try:
         with safe_open(file, framework="pt") as segment:
-            keys, rounds, epochs = (
-                segment.get_tensor(n).numpy() for n in (_KEYS, _ROUNDS, _EPOCHS)
-            )
+            names = (_KEYS, _ROUNDS, _EPOCHS, _CHECKSUMS)
+            columns = [segment.get_tensor(n) for n in names if n in segment.keys()]  # noqa: SIM118
+            checksum = (segment.metadata() or {}).get(_INDEX_CHECKSUM)
     except (SafetensorError, OSError) as error:
         raise _damaged(file, str(error)) from error
+    if checksum is not None and checksum != _index_checksum(columns):
+        raise _damaged(file, "the checksum does not match")
+    keys, rounds, epochs = (column.numpy() for column in columns[:3])
     return keys.view(np.uint64), rounds, epochs
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, rows: np.ndarray) -> dict[str, Tensor]:
+    """Everything of the segment's versions ``rows``, checked."""
     try:
-        with safe_open(file, framework="pt") as segment:
+        with safe_open(file, framework="pt") as segment:  # mapped: what is not used is not read
             tensors = {name: segment.get_tensor(name) for name in segment.keys()}  # noqa: SIM118
-            checksum = (segment.metadata() or {}).get("checksum")
+            of_all = (segment.metadata() or {}).get("checksum")
     except (SafetensorError, OSError) as error:
         raise _damaged(file, str(error)) from error
-    if checksum != _checksum(tensors):
+    at = torch.from_numpy(rows)
+    some = {name: values[at] for name, values in tensors.items()}
+    if _CHECKSUMS in some:
+        intact = torch.equal(some.pop(_CHECKSUMS), _checksums(some))
+    else:
+        intact = of_all == _checksum_of_all(tensors)
+    if not intact:
         raise _damaged(file, "the checksum does not match")
-    return tensors
+    return some
 
 
 def _damaged(file: Path, why: str) -> PrivateStoreError:
@@ -267,7 +287,23 @@ def _damaged(file: Path, why: str) -> PrivateStoreError:
     )
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
+def _checksums(tensors: Mapping[str, Tensor]) -> Tensor:
+    """(n,) int64: the CRC-32 of each row, over the narrow columns, then over each wide one."""
+    columns = (tensors[name].contiguous().numpy() for name in sorted(tensors))
+    parts = [c.reshape(len(c), prod(c.shape[1:])).view(np.uint8) for c in columns]
+    narrow = np.concatenate([part for part in parts if part.shape[1] < _WIDE], axis=1)
+    checksums = [zlib.crc32(row) for row in narrow]
+    for wide in (part for part in parts if part.shape[1] >= _WIDE):
+        checksums = [zlib.crc32(row, last) for row, last in zip(wide, checksums, strict=True)]
+    return torch.tensor(checksums, dtype=torch.int64)
+
+
+def _index_checksum(columns: Iterable[Tensor]) -> str:
+    return str(zlib.crc32(b"".join(column.numpy().tobytes() for column in columns)))
+
+
+def _checksum_of_all(tensors: Mapping[str, Tensor]) -> str:
+    """What segments of earlier releases have instead."""
     digest = blake2b(digest_size=16)
     for name in sorted(tensors):
         digest.update(name.encode())

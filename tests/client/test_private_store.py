@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -193,16 +195,77 @@ def test_a_truncated_segment_is_an_error_that_names_it(tmp_path: Path, length: i
         load(PrivateStore(tmp_path), 1)
 
 
+def flip(store: Path, pattern: bytes) -> None:
+    """One bit of the last such bytes in the only segment, which gets another name."""
+    (segment,) = store.glob("round-*")
+    data = bytearray(segment.read_bytes())
+    data[data.rindex(pattern)] ^= 1
+    segment.unlink()
+    segment.with_name("round-00000001-y.safetensors").write_bytes(bytes(data))
+
+
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     save(PrivateStore(tmp_path), 1, 1, value=0.75)
-    (segment,) = tmp_path.glob("round-*")
-    data = bytearray(segment.read_bytes())
-    data[data.rindex(np.float32(0.75).tobytes())] ^= 1
-    changed = segment.with_name("round-00000001-y.safetensors")
-    segment.unlink()
-    changed.write_bytes(bytes(data))
+    flip(tmp_path, np.float32(0.75).tobytes())
     with pytest.raises(PrivateStoreError, match="the checksum does not match"):
         load(PrivateStore(tmp_path), 1)
+
+
+def test_damage_to_one_user_leaves_the_others_readable(tmp_path: Path) -> None:
+    content = {"user_bias": torch.tensor([0.75, 0.5]), "net": torch.ones(2, 2, 3)}
+    PrivateStore(tmp_path).save(
+        keys(1, 2), content, np.zeros((2, 2), dtype=np.int64),
+        round_number=1, checkpoint_round=0, best_round=0,
+    )  # fmt: skip
+    flip(tmp_path, np.float32(0.75).tobytes())
+    store = PrivateStore(tmp_path)
+    found, _ = store.load(keys(2), up_to_round=1, initial=INITIAL, num_layers=2)
+    assert found["user_bias"].tolist() == [0.5]
+    with pytest.raises(PrivateStoreError, match=r"y.safetensors is damaged \(the checksum does"):
+        load(store, 1)
+
+
+def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Path) -> None:
+    save(PrivateStore(tmp_path), 1, 1, 2)
+    flip(tmp_path, keys(1).tobytes())
+    with pytest.raises(PrivateStoreError, match="the checksum does not match"):
+        load(PrivateStore(tmp_path), 2)
+
+
+def segment_of_an_earlier_release(folder: Path, name: str, value: float, *users: int) -> Path:
+    tensors = version(value, len(users)) | {
+        "user-keys": torch.from_numpy(keys(*users).view(np.int64)),
+        "rounds": torch.full((len(users),), 1),
+        "epochs": torch.zeros(len(users), dtype=torch.int64),
+        "routes": torch.zeros((len(users), 2), dtype=torch.int64),
+    }
+    digest = blake2b(digest_size=16)
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].numpy().tobytes())
+    path = folder / name
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"checksum": digest.hexdigest()}))
+    return path
+
+
+def test_segments_of_an_earlier_release_are_read_checked_and_gathered(tmp_path: Path) -> None:
+    old = [
+        segment_of_an_earlier_release(tmp_path, "round-00000001-a.safetensors", 0.75, 1, 2, 3),
+        segment_of_an_earlier_release(tmp_path, "round-00000001-b.safetensors", 0.25, 4, 5, 6),
+    ]
+    store = PrivateStore(tmp_path)
+    assert load(store, 3, 1, 6) == [0.75, 0.75, 0.25]
+    for number in range(2, 5):
+        save(store, number, 1, 2, 4, 5, checkpoint=number - 1, best=number - 1)
+    assert load(store, 1, 2, 3, 4, 6) == [4.0, 4.0, 0.75, 4.0, 0.25]
+    assert not any(segment.exists() for segment in old)  # users 3 and 6 have moved
+
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    segment_of_an_earlier_release(damaged, "round-00000001-a.safetensors", 0.75, 1, 2)
+    flip(damaged, np.float32(0.75).tobytes())
+    with pytest.raises(PrivateStoreError, match="the checksum does not match"):
+        load(PrivateStore(damaged), 1)
 
 
 def test_a_store_of_another_network_is_refused(tmp_path: Path) -> None:
