@@ -125,19 +125,22 @@ def best_copies(
     own = tensors_of(network, "private")
     losses = np.zeros((clusters, len(cohort.users)))
     chunks = chunks_of(training_sizes(cohort.dataset, cohort.users, data), LIMITS)
-    for cluster in range(clusters):
-        load_shared(network, *copy_of(network, group, cluster))
+    copies = [copy_of(network, group, cluster) for cluster in range(clusters)]
 
-        def measure(rows: np.ndarray) -> np.ndarray:
-            batch = training_batch(cohort.dataset, cohort.users[rows], data)
-            batch = batch.map(lambda field: field.to(device))
-            private = {n: cohort.private[n][torch.from_numpy(rows)].to(device) for n in own}
-            output = functional_call(network, private, (batch,), {"shared_look_ups": True})
-            loss, _ = user_losses(output, batch, balance_weight=0.0, loads=None)
-            return loss.double().cpu().numpy()
+    def measure(rows: np.ndarray) -> np.ndarray:
+        batch = training_batch(cohort.dataset, cohort.users[rows], data)
+        batch = batch.map(lambda field: field.to(device))
+        private = {n: cohort.private[n][torch.from_numpy(rows)].to(device) for n in own}
+        known = {"shared_look_ups": True, "rates": network.rates_of(batch)}
+        measured = []
+        for public, experts in copies:
+            load_shared(network, public, experts)
+            output = functional_call(network, private, (batch,), known)
+            measured.append(user_losses(output, batch, balance_weight=0.0, loads=None)[0])
+        return torch.stack(measured).double().cpu().numpy()
 
-        for rows, measured in compute(chunks, measure):
-            losses[cluster, rows] = measured
+    for rows, measured in compute(chunks, measure):
+        losses[:, rows] = measured
     return np.nan_to_num(losses, nan=np.inf).argmin(axis=0)
 
 

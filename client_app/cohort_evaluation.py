@@ -62,11 +62,11 @@ def outputs(network: MRFFNetwork, private: Tensors, batch: Batch) -> Output:
     if rows_suffice(network):
         return functional_call(network, private, (batch,), {"shared_look_ups": True})
 
-    def output_of(own: Tensors, record: Batch) -> tuple[Tensor, ...]:
-        one = record.map(lambda field: field[None])
-        output = functional_call(network, parameters_of_one(own), (one,))
+    def output_of(own: Tensors, record: Batch, rates: list[Tensor]) -> tuple[Tensor, ...]:
+        one, known = record.map(lambda field: field[None]), [rate[None] for rate in rates]
+        output = functional_call(network, parameters_of_one(own), (one,), {"rates": known})
         return tuple(field[0] for field in output)
 
     with warnings.catch_warnings():  # a few small operations are computed user by user
         warnings.filterwarnings("ignore", "There is a performance drop")
-        return Output(*vmap(output_of)(private, batch))
+        return Output(*vmap(output_of)(private, batch, network.rates_of(batch)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +24,12 @@ from mrff_model.losses import user_losses
 from mrff_model.network import Batch, MRFFNetwork
 
 Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
-Step = Callable[[Tensors, Tensors], Tensors]  # parameters and their gradients to new parameters
+
+
+class Step(Protocol):
+    """Parameters and their gradients to new parameters, or the same ones moved."""
+
+    def __call__(self, parameters: Tensors, gradients: Tensors, *, in_place: bool) -> Tensors: ...
 
 
 class Changes(NamedTuple):
@@ -54,10 +59,11 @@ def local_steps(
         network, shared, private, batch, dropout_keys=dropout_keys, loads=loads, training=training
     )
     kept = each.finite
-    update = {
-        name: (weights[kept] @ change[kept]).view_as(shared[name])
-        for name, change in each.update.items()
-    }
+    if kept.all():  # as nearly always: no copy of all that changed
+        sums = {name: weights @ change for name, change in each.update.items()}
+    else:
+        sums = {name: weights[kept] @ change[kept] for name, change in each.update.items()}
+    update = {name: total.view_as(shared[name]) for name, total in sums.items()}
     return Outcome(update, each.private, each.routes, each.visited, each.bce, kept)
 
 
@@ -86,26 +92,29 @@ def changes_of_each(
         lambda name: private_rate(name, training, targets), training.private_weight_decay
     )
 
-    copies, own = begin, private
+    copies, own, rates = begin, private, network.rates_of(batch)
     visited, finite = [], []
     first: tuple[Tensor, Tensor] | None = None
     for number, key in enumerate(dropout_keys):
-        batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0))
+        batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0, 0))
         # Frozen parameters are the network's own: nothing is to be recorded for them.
         with torch.no_grad(), warnings.catch_warnings():
             # A few small operations are computed user by user.
             warnings.filterwarnings("ignore", "There is a performance drop")
-            (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key)
+            (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key, rates)
         if training.proximal_weight and number:  # the first step stands where it began
             for name, gradient in for_shared.items():
                 gradient.add_(copies[name] - begin[name], alpha=training.proximal_weight)
         first = first or (routes, bce)
         visited.append(visited_experts(routes, network.num_experts))
         finite.append(torch.isfinite(loss))
-        copies, own = step_shared(copies, for_shared), step_own(own, for_own)
+        copies, own = (
+            step_shared(copies, for_shared, in_place=number > 0),
+            step_own(own, for_own, in_place=number > 0),
+        )
     assert first is not None  # local-steps is at least 1
 
-    changes = {name: (copies.pop(name) - begin[name]).flatten(1) for name in begin}
+    changes = {name: copies.pop(name).sub_(begin[name]).flatten(1) for name in begin}
     rows = [*changes.values(), *(values.view(len(values), -1) for values in own.values())]
     finite += [torch.isfinite(values).all(1) for values in rows]
     kept = torch.stack(finite).all(0)
@@ -115,13 +124,23 @@ def changes_of_each(
 def loss_of_one(
     network: MRFFNetwork, training: TrainingSettings, loads: Tensor | None
 ) -> Callable[..., Any]:
-    """One user's loss as a function of his parameters, records and dropout key."""
+    """One user's loss as a function of his parameters, records, dropout key and rates.
+
+    The rates are `MRFFNetwork.rates_of` his records; without them they are computed here.
+    """
 
     def loss_of(
-        shared: Tensors, own: Tensors, record: Batch, key: Tensor
+        shared: Tensors,
+        own: Tensors,
+        record: Batch,
+        key: Tensor,
+        rates: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         batch = record.map(lambda field: field[None])
-        output = functional_call(network, shared | parameters_of_one(own), (batch, key[None]))
+        known = None if rates is None else [rate[None] for rate in rates]
+        output = functional_call(
+            network, shared | parameters_of_one(own), (batch, key[None]), {"rates": known}
+        )
         losses, bce = user_losses(
             output, batch, balance_weight=training.balance_weight, loads=loads
         )
@@ -131,11 +150,11 @@ def loss_of_one(
 
 
 def _sgd(rate_of: Rates, weight_decay: float) -> Step:
-    def step(parameters: Tensors, gradients: Tensors) -> Tensors:
+    def step(parameters: Tensors, gradients: Tensors, *, in_place: bool) -> Tensors:
         new = {}
         for name, value in parameters.items():
             gradient = _with_decay(gradients[name], value, weight_decay)
-            new[name] = move(value, gradient, rate_of(name))
+            new[name] = move(value, gradient, rate_of(name), in_place=in_place)
         return new
 
     return step
@@ -153,7 +172,7 @@ def _adam(rate_of: Rates, weight_decay: float) -> Step:
     squares: Tensors = {}
     steps = 0
 
-    def step(parameters: Tensors, gradients: Tensors) -> Tensors:
+    def step(parameters: Tensors, gradients: Tensors, *, in_place: bool) -> Tensors:
         nonlocal steps
         steps += 1
         new = {}
@@ -164,7 +183,8 @@ def _adam(rate_of: Rates, weight_decay: float) -> Step:
             means[name].lerp_(gradient, 1.0 - beta1)
             squares[name].mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
             scale = (squares[name].sqrt() / (1.0 - beta2**steps) ** 0.5).add_(epsilon)
-            new[name] = move(value, means[name] / (1.0 - beta1**steps) / scale, rate_of(name))
+            direction = means[name] / (1.0 - beta1**steps) / scale
+            new[name] = move(value, direction, rate_of(name), in_place=in_place)
         return new
 
     return step

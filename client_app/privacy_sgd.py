@@ -81,7 +81,7 @@ class _LocalSteps:
         self, network: MRFFNetwork, task: PrivateRound, make_optimizer: Callable[..., Any]
     ) -> None:
         training, privacy, cohort = task.training, task.privacy, task.cohort
-        self.task = task
+        self.task, self.network = task, network
         parameters = dict(network.named_parameters())
         names = trained_names(network, privacy)
         self.begin = {name: parameters[name].detach().clone() for name in names}
@@ -97,7 +97,7 @@ class _LocalSteps:
         self.coins = task.source("records")
         self.gradients_of = vmap(
             grad(loss_of_one(network, training, self.loads), argnums=(0, 1), has_aux=True),
-            in_dims=(None, 0, 0, 0),
+            in_dims=(None, 0, 0, 0, 0),
         )
         self.expected = privacy.record_sampling_rate * len(self.user_of)
         self.optimizer = make_optimizer(
@@ -162,7 +162,9 @@ class _LocalSteps:
         with torch.no_grad(), warnings.catch_warnings():
             # A few small operations are computed record by record.
             warnings.filterwarnings("ignore", "There is a performance drop")
-            (for_shared, for_own), (routes, _, loss) = self.gradients_of(shared, own, batch, key)
+            (for_shared, for_own), (routes, _, loss) = self.gradients_of(
+                shared, own, batch, key, self.network.rates_of(batch)
+            )
         noised = task.privacy.own_parameters == "noised"
         vector = {**for_shared, **for_own} if noised else for_shared
         norms = vector_norms(vector, 2, self.weights)

@@ -30,9 +30,9 @@ def private_rate(name: str, training: TrainingSettings, num_targets: Tensor) -> 
     return training.user_factors_learning_rate * targets / (targets + training.user_factors_prior)
 
 
-def move(rows: Tensor, gradient: Tensor, rate: Tensor | float) -> Tensor:
+def move(rows: Tensor, gradient: Tensor, rate: Tensor | float, *, in_place: bool = False) -> Tensor:
     """``rows - rate * gradient`` for rows (U, ...) and one rate, or one (U,) for each row."""
     if isinstance(rate, Tensor):
-        rate = rate.to(rows).view(-1, *[1] * (rows.dim() - 1))
-        return rows - rate * gradient
-    return rows.sub(gradient, alpha=rate)
+        gradient = gradient * rate.to(rows).view(-1, *[1] * (rows.dim() - 1))
+        rate = 1.0
+    return rows.sub_(gradient, alpha=rate) if in_place else rows.sub(gradient, alpha=rate)

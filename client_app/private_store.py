@@ -292,9 +292,9 @@ def _checksums(tensors: Mapping[str, Tensor]) -> Tensor:
     columns = (tensors[name].contiguous().numpy() for name in sorted(tensors))
     parts = [c.reshape(len(c), prod(c.shape[1:])).view(np.uint8) for c in columns]
     narrow = np.concatenate([part for part in parts if part.shape[1] < _WIDE], axis=1)
-    checksums = [zlib.crc32(row) for row in narrow]
+    checksums = [zlib.crc32(row.data) for row in narrow]
     for wide in (part for part in parts if part.shape[1] >= _WIDE):
-        checksums = [zlib.crc32(row, last) for row, last in zip(wide, checksums, strict=True)]
+        checksums = [zlib.crc32(row.data, last) for row, last in zip(wide, checksums, strict=True)]
     return torch.tensor(checksums, dtype=torch.int64)
 
 

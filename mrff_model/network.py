@@ -126,9 +126,7 @@ class MRFFNetwork(nn.Module):
             self.register_buffer(f"catalogue_{name}", catalogue[name].long(), persistent=False)
         self.several_item_values = frozenset(n for n in item_sizes if catalogue[n].dim() == 2)
         self.several_user_values = several_user_values
-        self._rate_sizes = (
-            None if rate_features is None else {n: item_sizes[n] for n in rate_features}
-        )
+        self._rate_features = None if rate_features is None else tuple(rate_features)
 
         self.item_features = FeatureEmbedding(item_sizes, dim=feature_dim)
         self.user_features = FeatureEmbedding(user_sizes, dim=feature_dim) if user_sizes else None
@@ -154,8 +152,8 @@ class MRFFNetwork(nn.Module):
         )
         self.output_norm = nn.LayerNorm(dim)
         seen = dim + item_width + user_embedding_dim + user_width
-        if self._rate_sizes is not None:
-            seen += number_of_rates(self._rate_sizes)
+        if self._rate_features is not None:
+            seen += number_of_rates(self._rate_features)
         self.head = nn.ModuleDict(
             {
                 "up": nn.Linear(seen, head_dim),
@@ -172,7 +170,12 @@ class MRFFNetwork(nn.Module):
                 nn.init.normal_(table.weight, std=INITIAL_STD)
 
     def forward(
-        self, batch: Batch, dropout_key: Tensor | None = None, *, shared_look_ups: bool = False
+        self,
+        batch: Batch,
+        dropout_key: Tensor | None = None,
+        *,
+        shared_look_ups: bool = False,
+        rates: list[Tensor] | None = None,
     ) -> Output:
         """Logits, routes and the routes' probabilities.
 
@@ -181,10 +184,12 @@ class MRFFNetwork(nn.Module):
             dropout_key: (B,) int64, a key per user and step; None switches dropout off.
             shared_look_ups: embed every distinct item of the batch once. Several times faster to
                 differentiate, but gradients can then not be taken apart into records.
+            rates: `rates_of` the batch, if they are known.
         """
         items, targets = self._embed_items(batch, shared_look_ups)  # (B, W, L, item width) each
         x, routes, chosen = self._encode(items, batch, dropout_key, shared_look_ups)
-        rates = self._rates(batch, batch.targets, newest=False)
+        if rates is None:
+            rates = self.rates_of(batch)
         logits = self._predict(x, targets, rates, batch, dropout_key)
         return Output(self._with_biases(logits, batch.targets, dropout_key), routes, chosen)
 
@@ -218,8 +223,8 @@ class MRFFNetwork(nn.Module):
             inner += attention.floats_per_position(len(self.positions.weight))
             if layer.user_network is not None:
                 inner += 4 * layer.user_network.up_bias.shape[1]
-        if self._rate_sizes is not None:
-            inner += (1 + len(self._rate_sizes)) * 2 * len(self.positions.weight)
+        if self._rate_features is not None:
+            inner += 16 * (1 + len(self._rate_features))
         return 6 * item_width + 4 * dim + inner + 2 * head.in_features + 4 * head.out_features
 
     def _embed_items(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
@@ -236,15 +241,22 @@ class MRFFNetwork(nn.Module):
         codes = {n: self.get_buffer(f"catalogue_{n}")[items] for n in self._catalogue_names}
         return self.item_features(codes, self.several_item_values)
 
+    @torch.no_grad()
+    def rates_of(self, batch: Batch) -> list[Tensor]:
+        """What the head reads of the users' own rates: (B, W, L, R), or nothing.
+
+        It depends on no parameter: whoever needs it more than once gives it to `forward`.
+        """
+        return self._rates(batch, batch.targets, newest=False)
+
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
         """What the user liked so far, of the targets' kinds: (B, W, T, R), or nothing."""
-        if self._rate_sizes is None:
+        if self._rate_features is None:
             return []
-        tables = {name: self.get_buffer(f"catalogue_{name}") for name in self._rate_sizes}
+        tables = {name: self.get_buffer(f"catalogue_{name}") for name in self._rate_features}
         history = {name: table[batch.items] for name, table in tables.items()}
         wanted = {name: table[targets] for name, table in tables.items()}
-        sizes = self._rate_sizes
-        return [own_rates(batch.feedback, history, wanted, sizes, newest=newest)]
+        return [own_rates(batch.feedback, history, wanted, newest=newest)]
 
     def _encode(
         self, items: Tensor, batch: Batch, dropout_key: Tensor | None, shared_look_ups: bool

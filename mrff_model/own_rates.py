@@ -8,8 +8,8 @@ have no parameters. Nothing of another window is read, so a record stays a recor
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from torch import Tensor
 LATEST = 10  # positions that tell of a user's present mood
 PRIOR_WEIGHT = 2.0  # interactions that the prior counts for
 COUNT_SCALE = 0.25  # of log(1 + count), which reaches 4 in a window of 65
-FEW_CODES = 64  # so many are compared by one product of matrices
 
 Codes = Mapping[str, Tensor]
 
@@ -28,9 +27,7 @@ def number_of_rates(names: Collection[str]) -> int:
     return 4 + 2 * len(names)
 
 
-def own_rates(
-    feedback: Tensor, history: Codes, targets: Codes, sizes: Mapping[str, int], *, newest: bool
-) -> Tensor:
+def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool) -> Tensor:
     """The rates of every target, without gradient.
 
     With n interactions seen so far, l of them liked, the user's rate is r = (l + 1) / (n + 2), and
@@ -41,7 +38,6 @@ def own_rates(
         feedback: (B, W, L), code of each history item: 0 none, 1 not liked, 2 liked.
         history, targets: codes by feature, (B, W, L) and (B, W, T), or (..., M) with several
             values; 0 is padding. A feature in them is compared.
-        sizes: number of codes by feature.
         newest: every target follows the whole window. Otherwise T = L, and target t follows the
             history items 0..t.
 
@@ -63,10 +59,17 @@ def own_rates(
         user = [column[..., -1:] for column in user]
         rate = rate[..., -1:]
     counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
+    length = feedback.shape[-1]
+    last = torch.arange(length, device=feedback.device)  # that each target may see
+    if newest:
+        last = last[-1:]
     features = []
     for name, codes in targets.items():
-        alike = _alike(codes, history[name], sizes[name])  # (B, W, T, L)
-        total, likes = ((alike if newest else alike.tril()) @ counted).unbind(-1)  # (B, W, T)
+        found = _sums_alike(counted, history[name], codes, last)  # (B, W, T or T M, 2)
+        if codes.dim() == 4:
+            values = (codes > 0).sum(-1).clamp(min=1)
+            found = found.unflatten(2, codes.shape[2:]).sum(3) / values.unsqueeze(-1)
+        total, likes = found.unbind(-1)  # (B, W, T)
         of_kind = (likes + PRIOR_WEIGHT * rate) / (total + PRIOR_WEIGHT)
         features += [torch.logit(of_kind) - user[0], COUNT_SCALE * total.log1p()]
     width = features[0].shape if features else user[0].shape
@@ -79,25 +82,32 @@ def _last(sums: Tensor) -> Tensor:
     return sums - before
 
 
-def _alike(targets: Tensor, history: Tensor, size: int) -> Tensor:
-    """(B, W, T, L) float: the share of a target's values that the history item has."""
-    if targets.dim() == 3:
-        return _equal(targets, history)
-    if size <= FEW_CODES:
-        shared = _indicators(targets, size) @ _indicators(history, size).mT
-    else:
-        pairs = ((t, h) for t in targets.unbind(-1) for h in history.unbind(-1))
-        shared = functools.reduce(torch.add, (_equal(t, h) for t, h in pairs))
-    return shared / (targets > 0).sum(-1).clamp(min=1).unsqueeze(-1)
+def _sums_alike(counted: Tensor, history: Tensor, targets: Tensor, last: Tensor) -> Tensor:
+    """What is counted at the history's positions of each target's code, up to the last it may see.
 
+    Positions are sorted by code and time, so that those of one code and no later than a time are
+    neighbours: a difference of running sums, instead of L comparisons for each target.
 
-def _equal(targets: Tensor, history: Tensor) -> Tensor:
-    """(B, W, T) and (B, W, L) codes to (B, W, T, L) zeros and ones; padding is like nothing."""
-    targets = torch.where(targets > 0, targets, -1)
-    return (targets.unsqueeze(-1) == history.unsqueeze(-2)).float()
+    Args:
+        counted: (B, W, L, C) whole numbers.
+        history, targets: (B, W, L) and (B, W, T), or (..., M) codes; 0 is like nothing.
+        last: (T,), or (1,) for all targets.
 
+    Returns:
+        (B, W, T, C), or (B, W, T M, C), for each value of a target apart.
+    """
+    length, values = history.shape[2], prod(history.shape[3:])
+    places = torch.arange(length, device=history.device).repeat_interleave(values)
+    keys, order = (history.flatten(2) * length + places).sort(-1)
+    by_value = counted.repeat_interleave(values, dim=2)
+    in_order = by_value.gather(2, order.unsqueeze(-1).expand_as(by_value))
+    running = F.pad(in_order.cumsum(2), (0, 0, 1, 0))  # of the first 0, 1, ... of them
+    first = targets * length
+    until = (first + last.view(-1, *[1] * (targets.dim() - 3)) + 1).flatten(2)
+    first = first.flatten(2)
 
-def _indicators(codes: Tensor, size: int) -> Tensor:
-    """(..., M) codes to (..., size - 1) zeros and ones."""
-    zeros = torch.zeros_like(codes[..., :1], dtype=torch.float32)
-    return zeros.expand(*codes.shape[:-1], size).scatter(-1, codes, 1.0)[..., 1:]
+    def before(bounds: Tensor) -> Tensor:
+        number = torch.searchsorted(keys, bounds).unsqueeze(-1)
+        return running.gather(2, number.expand(*bounds.shape, running.shape[-1]))
+
+    return (before(until) - before(first)) * (first > 0).unsqueeze(-1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrff_model.own_rates import FEW_CODES, number_of_rates, own_rates
+from mrff_model.own_rates import number_of_rates, own_rates
 
 
 def logit(rate: float) -> float:
@@ -17,7 +17,7 @@ def test_a_window_by_hand() -> None:
     feedback = torch.tensor([[[0, 2, 1, 2]]])
     history = {"kind": torch.tensor([[[0, 1, 1, 2]]])}
     targets = {"kind": torch.tensor([[[1, 1, 2, 1]]])}
-    found = own_rates(feedback, history, targets, {"kind": 3}, newest=False)
+    found = own_rates(feedback, history, targets, newest=False)
     assert found.shape == (1, 1, 4, number_of_rates(["kind"]))
     expected = [
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
@@ -34,11 +34,11 @@ def test_a_window_by_hand() -> None:
 def test_the_latest_ten_are_told_from_the_rest() -> None:
     """Ten liked ones after ten that were not: 11/12 lately, 11/22 over all."""
     feedback = torch.tensor([[[0, *[1] * 10, *[2] * 10]]])
-    lately = own_rates(feedback, {}, {}, {}, newest=True)[0, 0, 0, 2]
+    lately = own_rates(feedback, {}, {}, newest=True)[0, 0, 0, 2]
     assert lately.item() == pytest.approx(11 / 12 - 11 / 22)
 
 
-@pytest.mark.parametrize("size", [7, FEW_CODES + 7], ids=["product", "pair by pair"])
+@pytest.mark.parametrize("size", [7, 70])
 def test_several_values_count_by_the_share_that_is_common(size: int) -> None:
     """Against loops over targets, history items and values."""
     generator = torch.Generator().manual_seed(1)
@@ -46,7 +46,7 @@ def test_several_values_count_by_the_share_that_is_common(size: int) -> None:
     codes = draws * (torch.rand(2, 2, 12, 3, generator=generator) < 0.7)  # 0: fewer values
     feedback = torch.randint(0, 3, (2, 2, 12), generator=generator)
     history = codes.roll(1, dims=2)
-    found = own_rates(feedback, {"g": history}, {"g": codes}, {"g": size}, newest=False)
+    found = own_rates(feedback, {"g": history}, {"g": codes}, newest=False)
     for b, w, t in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(12)):
         values = set(codes[b, w, t].tolist()) - {0}
         seen = liked = everything = positive = 0.0
@@ -61,6 +61,20 @@ def test_several_values_count_by_the_share_that_is_common(size: int) -> None:
         assert found[b, w, t, 4:].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_one_value_counts_as_a_list_of_one_and_as_loops_do() -> None:
+    generator = torch.Generator().manual_seed(4)
+    history = torch.randint(0, 5, (2, 2, 17), generator=generator)
+    codes = torch.randint(0, 5, (2, 2, 17), generator=generator)
+    feedback = torch.randint(0, 3, (2, 2, 17), generator=generator)
+    one = own_rates(feedback, {"g": history}, {"g": codes}, newest=False)
+    listed = own_rates(feedback, {"g": history[..., None]}, {"g": codes[..., None]}, newest=False)
+    assert torch.equal(one, listed)
+    for b, w, t in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(17)):
+        alike = (history[b, w, : t + 1] == codes[b, w, t]) & (codes[b, w, t] > 0)
+        seen = (alike & (feedback[b, w, : t + 1] > 0)).sum().item()
+        assert one[b, w, t, 5].item() == pytest.approx(math.log1p(seen) / 4)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_the_newest_position_is_the_last_of_all(several: bool) -> None:
     generator = torch.Generator().manual_seed(2)
@@ -68,9 +82,9 @@ def test_the_newest_position_is_the_last_of_all(several: bool) -> None:
     history = {"g": torch.randint(0, 6, shape, generator=generator)}
     targets = {"g": torch.randint(0, 6, shape, generator=generator)}
     feedback = torch.randint(0, 3, (3, 1, 9), generator=generator)
-    everywhere = own_rates(feedback, history, targets, {"g": 6}, newest=False)
+    everywhere = own_rates(feedback, history, targets, newest=False)
     last = {"g": targets["g"][:, :, -1:]}
-    newest = own_rates(feedback, history, last, {"g": 6}, newest=True)
+    newest = own_rates(feedback, history, last, newest=True)
     torch.testing.assert_close(newest[:, :, 0], everywhere[:, :, -1])
 
 
@@ -78,13 +92,13 @@ def test_later_feedback_is_not_counted_and_padding_is_like_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
     codes = {"g": torch.randint(1, 4, (1, 1, 8), generator=generator)}
     feedback = torch.randint(1, 3, (1, 1, 8), generator=generator)
-    before = own_rates(feedback, codes, codes, {"g": 4}, newest=False)
+    before = own_rates(feedback, codes, codes, newest=False)
     changed = feedback.clone()
     changed[..., 5:] = 3 - changed[..., 5:]
-    after = own_rates(changed, codes, codes, {"g": 4}, newest=False)
+    after = own_rates(changed, codes, codes, newest=False)
     assert torch.equal(after[:, :, :5], before[:, :, :5])
     assert not torch.equal(after[:, :, 5:], before[:, :, 5:])
 
     padding = {"g": torch.zeros_like(codes["g"])}
-    alone = own_rates(feedback, padding, padding, {"g": 4}, newest=False)
+    alone = own_rates(feedback, padding, padding, newest=False)
     assert torch.equal(alone[..., 4:], torch.zeros(1, 1, 8, 2))
