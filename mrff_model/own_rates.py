@@ -59,16 +59,12 @@ def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool)
         user = [column[..., -1:] for column in user]
         rate = rate[..., -1:]
     counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
-    length = feedback.shape[-1]
-    last = torch.arange(length, device=feedback.device)  # that each target may see
-    if newest:
-        last = last[-1:]
+    sums_alike = _sums_of_window if newest else _running_sums
     features = []
     for name, codes in targets.items():
-        found = _sums_alike(counted, history[name], codes, last)  # (B, W, T or T M, 2)
-        if codes.dim() == 4:
-            values = (codes > 0).sum(-1).clamp(min=1)
-            found = found.unflatten(2, codes.shape[2:]).sum(3) / values.unsqueeze(-1)
+        found = sums_alike(counted, history[name], codes)  # (B, W, T, 2)
+        if codes.dim() == 4:  # by the share of the target's values
+            found = found / (codes > 0).sum(-1).clamp(min=1).unsqueeze(-1)
         total, likes = found.unbind(-1)  # (B, W, T)
         of_kind = (likes + PRIOR_WEIGHT * rate) / (total + PRIOR_WEIGHT)
         features += [torch.logit(of_kind) - user[0], COUNT_SCALE * total.log1p()]
@@ -82,32 +78,47 @@ def _last(sums: Tensor) -> Tensor:
     return sums - before
 
 
-def _sums_alike(counted: Tensor, history: Tensor, targets: Tensor, last: Tensor) -> Tensor:
-    """What is counted at the history's positions of each target's code, up to the last it may see.
+def _running_sums(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
+    """What is counted where the history 0..t has a value of target t.
 
     Positions are sorted by code and time, so that those of one code and no later than a time are
     neighbours: a difference of running sums, instead of L comparisons for each target.
 
     Args:
         counted: (B, W, L, C) whole numbers.
-        history, targets: (B, W, L) and (B, W, T), or (..., M) codes; 0 is like nothing.
-        last: (T,), or (1,) for all targets.
+        history, targets: (B, W, L) or (B, W, L, M) codes; 0 is like nothing.
 
     Returns:
-        (B, W, T, C), or (B, W, T M, C), for each value of a target apart.
+        (B, W, L, C), summed over the target's values.
     """
     length, values = history.shape[2], prod(history.shape[3:])
-    places = torch.arange(length, device=history.device).repeat_interleave(values)
-    keys, order = (history.flatten(2) * length + places).sort(-1)
+    places = torch.arange(length, device=history.device)
+    keys, order = (history.flatten(2) * length + places.repeat_interleave(values)).sort(-1)
     by_value = counted.repeat_interleave(values, dim=2)
     in_order = by_value.gather(2, order.unsqueeze(-1).expand_as(by_value))
     running = F.pad(in_order.cumsum(2), (0, 0, 1, 0))  # of the first 0, 1, ... of them
-    first = targets * length
-    until = (first + last.view(-1, *[1] * (targets.dim() - 3)) + 1).flatten(2)
-    first = first.flatten(2)
 
     def before(bounds: Tensor) -> Tensor:
-        number = torch.searchsorted(keys, bounds).unsqueeze(-1)
-        return running.gather(2, number.expand(*bounds.shape, running.shape[-1]))
+        number = torch.searchsorted(keys, bounds.flatten(2)).unsqueeze(-1)
+        return running.gather(2, number.expand(*number.shape[:3], running.shape[-1]))
 
-    return (before(until) - before(first)) * (first > 0).unsqueeze(-1)
+    first = targets * length
+    until = first + places.view(-1, *[1] * (targets.dim() - 3)) + 1
+    sums = (before(until) - before(first)).unflatten(2, targets.shape[2:])
+    sums = sums * (targets > 0).unsqueeze(-1)
+    return sums.sum(3) if targets.dim() == 4 else sums
+
+
+def _sums_of_window(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
+    """As `_running_sums`, for T targets that follow the whole window: (B, W, T, C).
+
+    Written out, as ONNX knows no search in sorted numbers.
+    """
+    wanted = targets.unbind(-1) if targets.dim() == 4 else (targets,)
+    held = history.unbind(-1) if history.dim() == 4 else (history,)
+    alike = counted.new_zeros(())
+    for codes in wanted:
+        codes = torch.where(codes > 0, codes, -1).unsqueeze(-1)
+        for other in held:
+            alike = alike + (codes == other.unsqueeze(-2)).float()
+    return alike @ counted
