@@ -164,6 +164,7 @@ _BASELINES = (
         base=_ONE_MODEL,
         private_parameters="all",
         private_learning_rate=0.3,
+        item_bias=False,  # one user's number per item says nothing of items he has not met
     ),
     _method(
         "fedavg",

@@ -21,7 +21,7 @@ from tests.federation import run_federation, shared_arrays
 from tests.local_grid import LocalGrid
 
 FEDERATED = [name for name, method in METHODS.items() if method.is_federated]
-STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes"}
+STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes", "checksums"}
 SMALL: dict[str, Any] = {"feature-dim": 4, "head-dim": 6, "num-server-rounds": 2}
 
 

@@ -18,7 +18,7 @@ from mrff_model.scopes import expert_of, scope_of
 from strategies.replies import arrays_in
 from tests.federation import run_federation, shared_arrays
 
-STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes"}
+STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes", "checksums"}
 
 
 @pytest.mark.parametrize("trainer", ["serial", "cohort"])

@@ -1,0 +1,67 @@
+"""What do the user's own rates cost, sorted and written out?
+
+Both sides count the same for B users, every target by the history up to it: as differences of
+running sums in sorted order (`mrff_model.own_rates`, with all that it makes of the counts), and by
+comparing every target with every history item:
+
+    python benchmarks/own_rates_speed.py
+
+CPU milliseconds of one feature with 300 codes, medians; the two take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from benchmark_table import print_table
+from torch import Tensor
+
+from mrff_model.own_rates import own_rates
+
+
+def main() -> None:
+    """Prints both sides and their ratio for three shapes of a chunk of 8,192 positions."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for users, windows, length in ((126, 1, 65), (64, 1, 128), (32, 2, 128)):
+        shape = (users, windows, length)
+        history, targets = (torch.randint(0, 300, shape, generator=generator) for _ in range(2))
+        feedback = torch.randint(0, 3, shape, generator=generator)
+        taken: dict[str, list[float]] = {"written out": [], "sorted": []}
+        for _ in range(arguments.repeats):
+            began = time.process_time()
+            expected = written_out(feedback, history, targets)
+            between = time.process_time()
+            found = own_rates(feedback, {"f": history}, {"f": targets}, newest=False)
+            ended = time.process_time()
+            user = own_rates(feedback, {}, {}, newest=False)  # what is no feature's
+            alone = time.process_time() - ended
+            taken["written out"].append(1e3 * (between - began))
+            taken["sorted"].append(1e3 * (ended - between - alone))
+            assert torch.equal(found[..., 5], 0.25 * expected[..., 0].log1p())
+            assert torch.equal(found[..., :4], user)
+        milliseconds = {name: statistics.median(times) for name, times in taken.items()}
+        ratio = milliseconds["written out"] / milliseconds["sorted"]
+        rows.append(
+            {"users x windows x length": "x".join(map(str, shape)), **milliseconds, "ratio": ratio}
+        )
+    print_table(rows)
+
+
+def written_out(feedback: Tensor, history: Tensor, targets: Tensor) -> Tensor:
+    """(B, W, L, 2): seen and liked at the history's positions 0..t with the code of target t."""
+    counted = torch.stack([(feedback > 0).float(), (feedback == 2).float()], dim=-1)
+    wanted = torch.where(targets > 0, targets, -1)
+    alike = (wanted.unsqueeze(-1) == history.unsqueeze(-2)).float()
+    return alike.tril() @ counted
+
+
+if __name__ == "__main__":
+    main()
