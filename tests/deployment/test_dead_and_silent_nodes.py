@@ -82,7 +82,7 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
     short for the others too: what is asked of them is that the rounds go on. There are so many
     rounds because they have to last until that heartbeat, which comes every half minute.
     """
-    number = 16
+    number = 12
     run = federation.submit(
         run_name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
         num_server_rounds=number, evaluate_every=number, checkpoint_every=number,
