@@ -79,10 +79,11 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
 
     Flower gives a node up a minute after its last heartbeat. It is frozen just after one, so that
     the time limit of the round it is missing in ends before that. On a busy machine that limit is
-    short for the others too: what is asked of them is that the rounds go on. There are so many
-    rounds because they have to last until that heartbeat, which comes every half minute.
+    short for the others too: what is asked of them is that the rounds go on. The run begins at a
+    heartbeat, too, so that the next one, half a minute later, comes in the middle of its rounds.
     """
-    number = 12
+    number = 7
+    federation.wait_for_heartbeat(2)
     run = federation.submit(
         run_name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
         num_server_rounds=number, evaluate_every=number, checkpoint_every=number,
