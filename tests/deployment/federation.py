@@ -152,12 +152,13 @@ class Federation(Processes):
             self.send("flwr-serverapp", signal.SIGCONT)
 
     def online_until(self, node: int) -> float:
-        """When (Unix time) Flower gives the node up if it hears nothing more of it."""
+        """When (Unix time) Flower gives the node up if it hears nothing more; 0: never heard."""
         with contextlib.closing(sqlite3.connect(self.folder / "superlink.db")) as database:
             rows = database.execute(
                 "SELECT online_until FROM node WHERE name = ?", (node_name(node),)
             )
-            return float(rows.fetchone()[0])
+            (found,) = rows.fetchone() or (None,)
+            return float(found or 0.0)
 
     def wait_for_heartbeat(self, node: int) -> None:
         """Returns after the node was heard of, which happens every half minute, and got its answer.
