@@ -30,7 +30,7 @@ from mrff_model.building import load_shared, rows_suffice, tensors_of
 from mrff_model.network import MRFFNetwork
 
 # Measured on a CPU of two cores: smaller chunks pay for more calls, larger ones leave the cache.
-CACHE_POSITIONS = 8192
+CACHE_POSITIONS = 4096
 DEVICE_POSITIONS = 1 << 20  # a GPU wants large chunks; there memory is the limit
 
 
