@@ -35,10 +35,10 @@ def mrff(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
-def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int]:
-    """The exit status of the command, and how many Ray workers it had at most."""
+def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int, set[str]]:
+    """The command's exit status, how many Ray workers it had at most, and who may report on it."""
     environment = {**os.environ, "MRFF_HOME": str(home)}
-    most = 0
+    most, reporters = 0, set()
     with (cwd / "log").open("wb") as log:
         running = subprocess.Popen(
             [str(BIN / "mrff"), *arguments], env=environment, cwd=cwd, stdout=log, stderr=log
@@ -46,20 +46,41 @@ def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int]:
         while running.poll() is None:
             workers = [line for line in running_below(home) if "ray::ClientAppActor" in line]
             most = max(most, len(workers))
+            reporters |= reporting_below(home)
             time.sleep(0.2)
-    return running.returncode, most
+    return running.returncode, most, reporters
 
 
 def running_below(folder: Path) -> list[str]:
     """Command lines of processes that work in ``folder``: what a command left behind."""
+    return [_text(entry / "cmdline") for entry in _processes_below(folder)]
+
+
+def reporting_below(folder: Path) -> set[str]:
+    """Of these, the ones free to tell Flower's or Ray's makers that they ran."""
+    quiet = {"FLWR_TELEMETRY_ENABLED=0", "RAY_USAGE_STATS_ENABLED=0"}
+    settings = {entry: _text(entry / "environ").split() for entry in _processes_below(folder)}
+    return {
+        _text(entry / "cmdline") for entry, own in settings.items() if own and not quiet <= {*own}
+    }
+
+
+def _processes_below(folder: Path) -> list[Path]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if str(folder) in os.readlink(entry / "cwd"):
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
+                found.append(entry)
         except OSError:
             continue
     return found
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace").replace("\0", " ")
+    except OSError:  # it ended
+        return ""
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +116,10 @@ def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_pa
     arguments = ("run", "--nodes", "1", "-c", "num-server-rounds=1", "-c", "run-name=twice")
     prepare("synthetic", out=home / "data" / "few", options={"users": 40, "items": 40})
     arguments += ("-c", f"data-dir={home}/data/few", "-c", "window-length=16")
-    status, workers = workers_during(*arguments, home=home, cwd=tmp_path)
+    status, workers, reporters = workers_during(*arguments, home=home, cwd=tmp_path)
     assert status == 0, (tmp_path / "log").read_text()[-2000:]
     assert workers == 1
+    assert reporters == set()
     history = (home / "runs/twice/history.jsonl").read_bytes()
     second = mrff(*arguments, home=home, cwd=tmp_path)
     assert second.returncode == 2
