@@ -57,12 +57,18 @@ def running_below(folder: Path) -> list[str]:
 
 
 def reporting_below(folder: Path) -> set[str]:
-    """Of these, the ones free to tell Flower's or Ray's makers that they ran."""
+    """Of these, the ones free to tell Flower's or Ray's makers that they ran.
+
+    Processes that Ray gave a title cannot be asked: the title lies where their environment was.
+    """
     quiet = {"FLWR_TELEMETRY_ENABLED=0", "RAY_USAGE_STATS_ENABLED=0"}
-    settings = {entry: _text(entry / "environ").split() for entry in _processes_below(folder)}
-    return {
-        _text(entry / "cmdline") for entry, own in settings.items() if own and not quiet <= {*own}
-    }
+    found = set()
+    for entry in _processes_below(folder):
+        settings = set(_text(entry / "environ").split())
+        title = _text(entry / "cmdline")
+        if settings and title and not title.startswith("ray::") and not quiet <= settings:
+            found.add(title)
+    return found
 
 
 def _processes_below(folder: Path) -> list[Path]:
