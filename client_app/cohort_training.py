@@ -29,7 +29,7 @@ from mrff_config import DataSettings, TrainingSettings
 from mrff_model.building import load_shared, rows_suffice, tensors_of
 from mrff_model.network import MRFFNetwork
 
-# Measured on a CPU of two cores: smaller chunks pay for more calls, larger ones leave the cache.
+# Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
 CACHE_POSITIONS = 4096
 DEVICE_POSITIONS = 1 << 20  # a GPU wants large chunks; there memory is the limit
 

@@ -53,7 +53,8 @@ def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int, se
 
 def running_below(folder: Path) -> list[str]:
     """Command lines of processes that work in ``folder``: what a command left behind."""
-    return [_text(entry / "cmdline") for entry in _processes_below(folder)]
+    lines = (_text(entry / "cmdline") for entry in _processes_below(folder))
+    return [line for line in lines if line]
 
 
 def reporting_below(folder: Path) -> set[str]:
