@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests
 
 from benchmark_table import print_table
 
-from mrff_data.prepare import prepare
-from mrff_data.shard import shard
+from mrff.data.prepare import prepare
+from mrff.data.shard import shard
 from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, wait_for_request
 

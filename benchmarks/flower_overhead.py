@@ -20,8 +20,8 @@ from typing import Any
 from benchmark_table import print_table
 from population import parse_settings, prepared_folder
 
-from mrff_cli.run_command import simulate
-from server_app.history import read_history
+from mrff.ops.simulation import simulate
+from server_app.run.history import read_history
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ import torch
 from synthetic import write_population
 
 from client_app.training import Cohort, Start
-from mrff_config import RunConfig
-from mrff_config.parsing import Value
-from mrff_data.dataset import Dataset, load_dataset
-from mrff_data.windows import eligible_users
+from mrff.config import RunConfig
+from mrff.config.parsing import Value
+from mrff.data.dataset import Dataset, load_dataset
+from mrff.data.windows import eligible_users
 from mrff_model.building import build_network, initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 

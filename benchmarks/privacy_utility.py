@@ -29,10 +29,10 @@ from population import parse_settings
 from privacy_utility_plot import print_results, save_plot
 
 from client_app.app import app as client_app
-from mrff_privacy.accounting import Release, epsilon_of
-from mrff_privacy.planning import solve
+from mrff.privacy.accounting import Release, epsilon_of
+from mrff.privacy.planning import solve
 from server_app.app import app as server_app
-from server_app.history import read_history
+from server_app.run.history import read_history
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from tests.local_grid import LocalGrid

@@ -28,9 +28,9 @@ from synthetic import write_population
 from client_app.private_store import PrivateStore
 from client_app.randomness import sampled_users
 from client_app.training import Cohort, Start, trainer_named
-from mrff_config import RunConfig
-from mrff_data.dataset import load_dataset
-from mrff_data.windows import eligible_users
+from mrff.config import RunConfig
+from mrff.data.dataset import load_dataset
+from mrff.data.windows import eligible_users
 from mrff_model.building import initial_shared, tensors_of
 
 

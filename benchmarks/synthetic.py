@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrff_data.schema import Feature, Schema
-from mrff_data.writing import Catalogue, Prepared, UserChunk, write_folder
+from mrff.data.schema import Feature, Schema
+from mrff.data.writing import Catalogue, Prepared, UserChunk, write_folder
 
 NUM_ITEMS = 10_000
 CHUNK_USERS = 20_000

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from client_app.cohort_chunks import ChunkLimits, chunks_of, compute, training_sizes
 from client_app.evaluation import Part, Scorer, Scores
 from client_app.training import Cohort, Start, Trained, Trainer, training_batch
-from mrff_config import DataSettings, TrainingSettings
+from mrff.config import DataSettings, TrainingSettings
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.losses import user_losses
 from mrff_model.network import MRFFNetwork

@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from mrff_config import DataSettings
-from mrff_data.dataset import Dataset
+from mrff.config import DataSettings
+from mrff.data.dataset import Dataset
 
 Done = TypeVar("Done")
 logger = logging.getLogger(__name__)

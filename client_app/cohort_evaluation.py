@@ -13,8 +13,8 @@ from torch.func import functional_call, vmap
 from client_app.cohort_chunks import ChunkLimits, chunks_of, compute
 from client_app.evaluation import Part, Scores
 from client_app.training import Cohort, Tensors, as_batch
-from mrff_config import DataSettings
-from mrff_data.windows import evaluation_records
+from mrff.config import DataSettings
+from mrff.data.windows import evaluation_records
 from mrff_model.building import parameters_of_one, rows_suffice, tensors_of
 from mrff_model.network import Batch, MRFFNetwork, Output
 

@@ -25,7 +25,7 @@ from client_app.training import (
     training_batch,
     user_weights,
 )
-from mrff_config import DataSettings, TrainingSettings
+from mrff.config import DataSettings, TrainingSettings
 from mrff_model.building import load_shared, rows_suffice, tensors_of
 from mrff_model.network import MRFFNetwork
 

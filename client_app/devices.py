@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mrff_config import ConfigError, TrainingSettings
+from mrff.config import ConfigError, TrainingSettings
 
 
 def device_for(training: TrainingSettings) -> torch.device:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from client_app.training import Cohort, as_batch
-from mrff_config import DataSettings
-from mrff_data.windows import evaluation_records
+from mrff.config import DataSettings
+from mrff.data.windows import evaluation_records
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from client_app.devices import device_for
 from client_app.private_store import PrivateStore
-from mrff_config import ConfigError, RunConfig
-from mrff_data.dataset import Dataset, load_dataset, partition
-from mrff_data.windows import eligible_users
+from mrff.config import ConfigError, RunConfig
+from mrff.data.dataset import Dataset, load_dataset, partition
+from mrff.data.windows import eligible_users
 from mrff_model.building import build_network, tensors_of
 from mrff_model.network import MRFFNetwork
 

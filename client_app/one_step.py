@@ -14,7 +14,7 @@ from torch.func import functional_call
 from client_app.cohort_outcome import Outcome, visited_experts
 from client_app.private_rates import move, private_rate
 from client_app.training import Tensors
-from mrff_config import TrainingSettings
+from mrff.config import TrainingSettings
 from mrff_model.losses import user_losses
 from mrff_model.network import Batch, MRFFNetwork
 

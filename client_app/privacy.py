@@ -23,14 +23,14 @@ from client_app.randomness import sampled_users
 from client_app.rounds import loads_in, open_cohort, tensors_in
 from client_app.totals import packed_record
 from client_app.training import Start
-from mrff_config import ConfigError, PrivacySettings
+from mrff.config import ConfigError, PrivacySettings
+from mrff.privacy.accounting import Release
+from mrff.privacy.bound import Bound
+from mrff.privacy.ledger import Limit
+from mrff.privacy.noise import NoiseSource
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import split_bank
-from mrff_privacy.accounting import Release
-from mrff_privacy.bound import Bound
-from mrff_privacy.ledger import Limit
-from mrff_privacy.noise import NoiseSource
 
 Mechanism = Callable[[MRFFNetwork, PrivateRound], Upload]
 

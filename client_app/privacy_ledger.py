@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrff_privacy.accounting import Release
-from mrff_privacy.ledger import Ledger, Limit
+from mrff.privacy.accounting import Release
+from mrff.privacy.ledger import Ledger, Limit
 
 BUCKETS = 64
 

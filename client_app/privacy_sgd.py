@@ -28,9 +28,9 @@ from client_app.privacy_updates import clip_factors, vector_norms
 from client_app.privacy_upload import PrivateRound, Upload, trained_names
 from client_app.private_rates import move, private_rate
 from client_app.training import Tensors, dropout_keys, training_batch
+from mrff.privacy.noise import NoiseSource
 from mrff_model.building import load_shared
 from mrff_model.network import Batch, MRFFNetwork
-from mrff_privacy.noise import NoiseSource
 
 MOST_CHUNK_BYTES = 128 * 2**20  # of per-record gradients held at once
 

@@ -1,7 +1,7 @@
 """Whole users' updates, clipped and summed: the client's part of ``central-user`` and ``laplace``.
 
 Each user trains on his own as ever. What differs is that his update becomes one vector of bounded
-norm (`mrff_privacy.bound`) before it meets those of others.
+norm (`mrff.privacy.bound`) before it meets those of others.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from client_app.cohort_training import CACHE_POSITIONS, DEVICE_POSITIONS
 from client_app.own_copies import Changes, changes_of_each
 from client_app.privacy_upload import PrivateRound, Upload, trained_names
 from client_app.training import Tensors, dropout_keys, training_batch
+from mrff.privacy.bound import Bound
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_privacy.bound import Bound
 
 
 def train_whole_users(network: MRFFNetwork, task: PrivateRound) -> Upload:

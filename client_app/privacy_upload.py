@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from client_app.training import Cohort, Start, Tensors
-from mrff_config import ConfigError, DataSettings, PrivacySettings, TrainingSettings
+from mrff.config import ConfigError, DataSettings, PrivacySettings, TrainingSettings
+from mrff.privacy.bound import Bound
+from mrff.privacy.noise import NoiseSource
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_privacy.bound import Bound
-from mrff_privacy.noise import NoiseSource
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Upload:
     """What a mechanism lets out, and what stays on the node."""
 
     shared: Tensors  # summed weighted updates by network name, everything that is trained
-    statistics: np.ndarray  # see `mrff_privacy.bound.Bound.statistics`
+    statistics: np.ndarray  # see `mrff.privacy.bound.Bound.statistics`
     private: Tensors  # (U, ...) each; stays
     routes: np.ndarray  # (U, layers), -1 unknown; stays
     kept: np.ndarray  # (U,) bool, whose private parameters are new; stays

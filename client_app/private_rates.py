@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mrff_config import TrainingSettings
+from mrff.config import TrainingSettings
 
 
 def private_rate(name: str, training: TrainingSettings, num_targets: Tensor) -> Tensor | float:

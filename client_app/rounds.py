@@ -22,7 +22,7 @@ from client_app.node import Node
 from client_app.randomness import sampled_users
 from client_app.totals import EvaluationTotals, TrainTotals
 from client_app.training import Cohort, Start, Tensors, trainer_named
-from mrff_config import ConfigError
+from mrff.config import ConfigError
 from mrff_model.building import load_shared
 from mrff_model.packing import PACKED, unpack
 

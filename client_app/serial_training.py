@@ -19,7 +19,7 @@ from client_app.training import (
     training_batch,
     user_weights,
 )
-from mrff_config import DataSettings, TrainingSettings
+from mrff.config import DataSettings, TrainingSettings
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.losses import user_losses
 from mrff_model.network import Batch, MRFFNetwork

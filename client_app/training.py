@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from client_app.randomness import user_keys
-from mrff_config import DataSettings, TrainingSettings
-from mrff_data.dataset import Dataset
-from mrff_data.windows import Records, train_records
+from mrff.config import DataSettings, TrainingSettings
+from mrff.data.dataset import Dataset
+from mrff.data.windows import Records, train_records
 from mrff_model.network import Batch, MRFFNetwork
 from mrff_model.scopes import expert_of, split_bank
 

@@ -29,7 +29,7 @@ FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 
 
 class Batch(NamedTuple):
-    """Records of B users; see `mrff_data.windows.Records` for the meaning of each field."""
+    """Records of B users; see `mrff.data.windows.Records` for the meaning of each field."""
 
     items: Tensor  # (B, W, L) int64
     feedback: Tensor  # (B, W, L) int64
@@ -86,7 +86,7 @@ class MRFFNetwork(nn.Module):
         item_sizes, user_sizes: number of codes by feature, 0 included.
         several_user_values: user features with several values.
         rate_features: item features of which the user's own rates are read; None: no rates at all.
-        The others as in `mrff_config.NetworkSettings`; ``hidden_dim`` and ``expert_dim`` may be 0.
+        The others as in `mrff.config.NetworkSettings`; ``hidden_dim`` and ``expert_dim`` may be 0.
     """
 
     def __init__(

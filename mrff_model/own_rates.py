@@ -3,7 +3,7 @@
 Counts of earlier feedback, overall and on items that share a feature's value with the target: the
 inputs that boosted trees with history live on, computed from nothing but the window itself. They
 have no parameters. Nothing of another window is read, so a record stays a record
-(`mrff_data.windows`), and no position sees feedback that is later than its history item.
+(`mrff.data.windows`), and no position sees feedback that is later than its history item.
 """
 
 from __future__ import annotations

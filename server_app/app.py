@@ -9,15 +9,15 @@ from logging import getLogger
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from mrff_config import RunConfig
+from mrff.config import RunConfig
 from server_app.beginning import begin
 from server_app.model import Catalogue, open_catalogue
 from server_app.model_steps import learning_rates_of, optimizer_of
 from server_app.nodes import MissingNodesError, wait_for_nodes
 from server_app.privacy import make_aggregation
-from server_app.recorder import Recorder
-from server_app.results import final_line, print_table, write_summary
-from server_app.run_folder import RunFolder, open_run_folder
+from server_app.run.recorder import Recorder
+from server_app.run.results import final_line, print_table, write_summary
+from server_app.run.run_folder import RunFolder, open_run_folder
 from strategies.messages import array_record
 from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError

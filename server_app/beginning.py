@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from logging import getLogger
 
-from mrff_config import ConfigError, RunConfig
-from server_app.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
-from server_app.durable import write_json
-from server_app.history import History
+from mrff.config import ConfigError, RunConfig
+from mrff.io.files import write_json
 from server_app.model import Catalogue, initial_state
-from server_app.run_folder import RunFolder
+from server_app.run.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
+from server_app.run.history import History
+from server_app.run.run_folder import RunFolder
 from strategies.state import TrainingState
 
 log = getLogger("flwr")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mrff_config import ConfigError, RunConfig
-from mrff_data.schema import SCHEMA_FILE
+from mrff.config import ConfigError, RunConfig
+from mrff.data.schema import SCHEMA_FILE
 
 
 def is_prepared(config: RunConfig) -> bool:

@@ -8,9 +8,9 @@ from logging import getLogger
 
 import numpy as np
 
-from mrff_config import RunConfig
-from mrff_data.dataset import load_catalogue
-from mrff_data.schema import Schema
+from mrff.config import RunConfig
+from mrff.data.dataset import load_catalogue
+from mrff.data.schema import Schema
 from mrff_model.building import Arrays, build_network, initial_shared
 from mrff_model.scopes import cluster_name
 from server_app.data_folder import is_prepared
@@ -68,7 +68,7 @@ def _initial_arrays(config: RunConfig, catalogue: Catalogue, seed: int) -> tuple
 
 
 def _prepare(config: RunConfig) -> None:
-    from mrff_data.prepare import prepare  # brings pandas, which a prepared dataset does not need
+    from mrff.data.prepare import prepare  # brings pandas, which a prepared dataset does not need
 
     log.info("preparing dataset %s in %s (first use)", config.data.dataset, config.dataset_path)
     reported: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mrff_config import ServerSettings
+from mrff.config import ServerSettings
 from strategies.learning_rates import LearningRates
 from strategies.server_optimizer import ServerOptimizer, make_server_optimizer
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
-from mrff_config import ConfigError, PrivacySettings, RunConfig
-from mrff_data.schema import Schema
+from mrff.config import ConfigError, PrivacySettings, RunConfig
+from mrff.data.schema import Schema
+from mrff.privacy.accounting import Release, check_delta, epsilon_of, pure_epsilon
+from mrff.privacy.ledger import Ledger, Limit
+from mrff.privacy.noise import NoiseSource
 from mrff_model.scopes import network_name
-from mrff_privacy.accounting import Release, check_delta, epsilon_of, pure_epsilon
-from mrff_privacy.ledger import Ledger, Limit
-from mrff_privacy.noise import NoiseSource
 from strategies.bounds import Bounds
 from strategies.privacy import PrivateAggregation
 from strategies.round_sums import Aggregation, PlainAggregation

@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from mrff_privacy.ledger import BudgetExceededError
+from mrff.privacy.ledger import BudgetExceededError
 from strategies.balancing import balanced_gates
 from strategies.evaluating import Evaluation, beside_traffic
 from strategies.learning_rates import LearningRates

@@ -16,10 +16,10 @@ import numpy as np
 from flwr.app import RecordDict
 from numpy.typing import NDArray
 
+from mrff.privacy.accounting import check_delta
+from mrff.privacy.bound import Bound
+from mrff.privacy.noise import NoiseSource
 from mrff_model.metrics import load_entropy
-from mrff_privacy.accounting import check_delta
-from mrff_privacy.bound import Bound
-from mrff_privacy.noise import NoiseSource
 from strategies.pooling import Means, pool_experts
 from strategies.privacy_replies import PrivateReply, read_private_reply
 from strategies.replies import Expected, require

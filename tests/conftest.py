@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrff_data.prepare import prepare
+from mrff.data.prepare import prepare
 
 DEPLOYMENT = "tests/deployment/"
 

@@ -10,7 +10,7 @@ from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
 from server_app.app import app as server_app
-from server_app.checkpoint import load_checkpoint
+from server_app.run.checkpoint import load_checkpoint
 from tests.local_grid import LocalGrid
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrff_config import RunConfig
-from mrff_data.dataset import Dataset
-from mrff_data.schema import Feature, Schema
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
+from mrff.data.schema import Feature, Schema
 from mrff_model.building import build_network
 from mrff_model.network import MRFFNetwork
 

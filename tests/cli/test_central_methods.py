@@ -11,14 +11,14 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from client_app.evaluation import score_serially
-from client_app.pooled_training import pooled_bank, train_pooled
 from client_app.training import Cohort
-from mrff_cli.central_methods import run_central
-from mrff_config import ConfigError, RunConfig
-from mrff_config.methods import METHODS, overrides_of
-from mrff_data.dataset import load_dataset
-from mrff_data.errors import DataError
-from mrff_data.floors import floors
+from mrff.config import ConfigError, RunConfig
+from mrff.config.methods import METHODS, overrides_of
+from mrff.data.dataset import load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import floors
+from mrff.experiments.central.methods import run_central
+from mrff.experiments.central.pooled import pooled_bank, train_pooled
 from mrff_model.building import build_network, tensors_of
 from strategies.pooling import pool_experts
 from tests.small_data import small_config, small_dataset, small_network

@@ -13,14 +13,14 @@ import pytest
 import safetensors.numpy
 import torch
 
-from mrff_cli import exporting
-from mrff_cli.exporting import DeviceModel, check_onnx
-from mrff_cli.main import main
-from mrff_cli.nodes_at_hand import NodesAtHand, UserModel, open_user
-from mrff_cli.recommending import score
-from mrff_cli.trained_run import RunError, find_run, load_best
-from mrff_config import NetworkSettings
-from mrff_data.dataset import load_dataset
+from mrff.cli.main import main
+from mrff.config import NetworkSettings
+from mrff.data.dataset import load_dataset
+from mrff.ops import export as exporting
+from mrff.ops.export import DeviceModel, check_onnx
+from mrff.ops.nodes import NodesAtHand, UserModel, open_user
+from mrff.ops.recommend import score
+from mrff.ops.trained_run import RunError, find_run, load_best
 from mrff_model.building import tensors_of
 from tests.cli.conftest import RUN
 from tests.federation import run_federation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mrff_cli.flower_engine import federation_config
+from mrff.ops.engine import federation_config
 
 
 @pytest.mark.parametrize(

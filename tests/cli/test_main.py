@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mrff_cli import data_commands, main
+from mrff.cli import data_commands, main
 
 
 @pytest.mark.parametrize("times", [1, 2])  # timeout(1) sends it to the command and to its group

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mrff_cli.main import main
-from mrff_privacy.accounting import Release, epsilon_of
+from mrff.cli.main import main
+from mrff.privacy.accounting import Release, epsilon_of
 from tests.federation import run_federation
 
 PLAN = ["privacy", "plan", "--delta", "1e-5"]

@@ -13,7 +13,7 @@ from client_app.node import Node, open_node
 from client_app.rounds import train_round
 from client_app.totals import packed_record
 from client_app.training import Start
-from mrff_cli.privacy_nodes import PlainNode
+from mrff.experiments.audits.nodes import PlainNode
 from mrff_model.building import initial_shared
 from strategies.replies import arrays_in
 
@@ -23,7 +23,7 @@ ROUNDS = (1, 2)  # the second one starts from private parameters that the first 
 @pytest.fixture
 def request_of(small_data: Path, tmp_path: Path) -> dict[str, object]:
     """The request of round 1."""
-    from mrff_data.schema import Schema
+    from mrff.data.schema import Schema
 
     return {
         "round": 1, "epoch-starts": [0], "checkpoint-round": 0, "best-round": 0, "loads": [],

@@ -11,12 +11,12 @@ import torch
 
 from client_app.evaluation import score_serially
 from client_app.rounds import open_cohort
-from mrff_cli.main import main
-from mrff_cli.nodes_at_hand import NodesAtHand, UserModel, open_user
-from mrff_cli.recommending import leave_one_out, recommend, score
-from mrff_cli.trained_run import BestModel, find_run, load_best
-from mrff_data.dataset import load_dataset, load_titles
-from mrff_data.prepare import prepare
+from mrff.cli.main import main
+from mrff.data.dataset import load_dataset, load_titles
+from mrff.data.prepare import prepare
+from mrff.ops.nodes import NodesAtHand, UserModel, open_user
+from mrff.ops.recommend import leave_one_out, recommend, score
+from mrff.ops.trained_run import BestModel, find_run, load_best
 from tests.cli.conftest import ROUNDS, RUN
 from tests.federation import run_federation
 

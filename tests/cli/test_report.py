@@ -11,13 +11,13 @@ import pytest
 
 from client_app.evaluation import score_serially
 from client_app.rounds import open_cohort
-from mrff_cli.main import main
-from mrff_cli.nodes_at_hand import NodesAtHand
-from mrff_cli.reporting.groups import group_picture
-from mrff_cli.trained_run import find_run, load_best
-from mrff_data.dataset import load_dataset, load_titles
-from mrff_data.floors import floors
-from server_app.history import History
+from mrff.cli.main import main
+from mrff.data.dataset import load_dataset, load_titles
+from mrff.data.floors import floors
+from mrff.experiments.reports.groups import group_picture
+from mrff.ops.nodes import NodesAtHand
+from mrff.ops.trained_run import find_run, load_best
+from server_app.run.history import History
 from tests.cli.conftest import ROUNDS, RUN
 from tests.federation import run_federation
 from tests.server.test_history import evaluation_report, round_report

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrff_cli.main import main
+from mrff.cli.main import main
 from tests.cli.test_report import charts, numbers, report
 
 RESULTS = """\

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mrff_cli.main import main
-from mrff_cli.run_command import read_settings
-from mrff_config import ConfigError
+from mrff.cli.main import main
+from mrff.config import ConfigError
+from mrff.ops.simulation import read_settings
 
 
 def test_texts_win_over_the_file_and_are_typed(tmp_path: Path) -> None:

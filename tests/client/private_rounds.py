@@ -11,12 +11,12 @@ from torch import Tensor
 from client_app.privacy_sgd import NoisyOptimizer
 from client_app.privacy_upload import PrivateRound
 from client_app.training import Cohort, Start
-from mrff_config import PrivacySettings, RunConfig
-from mrff_data.dataset import Dataset
+from mrff.config import PrivacySettings, RunConfig
+from mrff.data.dataset import Dataset
+from mrff.privacy.bound import Bound
+from mrff.privacy.noise import NoiseSource
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_privacy.bound import Bound
-from mrff_privacy.noise import NoiseSource
 from tests.small_data import small_config, small_network
 
 

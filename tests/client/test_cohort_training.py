@@ -18,8 +18,8 @@ from client_app.cohort_outcome import Outcome
 from client_app.cohort_training import chunk_limits, train_cohort
 from client_app.serial_training import train_serially
 from client_app.training import Cohort, Start, Trained
-from mrff_config import RunConfig
-from mrff_data.dataset import Dataset
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.network import Batch, MRFFNetwork, Output
 from tests.small_data import small_config, small_dataset, small_network

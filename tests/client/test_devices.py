@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from client_app.devices import device_for
-from mrff_config import ConfigError
+from mrff.config import ConfigError
 from tests.small_data import small_config
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from client_app.evaluation import Scores, score_serially, sum_scores
 from client_app.training import Cohort
-from mrff_data.windows import evaluation_records
+from mrff.data.windows import evaluation_records
 from mrff_model.building import tensors_of
 from tests.small_data import small_config, small_dataset, small_network
 

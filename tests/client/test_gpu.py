@@ -13,12 +13,12 @@ import torch
 
 from client_app.cohort_evaluation import score_cohort
 from client_app.evaluation import score_serially
-from client_app.pooled_training import train_pooled
 from client_app.privacy_sgd import train_dp_sgd
 from client_app.privacy_updates import train_whole_users
 from client_app.serial_training import train_serially
 from client_app.training import trainer_named
-from mrff_config import PrivacySettings
+from mrff.config import PrivacySettings
+from mrff.experiments.central.pooled import train_pooled
 from tests.client.private_rounds import ScriptedRound, Watched, private_round
 from tests.client.test_cohort_training import (
     SIZES,

@@ -15,7 +15,7 @@ from client_app.node import open_node
 from client_app.rounds import evaluate_round, train_round
 from client_app.totals import packed_record
 from flwr.app import ConfigRecord, RecordDict
-from mrff_data.schema import Schema
+from mrff.data.schema import Schema
 from mrff_model.building import initial_shared
 import torch
 
@@ -35,8 +35,9 @@ assert "public" in train_round(node, content)
 assert evaluate_round(node, content)["metrics"]["num-users"] > 0
 print(*sys.modules)
 """
-NEVER = {"opacus", "pandas", "tensorboard", "sklearn", "scipy", "ray", "mrff_privacy"}
-NEVER |= {"torch._dynamo", "torch._inductor", "server_app", "strategies", "mrff_cli"}
+NEVER = {"opacus", "pandas", "tensorboard", "sklearn", "scipy", "ray", "mrff.privacy"}
+NEVER |= {"torch._dynamo", "torch._inductor", "server_app", "strategies"}
+NEVER |= {"mrff.cli", "mrff.ops", "mrff.experiments"}
 
 
 def test_a_message_without_privacy_imports_no_more_than_it_needs(

@@ -10,9 +10,9 @@ import pytest
 
 from client_app.evaluation import Scores
 from client_app.kept_scores import FILE, KeptScoresError, keep_scores, read_scores
-from mrff_cli.comparison.bootstrap import RankedScores
-from mrff_config.methods import method_named
-from mrff_data.dataset import load_dataset
+from mrff.config.methods import method_named
+from mrff.data.dataset import load_dataset
+from mrff.experiments.comparison.bootstrap import RankedScores
 from tests.federation import run_federation
 
 

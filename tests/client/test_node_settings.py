@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from client_app.node import open_node
-from mrff_data.dataset import load_dataset
+from mrff.data.dataset import load_dataset
 from tests.small_data import small_config
 
 

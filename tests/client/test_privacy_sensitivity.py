@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from client_app.privacy_sgd import train_dp_sgd
 from client_app.privacy_updates import train_whole_users
-from mrff_config import PrivacySettings
+from mrff.config import PrivacySettings
 from tests.client.private_rounds import ScriptedRound, Watched, private_round
 from tests.small_data import small_dataset
 

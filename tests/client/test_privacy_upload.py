@@ -12,7 +12,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from scipy.stats import kstest
 
 from client_app.privacy import mechanism_named
-from mrff_config import PrivacySettings
+from mrff.config import PrivacySettings
 from strategies.replies import arrays_in
 from tests.client.private_rounds import private_round
 from tests.federation import run_federation

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from client_app.private_rates import move, private_rate
 from client_app.training import dropout_keys, training_batch
-from mrff_config import TrainingSettings
+from mrff.config import TrainingSettings
 from mrff_model.losses import user_losses
 from tests.client.test_serial_training import train
 from tests.small_data import small_config, small_dataset, small_network

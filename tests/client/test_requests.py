@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 
 from client_app.rounds import tensors_in
 from client_app.totals import packed_record as as_nodes_send
-from mrff_config import ConfigError
+from mrff.config import ConfigError
 from strategies.messages import array_record
 from strategies.messages import packed_record as as_the_server_sends
 

@@ -17,8 +17,8 @@ from client_app.cohort_training import train_cohort
 from client_app.evaluation import score_serially
 from client_app.serial_training import train_serially
 from client_app.training import Start, Trained, trainer_named
-from mrff_config import RunConfig
-from mrff_data.dataset import Dataset
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
 from mrff_model.building import initial_shared, load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import cluster_name

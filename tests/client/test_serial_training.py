@@ -10,8 +10,8 @@ import torch
 
 from client_app.serial_training import train_serially
 from client_app.training import Cohort, Start, Trained, dropout_keys, training_batch
-from mrff_config import RunConfig
-from mrff_data.dataset import Dataset
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.losses import user_losses
 from mrff_model.network import MRFFNetwork

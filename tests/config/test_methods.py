@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mrff_config import ConfigError, RunConfig
-from mrff_config.methods import METHODS, method_named, overrides_of
-from mrff_config.run_config import known_keys
+from mrff.config import ConfigError, RunConfig
+from mrff.config.methods import METHODS, method_named, overrides_of
+from mrff.config.run_config import known_keys
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mrff_config import ConfigError, RunConfig
+from mrff.config import ConfigError, RunConfig
 
 DP_SGD = {"privacy-mode": "local-dp-sgd"}
 CENTRAL = {"privacy-mode": "central-user"}

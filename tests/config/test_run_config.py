@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mrff_config import ConfigError, RunConfig
-from mrff_config.run_config import known_keys
+from mrff.config import ConfigError, RunConfig
+from mrff.config.run_config import known_keys
 
 ROOT = Path(__file__).parents[2]
 

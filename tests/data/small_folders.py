@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrff_data.schema import Feature, Schema
-from mrff_data.writing import Catalogue, Prepared, UserChunk, write_folder
+from mrff.data.schema import Feature, Schema
+from mrff.data.writing import Catalogue, Prepared, UserChunk, write_folder
 
 GENRES = np.array([[1, 2], [2, 0], [0, 0], [1, 0]], dtype=np.int32)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrff_data.boosted_trees import EVERY, predict_by_trees, row_inputs
-from mrff_data.dataset import Dataset, load_dataset
-from mrff_data.errors import DataError
-from mrff_data.floors import SMOOTHING, floor_of, floors, predict_by_rates, split_rows
-from mrff_data.prepare import prepare
+from mrff.data.dataset import Dataset, load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import SMOOTHING, floor_of, floors, predict_by_rates, split_rows
+from mrff.data.prepare import prepare
+from mrff.experiments.central.boosted_trees import EVERY, predict_by_trees, row_inputs
 from tests.data.small_folders import write
 from tests.small_data import small_dataset
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mrff_cli.data_commands import add_parser
-from mrff_data.errors import DataError
-from mrff_data.schema import Schema
+from mrff.cli.data_commands import add_parser
+from mrff.data.errors import DataError
+from mrff.data.schema import Schema
 from tests.data.test_own_data import example
 
 

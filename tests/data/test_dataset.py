@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrff_data.dataset import load_catalogue, load_dataset, load_titles, partition, take_users
-from mrff_data.errors import DataError
-from mrff_data.writing import write_folder
+from mrff.data.dataset import load_catalogue, load_dataset, load_titles, partition, take_users
+from mrff.data.errors import DataError
+from mrff.data.writing import write_folder
 from tests.data.small_folders import alternating, chunk, prepared, write
 
 HISTORIES = [[(1, 1), (2, 0)], [(4, 1)], [(3, 0), (3, 1), (1, 1)]]
@@ -178,8 +178,8 @@ def test_loading_does_not_import_pandas(tmp_path: Path) -> None:
     """Every message of a deployed client starts a process: what it imports is paid each time."""
     write(tmp_path, HISTORIES)
     code = (
-        "import sys; from pathlib import Path; import mrff_data.windows; "
-        "from mrff_data.dataset import load_dataset; "
+        "import sys; from pathlib import Path; import mrff.data.windows; "
+        "from mrff.data.dataset import load_dataset; "
         f"load_dataset(Path({str(tmp_path)!r})); assert 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mrff_data import download
-from mrff_data.download import Wheel, fetch
-from mrff_data.errors import DataError
-from mrff_data.prepare import prepare
+from mrff.data import download
+from mrff.data.download import Wheel, fetch
+from mrff.data.errors import DataError
+from mrff.data.prepare import prepare
 
 CONTENT = b"a wheel"
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mrff_data.encoding import (
+from mrff.data.encoding import (
     Repeats,
     Rows,
     bucket,
@@ -17,8 +17,8 @@ from mrff_data.encoding import (
     sorted_users,
     with_user_features,
 )
-from mrff_data.errors import DataError
-from mrff_data.writing import UserChunk
+from mrff.data.errors import DataError
+from mrff.data.writing import UserChunk
 from tests.data.small_folders import catalogue
 
 

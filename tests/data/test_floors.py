@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mrff_data.dataset import load_dataset
-from mrff_data.errors import DataError
-from mrff_data.floors import exact_auc, floors
+from mrff.data.dataset import load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import exact_auc, floors
 from tests.data.small_folders import alternating, write
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mrff_data import download
-from mrff_data.dataset import load_dataset, load_titles
-from mrff_data.download import Wheel
-from mrff_data.errors import DataError
-from mrff_data.floors import floors
-from mrff_data.prepare import prepare
-from mrff_data.recipes import movielens
-from mrff_data.recipes.movielens_files import GENRES
-from mrff_data.schema import Schema
+from mrff.data import download
+from mrff.data.dataset import load_dataset, load_titles
+from mrff.data.download import Wheel
+from mrff.data.errors import DataError
+from mrff.data.floors import floors
+from mrff.data.prepare import prepare
+from mrff.data.recipes import movielens
+from mrff.data.recipes.movielens_files import GENRES
+from mrff.data.schema import Schema
 
 FILMS = [  # id, title, year, genres
     (1, "Toy Story", "1995", ["Animation", "Children's", "Comedy"]),

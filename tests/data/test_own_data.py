@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrff_data.dataset import Dataset, load_dataset, load_titles
-from mrff_data.errors import DataError
-from mrff_data.prepare import prepare
-from mrff_data.schema import Schema
+from mrff.data.dataset import Dataset, load_dataset, load_titles
+from mrff.data.errors import DataError
+from mrff.data.prepare import prepare
+from mrff.data.schema import Schema
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 

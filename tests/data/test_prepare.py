@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from mrff_data import prepare as prepare_module
-from mrff_data import recipes
-from mrff_data.errors import DataError
-from mrff_data.prepare import prepare
-from mrff_data.recipes import Progress, Recipe
-from mrff_data.schema import Schema
-from mrff_data.shard import shard
-from mrff_data.writing import Prepared
+from mrff.data import prepare as prepare_module
+from mrff.data import recipes
+from mrff.data.errors import DataError
+from mrff.data.prepare import prepare
+from mrff.data.recipes import Progress, Recipe
+from mrff.data.schema import Schema
+from mrff.data.shard import shard
+from mrff.data.writing import Prepared
 from tests.data.small_folders import alternating, chunk, prepared
 
 
@@ -123,7 +123,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, small: Small, error: Exc
 def test_a_killed_process_leaves_nothing_that_counts(tmp_path: Path) -> None:
     """The process dies while it writes; the next one starts as if nothing had been there."""
     code = (
-        "import os, sys; from pathlib import Path; from mrff_data import prepare as p; "
+        "import os, sys; from pathlib import Path; from mrff.data import prepare as p; "
         "whole = p.write_folder; "
         "p.write_folder = lambda *a, **k: (whole(*a, **k), os._exit(9)); "
         f"p.prepare('synthetic', out=Path({str(tmp_path / 'd')!r}), options={{'users': 5}})"
@@ -138,7 +138,7 @@ def test_a_killed_process_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 def test_two_processes_prepare_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mrff_data.prepare import prepare; "
+        "import sys; from pathlib import Path; from mrff.data.prepare import prepare; "
         f"prepare('synthetic', out=Path({str(tmp_path / 'd')!r}), "
         "options={'users': 20_000}, progress=lambda stage, *_: print(stage))"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mrff_data.errors import DataError
-from mrff_data.schema import Feature, Schema
+from mrff.data.errors import DataError
+from mrff.data.schema import Feature, Schema
 
 SCHEMA = Schema(
     name="small",

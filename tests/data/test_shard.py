@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mrff_data.dataset import load_catalogue, load_dataset, load_times, partition
-from mrff_data.errors import DataError
-from mrff_data.schema import Schema
-from mrff_data.shard import node_folder, shard
+from mrff.data.dataset import load_catalogue, load_dataset, load_times, partition
+from mrff.data.errors import DataError
+from mrff.data.schema import Schema
+from mrff.data.shard import node_folder, shard
 from tests.data.small_folders import alternating, write
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrff_data.dataset import load_dataset
-from mrff_data.errors import DataError
-from mrff_data.floors import Floors, floors
-from mrff_data.prepare import prepare
+from mrff.data.dataset import load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import Floors, floors
+from mrff.data.prepare import prepare
 from tests.shared_data import shared_data
 
 

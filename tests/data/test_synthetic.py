@@ -11,13 +11,13 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
-from mrff_data.dataset import Dataset, load_dataset
-from mrff_data.errors import DataError
-from mrff_data.floors import floors
-from mrff_data.prepare import prepare
-from mrff_data.recipes import synthetic
-from mrff_data.recipes.synthetic import SyntheticSettings
-from mrff_data.schema import Schema
+from mrff.data.dataset import Dataset, load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import floors
+from mrff.data.prepare import prepare
+from mrff.data.recipes import synthetic
+from mrff.data.recipes.synthetic import SyntheticSettings
+from mrff.data.schema import Schema
 
 
 def make(out: Path, **options: Any) -> tuple[Schema, Dataset, np.ndarray[Any, Any]]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrff_data.columns import Table
-from mrff_data.errors import DataError
-from mrff_data.tables import Layout, read_table
+from mrff.data.columns import Table
+from mrff.data.errors import DataError
+from mrff.data.tables import Layout, read_table
 
 
 def written(tmp_path: Path, text: str, name: str = "t.csv", encoding: str = "utf8") -> Path:

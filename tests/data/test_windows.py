@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrff_data.dataset import Dataset, load_dataset
-from mrff_data.errors import DataError
-from mrff_data.schema import Schema
-from mrff_data.windows import Records, eligible_users, evaluation_records, train_records
+from mrff.data.dataset import Dataset, load_dataset
+from mrff.data.errors import DataError
+from mrff.data.schema import Schema
+from mrff.data.windows import Records, eligible_users, evaluation_records, train_records
 from tests.data.small_folders import write
 
 

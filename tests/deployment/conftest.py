@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mrff_data.prepare import prepare
-from mrff_data.shard import shard
+from mrff.data.prepare import prepare
+from mrff.data.shard import shard
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mrff_cli.deploy_control import Control
-from mrff_cli.deploy_keys import make_keys, node_name
-from mrff_data.shard import node_folder
+from mrff.data.shard import node_folder
+from mrff.ops.control import Control
+from mrff.ops.keys import make_keys, node_name
 from tests.deployment.processes import Processes, free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ class Federation(Processes):
 
     Args:
         folder: of everything this federation writes.
-        shards: as `mrff_data.shard.shard` made them: ``node-0``, ..., ``server``.
+        shards: as `mrff.data.shard.shard` made them: ``node-0``, ..., ``server``.
         nodes: how many keys are made and registered; `start_node` starts them.
     """
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from mrff_cli.deploy_control import environment, program
+from mrff.ops.control import environment, program
 
 MARK = "MRFF_TEST_FEDERATION"
 

@@ -12,11 +12,11 @@ from flwr.app import Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
 from client_app.private_store import PrivateStore
-from mrff_config import RunConfig
-from mrff_data.dataset import load_dataset
-from mrff_data.shard import node_folder
+from mrff.config import RunConfig
+from mrff.data.dataset import load_dataset
+from mrff.data.shard import node_folder
 from server_app.app import app as server_app
-from server_app.checkpoint import load_checkpoint
+from server_app.run.checkpoint import load_checkpoint
 from tests.deployment.federation import CHECKOUT, Federation, Values
 from tests.local_grid import LocalGrid
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mrff_data.shard import shard
+from mrff.data.shard import shard
 from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, requests_taken, wait_for_request
 from tests.deployment.processes import wait_for

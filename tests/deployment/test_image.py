@@ -26,16 +26,16 @@ def test_the_image_installs_the_dependencies_of_the_app() -> None:
 
 def test_what_containers_run_needs_nothing_else() -> None:
     script = (
-        "import sys, mrff_cli.main, mrff_cli.run_command, mrff_data.prepare, mrff_data.shard\n"
+        "import sys, mrff.cli.main, mrff.cli.run_command, mrff.data.prepare, mrff.data.shard\n"
         "import server_app.app, client_app.app\n"
-        "try: mrff_cli.main.main(['deploy', 'submit', '--help'])\n"
+        "try: mrff.cli.main.main(['deploy', 'submit', '--help'])\n"
         "except SystemExit: print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=CHECKOUT
     )
     imported = set(done.stdout.splitlines()[-1].split())
-    assert {"mrff_cli.main", "client_app.app"} <= imported
+    assert {"mrff.cli.main", "client_app.app"} <= imported
     assert imported & {*NOT_INSTALLED.values(), "ray"} == set()
 
 

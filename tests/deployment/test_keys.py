@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
-from mrff_cli.deploy_keys import KeyFolderError, make_keys
+from mrff.ops.keys import KeyFolderError, make_keys
 
 
 def test_every_party_gets_its_own_folder(tmp_path: Path) -> None:

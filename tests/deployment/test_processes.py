@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mrff_cli.deploy_control import Control, ControlError
-from mrff_cli.deploy_keys import make_keys
-from mrff_data.schema import Schema
-from mrff_data.shard import node_folder, shard
+from mrff.data.schema import Schema
+from mrff.data.shard import node_folder, shard
+from mrff.ops.control import Control, ControlError
+from mrff.ops.keys import make_keys
 from tests.deployment import reference
 from tests.deployment.federation import Federation, Values, wait_for_request
 from tests.deployment.processes import wait_for

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mrff_data.prepare import prepare
+from mrff.data.prepare import prepare
 
 MRFF = Path(sys.executable).parent / "mrff"
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from client_app.private_store import PrivateStore
-from mrff_config import RunConfig
-from mrff_data.dataset import load_dataset
+from mrff.config import RunConfig
+from mrff.data.dataset import load_dataset
 from mrff_model.building import tensors_of
-from server_app.history import read_history
+from server_app.run.history import read_history
 from tests.federation import run_federation, shared_arrays
 from tests.small_data import small_network
 

@@ -12,10 +12,10 @@ from flwr.common.serde import recorddict_from_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from safetensors.numpy import load_file
 
-from mrff_config import RunConfig
-from mrff_config.methods import METHODS, overrides_of
-from mrff_data.prepare import prepare
-from server_app.history import read_history
+from mrff.config import RunConfig
+from mrff.config.methods import METHODS, overrides_of
+from mrff.data.prepare import prepare
+from server_app.run.history import read_history
 from strategies.replies import arrays_in
 from tests.federation import run_federation, shared_arrays
 from tests.local_grid import LocalGrid

@@ -14,12 +14,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from client_app.clusters import best_copies
 from client_app.training import Cohort
-from mrff_config import RunConfig
-from mrff_config.methods import overrides_of
-from mrff_data.dataset import load_dataset
-from mrff_data.prepare import prepare
-from mrff_data.windows import eligible_users
-from server_app.history import read_history
+from mrff.config import RunConfig
+from mrff.config.methods import overrides_of
+from mrff.data.dataset import load_dataset
+from mrff.data.prepare import prepare
+from mrff.data.windows import eligible_users
+from server_app.run.history import read_history
 from tests.federation import run_federation
 from tests.small_data import small_network
 

@@ -14,12 +14,12 @@ from sklearn.metrics import adjusted_rand_score
 from client_app.cohort_evaluation import score_cohort
 from client_app.private_store import PrivateStore
 from client_app.training import Cohort
-from mrff_config import RunConfig
-from mrff_data.dataset import load_dataset
-from mrff_data.prepare import prepare
-from mrff_data.windows import eligible_users
+from mrff.config import RunConfig
+from mrff.data.dataset import load_dataset
+from mrff.data.prepare import prepare
+from mrff.data.windows import eligible_users
 from mrff_model.building import build_network, load_shared, tensors_of
-from server_app.history import read_history
+from server_app.run.history import read_history
 from tests.federation import run_federation
 
 BEST_LAYER = 0.3  # adjusted Rand index; 0 is chance. Seen with seeds 0, 1, 2: 0.58, 0.55, 0.68

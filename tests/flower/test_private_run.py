@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mrff_data.dataset import load_dataset
-from mrff_privacy.accounting import Release, epsilon_of
-from mrff_privacy.ledger import Ledger, Limit
+from mrff.data.dataset import load_dataset
+from mrff.privacy.accounting import Release, epsilon_of
+from mrff.privacy.ledger import Ledger, Limit
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent

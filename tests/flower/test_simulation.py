@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mrff_data.prepare import prepare
+from mrff.data.prepare import prepare
 from tests.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]

@@ -114,7 +114,7 @@ def test_an_expert_nobody_chose_stays_bit_identical_unless_experts_are_pooled(
             num_experts=12, balance_weight=0.0, sampling_rate=0.2, evaluate_every=1,
             expert_pooling=pooling,
         )  # fmt: skip
-    from server_app.history import read_history
+    from server_app.run.history import read_history
 
     lines = read_history(tmp_path / "runs" / "after-2" / "history.jsonl")
     loads = next(line for line in lines if line.get("round") == 2 and "loads" in line)["loads"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from client_app.training import as_batch, training_batch
-from mrff_data.windows import train_records
+from mrff.data.windows import train_records
 from mrff_model.network import Batch, MRFFNetwork
 from tests.small_data import small_config, small_dataset, small_network
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mrff_privacy.accounting import Release, check_delta, epsilon_of, merged, pure_epsilon
+from mrff.privacy.accounting import Release, check_delta, epsilon_of, merged, pure_epsilon
 
 DELTA = 1e-5
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mrff_privacy.auditing import bound_of_scores, epsilon_lower_bound, p_value
+from mrff.experiments.audits.bounds import bound_of_scores, epsilon_lower_bound, p_value
 
 
 def test_all_guesses_right_refute_what_would_rarely_do_so() -> None:

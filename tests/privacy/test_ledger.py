@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mrff_privacy.accounting import Release, epsilon_of
-from mrff_privacy.ledger import BudgetExceededError, Ledger, LedgerError, Limit
+from mrff.privacy.accounting import Release, epsilon_of
+from mrff.privacy.ledger import BudgetExceededError, Ledger, LedgerError, Limit
 
 ROUND = Release(4.0, 1.0, 2)
 NO_LIMIT = Limit(0.0, 1e-5)

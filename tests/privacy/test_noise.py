@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, laplace
 
-from mrff_privacy.noise import NoiseSource
+from mrff.privacy.noise import NoiseSource
 
 # A fresh secret stream fails a test of this level once in a million runs.
 LEVEL = 1e-6

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mrff_privacy.accounting import Release, epsilon_of
-from mrff_privacy.planning import solve
+from mrff.privacy.accounting import Release, epsilon_of
+from mrff.privacy.planning import solve
 
 KNOWN: dict[str, Any] = {"epsilon": 8.0, "noise_multiplier": 1.08, "rounds": 40}
 KNOWN["sampling_rate"] = 0.2

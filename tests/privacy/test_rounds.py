@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from client_app.privacy_ledger import NodeLedger
-from mrff_config import ConfigError
-from mrff_data.dataset import load_dataset
-from mrff_privacy.accounting import Release, epsilon_of
-from mrff_privacy.ledger import BudgetExceededError, Ledger, LedgerError, Limit
-from server_app.checkpoint import load_checkpoint
-from server_app.history import read_history
+from mrff.config import ConfigError
+from mrff.data.dataset import load_dataset
+from mrff.privacy.accounting import Release, epsilon_of
+from mrff.privacy.ledger import BudgetExceededError, Ledger, LedgerError, Limit
+from server_app.run.checkpoint import load_checkpoint
+from server_app.run.history import read_history
 from strategies.receiving import RoundFailedError
 from tests.federation import run_federation, shared_arrays
 from tests.local_grid import LocalGrid

@@ -12,13 +12,13 @@ import safetensors.numpy
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
-from mrff_config import ConfigError
-from mrff_data.prepare import prepare
+from mrff.config import ConfigError
+from mrff.data.prepare import prepare
+from mrff.io.files import OutputError
 from server_app.app import app as server_app
-from server_app.checkpoint import CheckpointError, load_checkpoint
-from server_app.durable import OutputError
-from server_app.history import read_history
 from server_app.nodes import MissingNodesError
+from server_app.run.checkpoint import CheckpointError, load_checkpoint
+from server_app.run.history import read_history
 from tests.local_grid import LocalGrid
 
 USERS = 12

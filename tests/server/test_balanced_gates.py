@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server_app.history import read_history
+from server_app.run.history import read_history
 from tests.federation import run_federation, shared_arrays
 
 ROUNDS = 40

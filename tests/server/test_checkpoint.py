@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrff_config import ConfigError, RunConfig
-from server_app import checkpoint as module
-from server_app.checkpoint import (
+from mrff.config import ConfigError, RunConfig
+from server_app.run import checkpoint as module
+from server_app.run.checkpoint import (
     FREE_KEYS,
     Checkpoint,
     CheckpointError,

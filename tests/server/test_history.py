@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from server_app.history import History, read_history
+from server_app.run.history import History, read_history
 from strategies.reports import EvaluationReport, Rejection, RoundReport, Traffic
 
 

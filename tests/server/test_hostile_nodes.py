@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDi
 from client_app.app import app as client_app
 from mrff_model.packing import FORMAT, PACKED
 from server_app.app import app as server_app
-from server_app.history import read_history
+from server_app.run.history import read_history
 from strategies.messages import packed_record
 from strategies.replies import arrays_in
 from tests.federation import shared_arrays

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 
-from server_app.history import read_history
+from server_app.run.history import read_history
 from strategies import reconnections
 from tests.federation import run_federation, shared_arrays
 from tests.local_grid import FIRST_NODE_ID, LocalGrid

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from server_app import durable
-from server_app.progress import (
+from mrff.io import files as durable
+from server_app.run.progress import (
     duration,
     evaluation_line,
     megabytes,
     rejection_lines,
     round_line,
 )
-from server_app.results import final_line, print_table, write_summary
-from server_app.run_folder import RunFolder
+from server_app.run.results import final_line, print_table, write_summary
+from server_app.run.run_folder import RunFolder
 from strategies.reports import Rejection
 from strategies.state import TrainingState
 from tests.server.test_history import evaluation_report, round_report

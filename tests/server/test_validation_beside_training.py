@@ -11,8 +11,8 @@ from flwr.app import Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
 from server_app.app import app as server_app
-from server_app.checkpoint import load_checkpoint
-from server_app.history import History, read_history
+from server_app.run.checkpoint import load_checkpoint
+from server_app.run.history import History, read_history
 from strategies.receiving import RoundFailedError
 from tests.federation import run_federation
 from tests.local_grid import LocalGrid

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mrff_cli.comparison.bootstrap import (
+from mrff.experiments.comparison.bootstrap import (
     RankedScores,
     holm,
     p_value,
@@ -73,7 +73,7 @@ def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     random = np.random.default_rng(0)
     logits, labels = {"m": random.normal(size=(2, 20, 2))}, random.integers(0, 2, (20, 2))
     whole = resampled(logits, labels, resamples=50, seed=[1])
-    monkeypatch.setattr("mrff_cli.comparison.bootstrap._CELLS", 280)
+    monkeypatch.setattr("mrff.experiments.comparison.bootstrap._CELLS", 280)
     parts = resampled(logits, labels, resamples=50, seed=[1])
     for metric in whole:
         assert np.allclose(whole[metric]["m"], parts[metric]["m"], atol=1e-12)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrff_cli.comparison.cells import cell_of
-from mrff_cli.comparison.plan import read_plan
+from mrff.experiments.comparison.cells import cell_of
+from mrff.experiments.comparison.plan import read_plan
 
 
 def name_of(folder: Path, settings: str = "", *, method: str = "mrff", data: str = "some") -> str:

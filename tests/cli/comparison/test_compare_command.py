@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrff_cli.comparison.results import RESULTS
-from mrff_cli.main import main
-from mrff_data.dataset import load_dataset
-from mrff_data.floors import floors
-from mrff_data.prepare import prepare
+from mrff.cli.main import main
+from mrff.data.dataset import load_dataset
+from mrff.data.floors import floors
+from mrff.data.prepare import prepare
+from mrff.experiments.comparison.results import RESULTS
 
 COMPARISONS = (
     "dataset", "method", "reference", "metric", "difference", "low", "high", "p_value",

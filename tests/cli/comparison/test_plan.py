@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mrff_cli.comparison.plan import Part, Plan, read_plan
-from mrff_cli.main import main
-from mrff_config import ConfigError, RunConfig
+from mrff.cli.main import main
+from mrff.config import ConfigError, RunConfig
+from mrff.experiments.comparison.plan import Part, Plan, read_plan
 
 ROOT = Path(__file__).parents[3]
 SMALL = 'methods = ["mrff", "fedadam", "user-rate"]\ndatasets = ["ml-100k", "kuaisar-r"]\n'

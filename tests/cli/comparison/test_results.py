@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from client_app.kept_scores import KeptScores
-from mrff_cli.comparison.bootstrap import RankedScores
-from mrff_cli.comparison.plan import Statistics
-from mrff_cli.comparison.results import Comparison, compare_scores
+from mrff.experiments.comparison.bootstrap import RankedScores
+from mrff.experiments.comparison.plan import Statistics
+from mrff.experiments.comparison.results import Comparison, compare_scores
 
 FAST = Statistics(resamples=200)
 

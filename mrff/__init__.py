@@ -1,0 +1,1 @@
+"""What the product's parts share, and what people run."""

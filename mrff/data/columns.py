@@ -1,0 +1,245 @@
+"""Typed columns of a file that was read, and the row to blame when one does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mrff.data.dates import date_milliseconds, looks_like_dates, parsed_by
+from mrff.data.errors import DataError
+
+
+@dataclass
+class Table:
+    """Columns of one file; ``bad`` collects the rows that could not be used, where tolerated.
+
+    Rows are counted from 1 without the header and without empty lines.
+    """
+
+    path: Path
+    columns: dict[str, Any]  # name -> pyarrow array
+    num_rows: int
+    tolerant: bool = False
+    malformed: int = 0  # rows the reader skipped
+    bad: NDArray[np.bool_] = field(init=False)
+    origins: list[tuple[Path, int]] = field(default_factory=list)  # files and their rows
+
+    def __post_init__(self) -> None:
+        self.bad = np.zeros(self.num_rows, dtype=bool)
+
+    @classmethod
+    def stacked(cls, tables: list[Table]) -> Table:
+        """Tables with the same columns one below the other; errors name the file's own rows."""
+        if len(tables) == 1:
+            return tables[0]
+        columns = {}
+        for name in tables[0].columns:
+            parts = [table.columns[name] for table in tables]
+            kinds = {part.type for part in parts}
+            if len(kinds) > 1:
+                parts = [table.text(name, optional=True) for table in tables]
+            columns[name] = pa.concat_arrays(parts)
+        rows = sum(table.num_rows for table in tables)
+        joined = cls(tables[0].path, columns, rows, tables[0].tolerant)
+        joined.malformed = sum(table.malformed for table in tables)
+        joined.origins = [(table.path, table.num_rows) for table in tables]
+        return joined
+
+    def column(self, name: str) -> Any:
+        """The column as read.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        if name not in self.columns:
+            raise unknown_column(self.path, name, self.columns)
+        return self.columns[name]
+
+    def text(self, name: str, *, optional: bool = False) -> Any:
+        """The column as text; missing values are null if ``optional`` and errors otherwise."""
+        column = self.column(name)
+        if pa.types.is_floating(column.type):
+            column = _whole_as_integer(column, self.path, name)
+        try:
+            column = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        except pa.ArrowException:
+            raise DataError(
+                f"{self.path}, column {name!r}: values of type {column.type} are no names; "
+                f"use a column of text or whole numbers"
+            ) from None
+        empty = pc.fill_null(pc.equal(column, ""), True)
+        column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
+        if not optional:
+            self._reject(name, np.asarray(empty), column, "a value")
+        return column
+
+    def numbers(
+        self, name: str, *, optional: bool = False, wanted: str = "a finite number"
+    ) -> NDArray[np.float64]:
+        """The column as float64; NaN where missing if ``optional``.
+
+        Raises:
+            DataError: the first value that is no finite number, with its row.
+        """
+        column = self.column(name)
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            missing = np.asarray(pc.is_null(column))
+            values = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0))
+        else:
+            column = self.text(name, optional=True)
+            missing = np.asarray(pc.is_null(column))
+            values = _parse_numbers(pc.fill_null(column, "0"))
+        wrong = ~np.isfinite(values) | (missing if not optional else False)
+        self._reject(name, np.asarray(wrong), column, wanted)
+        return np.asarray(np.where(missing & optional, np.nan, np.where(wrong, 0.0, values)))
+
+    def binary(self, name: str) -> NDArray[np.int8]:
+        """The column as int8 labels, 0 or 1 (or false or true, as text too)."""
+        column = self.column(name)
+        if pa.types.is_string(column.type):
+            lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+            codes = pc.index_in(lower, pa.array(["0", "1", "0.0", "1.0", "false", "true"]))
+            values = np.asarray(pc.fill_null(codes, -1)).astype(np.int64)
+            wrong = values < 0
+            values = values % 2
+        else:
+            values = self.numbers(name).astype(np.int64)
+            wrong = (values != 0) & (values != 1)
+        self._reject(name, wrong, column, "0 or 1")
+        return np.where(wrong, 0, values).astype(np.int8)
+
+    def distinct(self, name: str) -> Any:
+        """The column as text that names every row differently.
+
+        Raises:
+            DataError: a value that an earlier row has.
+        """
+        column = self.text(name)
+        encoded = np.asarray(column.dictionary_encode().indices)
+        first = np.unique(encoded, return_index=True)[1]
+        if len(first) < len(encoded):
+            repeated = np.ones(len(encoded), dtype=bool)
+            repeated[first] = False
+            row = int(np.flatnonzero(repeated)[0])
+            earlier = int(np.flatnonzero(encoded == encoded[row])[0])
+            raise DataError(
+                f"{self.path}, row {row + 1}: {name} {column[row].as_py()!r} was already in row "
+                f"{earlier + 1}; keep one of the rows"
+            )
+        return column
+
+    def lists(self, name: str, separator: str, rows: NDArray[np.int64]) -> list[list[str]]:
+        """The values of each of the rows: a list column, or text split at the separator."""
+        column = self.column(name).take(pa.array(rows))
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            return [[str(v) for v in row or () if v is not None] for row in column.to_pylist()]
+        texts = self.text(name, optional=True).take(pa.array(rows)).to_pylist()
+        return [
+            [part.strip() for part in (t or "").split(separator) if part.strip()] for t in texts
+        ]
+
+    def times(
+        self,
+        name: str,
+        *,
+        pattern: str | None = None,
+        wanted: str = "a number or a date like 2024-01-31",
+    ) -> NDArray[np.int64]:
+        """The column as int64: whole numbers as found, fractions of seconds and dates as ms.
+
+        Args:
+            pattern: how every value is written, in the codes of ``strptime``; then whole numbers
+                are dates, too (``%Y%m%d``).
+            wanted: what an error asks for if the column holds neither numbers nor ISO dates.
+
+        Raises:
+            DataError: the first value that is none of them, with its row.
+        """
+        column = self.column(name)
+        if pattern is not None:
+            texts = self.text(name)
+            stamps, wrong = parsed_by(pattern, texts)
+            self._reject(name, wrong, texts, f"a time written as {pattern!r}")
+            return stamps
+        if pa.types.is_temporal(column.type):
+            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
+            stamps = pc.fill_null(column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), 0)
+            return np.asarray(stamps)
+        if pa.types.is_integer(column.type):
+            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
+            return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
+        if pa.types.is_string(column.type) and looks_like_dates(column):
+            return self._dates(name)
+        values = self.numbers(name, wanted=wanted)
+        if np.any(np.abs(values) >= 2**53):
+            self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
+        whole = bool(np.all(values == np.floor(values)))
+        return np.round(values if whole else values * 1000).astype(np.int64)
+
+    def keep(self) -> NDArray[np.int64]:
+        """The rows that are usable."""
+        return np.flatnonzero(~self.bad)
+
+    def _dates(self, name: str) -> NDArray[np.int64]:
+        column = self.text(name, optional=True)
+        stamps = date_milliseconds(column)
+        self._reject(name, np.asarray(pc.is_null(stamps)), column, "a date like 2024-01-31")
+        return np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0))
+
+    def _reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
+        if self.tolerant:
+            self.bad |= wrong
+        elif wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            value = column[row].as_py()
+            shown = "nothing" if value in (None, "") else f"{value!r:.80}"
+            path = self.path
+            for path, rows in self.origins:  # noqa: B007 - the last one looked at is meant
+                if row < rows:
+                    break
+                row -= rows
+            raise DataError(
+                f"{path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
+                f"correct or remove the row"
+            )
+
+
+def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
+    """The error of a file that lacks a column; it lists the columns there are."""
+    return DataError(
+        f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}"
+    )
+
+
+def _whole_as_integer(column: Any, path: Path, name: str) -> Any:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowException:
+        raise DataError(
+            f"{path}, column {name!r} holds fractions where names are expected; "
+            f"use a column of text or whole numbers"
+        ) from None
+
+
+def _parse_numbers(column: Any) -> NDArray[np.float64]:
+    """Float64 of a text column; NaN where the text is no number."""
+    try:
+        return np.asarray(column.cast(pa.float64()))
+    except pa.ArrowException:
+        return np.array([_number(text) for text in column.to_pylist()])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,192 @@
+"""Prepares a dataset once: idempotent, atomic, and safe when several processes want it at once."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from mrff.data.errors import DataError
+from mrff.data.recipes import Progress, recipe_named
+from mrff.data.schema import (
+    INTERACTIONS_FILE,
+    ITEMS_FILE,
+    SCHEMA_FILE,
+    USERS_FILE,
+    Schema,
+)
+from mrff.data.writing import sync, write_folder
+
+Result = TypeVar("Result")
+VERSION = ("recipe", "recipe_version")
+OWN_FILES = {SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE, "truth.parquet"}
+
+
+def prepare(
+    name: str,
+    *,
+    source: Path | None = None,
+    out: Path,
+    progress: Progress | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Schema:
+    """Makes ``out`` the prepared dataset ``name`` and returns its schema.
+
+    A valid folder of the same recipe version and source is left alone; without an explicit
+    source, one of any source is. Otherwise the new folder is built beside it and put in its place
+    by renaming: a crash leaves the old folder or none, never a part.
+
+    Raises:
+        DataError: unknown name, unusable source or folder.
+    """
+    recipe, report, options = recipe_named(name), progress or _silent, options or {}
+    source = None if source is None else Path(source).expanduser().absolute()
+    out = Path(out).expanduser().absolute()
+    if source is not None and not source.exists():
+        raise DataError(f"{source} does not exist; check the path given with --from")
+    identity = {
+        "recipe": recipe.name,
+        "recipe_version": recipe.version,
+        **recipe.identify(source, options),
+    }
+    name = recipe.dataset_name(source)
+    anything = source is None and recipe.downloads
+    wanted = {key: identity[key] for key in VERSION} if anything else identity
+    found = _already(out, name, wanted)
+    if found is None:
+        with exclusive(out):
+            found = _already(out, name, wanted)  # another process may have been faster
+            if found is None:
+                return replace_folder(
+                    out,
+                    lambda staging: write_folder(
+                        recipe.build(source, options, staging, report), staging, source=identity
+                    ),
+                    is_own=OWN_FILES.__contains__,
+                )
+    report(f"{out} is up to date", 1, 1)
+    return found
+
+
+def replace_folder(
+    out: Path, build: Callable[[Path], Result], *, is_own: Callable[[str], bool]
+) -> Result:
+    """Builds a folder beside ``out`` and renames it to ``out``; nothing is left after an error.
+
+    ``is_own`` tells by its name whether an entry of an existing ``out`` may be replaced.
+
+    Raises:
+        DataError: ``out`` holds files of somebody else, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; choose another folder with --out")
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    strangers = [name for name in names if not is_own(name)]
+    if strangers:
+        raise DataError(
+            f"{out} holds {strangers[0]!r}, which would not be part of it; "
+            f"choose another folder with --out"
+        )
+    with _writing_to(out):
+        for leftover in out.parent.glob(f".{glob.escape(out.name)}.preparing-*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
+        workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.preparing-", dir=out.parent))
+        try:
+            staging = workplace / "new"
+            staging.mkdir()
+            result = build(staging)
+            sync(staging)
+            _swap(staging, out, aside=workplace / "old")
+            sync(out.parent)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+    return result
+
+
+def _swap(new: Path, out: Path, *, aside: Path) -> None:
+    """Puts ``new`` in the place of ``out``; puts the old one back if that fails."""
+    if not out.exists():
+        new.rename(out)
+        return
+    out.rename(aside)
+    try:
+        new.rename(out)
+    except BaseException:
+        aside.rename(out)
+        raise
+
+
+def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
+    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
+
+    Raises:
+        DataError: it is another dataset or a part of one, which is not ours to replace.
+    """
+    try:
+        schema = Schema.load(out)
+    except DataError:
+        return None
+    if schema.name != name:
+        raise DataError(
+            f"{out} holds the dataset {schema.name!r}, not {name!r}; "
+            f"choose another folder with --out"
+        )
+    if "shard" in schema.source:
+        raise DataError(f"{out} holds a node's shard; choose another folder with --out")
+    if not _complete(out, schema):
+        return None
+    if any(schema.source.get(key) != value for key, value in wanted.items()):
+        return None
+    return schema
+
+
+def _complete(folder: Path, schema: Schema) -> bool:
+    """Whether the parquet files are there with the rows that the schema counts."""
+    rows = {
+        ITEMS_FILE: schema.num_items,
+        USERS_FILE: schema.counts.get("users"),
+        INTERACTIONS_FILE: schema.counts.get("interactions"),
+    }
+    try:
+        return all(pq.read_metadata(folder / name).num_rows == n for name, n in rows.items())
+    except (OSError, pa.ArrowException):
+        return False
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Holds the lock beside ``out``, so that one process at a time makes it."""
+    with _writing_to(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.parent / f".{out.name}.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
+    """Turns a refusal of the file system into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where a folder is needed"
+        raise DataError(
+            f"cannot write {out} ({reason}); choose another folder with --out or set MRFF_HOME"
+        ) from None
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Reports nothing."""

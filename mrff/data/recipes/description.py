@@ -1,0 +1,199 @@
+"""The TOML description of somebody's own data, read into settings; ``docs/data.md`` explains it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from mrff.data.dates import is_pattern
+from mrff.data.encoding import Repeats
+from mrff.data.recipes.toml_keys import Keys
+from mrff.data.schema import RESERVED, Kind
+from mrff.data.tables import Layout
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RULE = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|=|>|<)\s*(.+?)\s*")
+_KINDS = ("id", "categorical", "multi", "bucket")
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """One feature: a column and how it becomes codes."""
+
+    name: str
+    kind: Kind
+    column: str
+    edges: tuple[float, ...] = ()  # bucket
+    separator: str = "|"  # multi
+    values: tuple[str, ...] | None = None  # categorical, multi: the whole vocabulary
+
+
+@dataclass(frozen=True)
+class Side:
+    """Items or users: their own file, or columns of the interactions if ``file`` is None."""
+
+    file: Path | None
+    layout: Layout
+    id: str
+    title: str | None
+    features: tuple[FeatureColumn, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read for it."""
+        titles = [] if self.title is None else [self.title]
+        return [self.id, *titles, *(f.column for f in self.features if f.kind != "id")]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """``column operator value``, or a column of 0 and 1 if ``operator`` is None."""
+
+    text: str
+    column: str
+    operator: str | None = None
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything the TOML says; paths are absolute."""
+
+    path: Path
+    name: str
+    files: tuple[Path, ...]
+    layout: Layout
+    user: str
+    item: str
+    time: str | None  # None: the order of the rows is the order in time
+    time_format: str | None  # of strptime; None: numbers or ISO dates
+    label: LabelRule
+    repeats: Repeats
+    drop_bad_rows: bool
+    items: Side
+    users: Side
+
+
+def read_description(path: Path) -> Description:
+    """Reads and checks a description.
+
+    Raises:
+        DataError: no TOML, an unknown or missing key, a value of the wrong kind.
+    """
+    top = Keys.of_file(path)
+    name = top.text("name", path.stem)
+    if not _NAME.fullmatch(name):
+        raise top.error(f"name must be made of letters, digits, '-', '_' and '.', got {name!r}")
+    rows = top.table("interactions")
+    files = rows.texts("files") if "files" in rows.content else (rows.text("file"),)
+    paths = tuple(path.parent / file for file in files or ())
+    layout = _layout(rows, paths[0])
+    user, item = rows.text("user"), rows.text("item")
+    found = Description(
+        path=path,
+        name=name,
+        files=paths,
+        layout=layout,
+        user=user,
+        item=item,
+        time=rows.text("time", "") or None,
+        time_format=_time_format(rows),
+        label=_label_rule(rows),
+        repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
+        drop_bad_rows=rows.choice("on-bad-row", "error", ("error", "drop")) == "drop",
+        items=_side(top.table("items"), layout, item, of_items=True),
+        users=_side(top.table("users"), layout, user, of_items=False),
+    )
+    rows.refuse_others()
+    top.refuse_others()
+    return found
+
+
+def _layout(keys: Keys, file: Path) -> Layout:
+    is_tabbed = file.name.removesuffix(".gz").endswith((".tsv", ".tab"))
+    names = keys.texts("columns")
+    if names is not None and len(set(names)) < len(names):
+        raise keys.error(f"{keys.name('columns')} names a column twice: {', '.join(names)}")
+    quote = keys.get("quote")
+    if quote is not None and (not isinstance(quote, str) or len(quote) > 1):
+        raise keys.error(f"{keys.name('quote')} must be one character or '', got {quote!r}")
+    encoding = keys.text("encoding", "utf8")
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise keys.error(
+            f"{keys.name('encoding')} {encoding!r} is unknown (often: utf8, latin1)"
+        ) from None
+    return Layout(
+        separator=keys.text("separator", "\t" if is_tabbed else ","),
+        names=names,
+        encoding=encoding,
+        quote='"' if quote is None else quote or None,
+    )
+
+
+def _time_format(keys: Keys) -> str | None:
+    pattern = keys.text("time-format", "") or None
+    if pattern is None:
+        return None
+    if not is_pattern(pattern):
+        raise keys.error(
+            f"{keys.name('time-format')} must be made of strptime's codes, as '%d/%m/%Y %H:%M', "
+            f"got {pattern!r}"
+        )
+    if "time" not in keys.content:
+        raise keys.error(f"{keys.name('time-format')} needs {keys.name('time')}, the column")
+    return pattern
+
+
+def _label_rule(keys: Keys) -> LabelRule:
+    text = keys.text("label")
+    match = _RULE.fullmatch(text)
+    if match is None:
+        if any(sign in text for sign in "<>=!"):
+            raise keys.error(
+                f"{keys.name('label')} must be a column or 'column operator value' with one of "
+                f">=, >, <=, <, ==, !=, got {text!r}"
+            )
+        return LabelRule(text, text.strip())
+    column, sign, value = match.groups()
+    return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
+
+
+def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
+    file = keys.path.parent / keys.text("file") if "file" in keys.content else None
+    own_layout = layout
+    if file is not None:
+        own_layout, column = _layout(keys, file), keys.text("id")
+    title = keys.text("title", "") or None if of_items else None
+    table = keys.table("features")
+    features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
+    keys.refuse_others()
+    if of_items and not features:
+        features = (FeatureColumn("item", "id", column),)
+    return Side(file, own_layout, column, title, features)
+
+
+def _feature(table: Keys, name: str, *, of_items: bool) -> FeatureColumn:
+    """``name = "kind"`` or ``name = { kind = ..., column = ..., ... }``."""
+    content = table.get(name)
+    if isinstance(content, str):
+        content = {"kind": content}
+    keys = Keys(table.path, table.name(name), content)
+    kinds = _KINDS if of_items else _KINDS[1:]
+    kind = cast(Kind, keys.choice("kind", "", kinds))
+    if name in RESERVED:
+        raise keys.error(f"a feature cannot be named {name!r}; give it another name and a column")
+    column = keys.text("column", name)
+    feature = FeatureColumn(
+        name,
+        kind,
+        column,
+        edges=keys.numbers("edges") if kind == "bucket" else (),
+        separator=keys.text("separator", "|") if kind == "multi" else "|",
+        values=keys.texts("values") if kind in ("categorical", "multi") else None,
+    )
+    keys.refuse_others()
+    return feature

@@ -1,0 +1,239 @@
+"""Made-up users in planted groups, with a known best AUC, for any number of users.
+
+In each facet f a user has a group g_f and an item a genre and a style, all uniform. The group
+decides two things: which genres the user sees (half of the time one of the group's own, else any),
+and which styles the user likes. A style is liked by half of the groups, so that without the group
+it says nothing. The label is Bernoulli with
+
+    logit = b_u + q_i + STRENGTH * sum_f liking_f[g_f(u), style_f(i)]
+
+where liking is +1 or -1, b_u is normal and q_i one of five qualities. So a model has to find out
+the group from the history and then use it; the AUC of the true logit is what no model can beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mrff.data.errors import DataError
+from mrff.data.recipes.recipe import Progress, Recipe
+from mrff.data.schema import Feature
+from mrff.data.writing import Catalogue, Prepared, UserChunk
+
+CHUNK = 10_000  # users made and written at a time
+STRENGTH = 1.5
+USER_BIAS = 0.5  # standard deviation
+QUALITIES = (-0.8, -0.4, 0.0, 0.4, 0.8)
+GENRES_PER_GROUP = 2
+OWN_GENRES = 0.5  # share of the events that are drawn from the group's own genres
+TRUTH_FILE = "truth.parquet"  # user_id, group; no client reads it
+_BINS = 20_000  # of the true probability, for the best AUC
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """The size of the made-up world; ``facets`` are independent groupings of the same users."""
+
+    users: int = 1_000
+    items: int = 500
+    groups: int = 4
+    facets: int = 1
+    events_per_user: int = 40  # on average; uniform from a half to one and a half of it
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the limits."""
+        limits = {
+            "users": (1, 2_000_000_000),
+            "items": (1, 1_000_000),
+            "groups": (1, 64),
+            "facets": (1, 3),
+            "events_per_user": (1, 10_000),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                key = name.replace("_", "-")
+                raise DataError(f"{key} must be between {low} and {high}, got {value}")
+        cells = self.groups**self.facets * self.items
+        if cells > 50_000_000:
+            raise DataError(
+                f"groups^facets * items must be at most 50000000, got {cells}; "
+                f"use fewer groups, facets or items"
+            )
+
+
+class Synthetic(Recipe):
+    """Options are the fields of ``SyntheticSettings``; the same ones give the same bytes."""
+
+    name = "synthetic"
+    version = 1
+    summary = "made-up users in planted groups with a known best AUC, of any size"
+    default_source = "generated (--users --items --groups --facets --events-per-user --seed)"
+
+    def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings."""
+        if source is not None:
+            raise DataError(f"synthetic data is generated and has no source, got {source}")
+        return {"parameters": asdict(_settings(options))}
+
+    def build(
+        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
+    ) -> Prepared:
+        """Makes the catalogue now and the users chunk by chunk while they are written."""
+        world = _World(_settings(options))
+        facts: dict[str, Any] = {}
+        return Prepared(
+            name=self.name,
+            label_rule="made up",
+            catalogue=world.catalogue(),
+            user_features=(),
+            chunks=_chunks(world, staging / TRUTH_FILE, facts, progress),
+            facts=facts,
+        )
+
+
+def _settings(options: Mapping[str, Any]) -> SyntheticSettings:
+    known = [field.name for field in fields(SyntheticSettings)]
+    for name in options:
+        if name not in known:
+            raise DataError(f"synthetic has no option {name!r}; it has {', '.join(known)}")
+    return SyntheticSettings(**options)
+
+
+class _World:
+    """What all users share: the items, and what each group sees and likes."""
+
+    def __init__(self, settings: SyntheticSettings) -> None:
+        self.settings = settings
+        random = np.random.default_rng([settings.seed, 0])
+        groups, facets, items = settings.groups, settings.facets, settings.items
+        self.num_genres = GENRES_PER_GROUP * groups
+        self.num_styles = 2 * groups
+        self.genres = random.integers(0, self.num_genres, (facets, items))
+        self.styles = random.integers(0, self.num_styles, (facets, items))
+        self.qualities = random.integers(0, len(QUALITIES), items)
+        half = np.where(np.arange(groups) < groups // 2, 1.0, -1.0)
+        half[groups // 2 : groups // 2 + groups % 2] = 0.0  # an odd group out is indifferent
+        if groups == 1:
+            half[:] = 1.0
+        self.liking = np.stack(  # (facets, groups, styles)
+            [np.stack([random.permutation(half) for _ in range(self.num_styles)], 1)
+             for _ in range(facets)]
+        )  # fmt: skip
+        self.cumulative = self._seen()  # (groups^facets, items)
+
+    def _seen(self) -> NDArray[np.float64]:
+        """For every combination of groups the cumulative probability of the items."""
+        groups, facets = self.settings.groups, self.settings.facets
+        combined = np.arange(groups**facets)
+        weights = np.ones((len(combined), self.settings.items))
+        for facet in range(facets):
+            group = combined // groups**facet % groups  # (combinations,)
+            own = self.genres[facet] // GENRES_PER_GROUP == group[:, None]
+            share = OWN_GENRES / GENRES_PER_GROUP
+            weights *= (1 - OWN_GENRES) / self.num_genres + own * share
+        cumulative = np.cumsum(weights, axis=1)
+        return np.asarray(cumulative / cumulative[:, -1:])
+
+    def catalogue(self) -> Catalogue:
+        """Genre and style in each facet, and the quality; no item id."""
+        items = self.settings.items
+        features, codes = [], {}
+        for facet in range(self.settings.facets):
+            suffix = "" if self.settings.facets == 1 else f"_{facet + 1}"
+            for name, values, size in (
+                ("genre", self.genres[facet], self.num_genres),
+                ("style", self.styles[facet], self.num_styles),
+            ):
+                features.append(Feature(name + suffix, "categorical", size + 1))
+                codes[name + suffix] = (values + 1).astype(np.int32)
+        features.append(Feature("quality", "categorical", len(QUALITIES) + 1))
+        codes["quality"] = (self.qualities + 1).astype(np.int32)
+        ids = [f"item-{number}" for number in range(items)]
+        return Catalogue(ids=ids, features=tuple(features), codes=codes)
+
+    def users(self, first: int, count: int) -> tuple[UserChunk, NDArray[np.int64], Any]:
+        """Users ``first`` on: the chunk, their groups (facets, count), the true probabilities."""
+        settings = self.settings
+        random = np.random.default_rng([settings.seed, 1, first])
+        group = random.integers(0, settings.groups, (settings.facets, count))
+        bias = random.normal(0.0, USER_BIAS, count)
+        mean = settings.events_per_user
+        sizes = random.integers(max(1, mean - mean // 2), mean + mean // 2 + 1, count)
+        owner = np.repeat(np.arange(count), sizes)
+        combined = (group * settings.groups ** np.arange(settings.facets)[:, None]).sum(axis=0)
+        draws = random.random(len(owner))
+        items = np.empty(len(owner), dtype=np.int64)
+        for combination in np.unique(combined):
+            mine = combined[owner] == combination
+            items[mine] = np.searchsorted(self.cumulative[combination], draws[mine], side="right")
+        np.minimum(items, settings.items - 1, out=items)
+        logits = bias[owner] + np.asarray(QUALITIES)[self.qualities[items]]
+        for facet in range(settings.facets):
+            styles = self.styles[facet, items]
+            logits += STRENGTH * self.liking[facet, group[facet, owner], styles]
+        chances = 1 / (1 + np.exp(-logits))
+        starts = np.cumsum(sizes) - sizes
+        chunk = UserChunk(
+            ids=[f"user-{number}" for number in range(first, first + count)],
+            codes={},
+            sizes=sizes,
+            items=(items + 1).astype(np.int32),
+            labels=(random.random(len(owner)) < chances).astype(np.int8),
+            times=np.arange(len(owner)) - starts[owner],
+        )
+        return chunk, group, chances
+
+
+def _chunks(
+    world: _World, truth_path: Path, facts: dict[str, Any], progress: Progress
+) -> Iterator[UserChunk]:
+    settings = world.settings
+    names = ["group"]
+    if settings.facets > 1:
+        names += [f"group_{facet + 1}" for facet in range(settings.facets)]
+    schema = pa.schema([("user_id", pa.string()), *((name, pa.int32()) for name in names)])
+    counts = np.zeros((2, _BINS))  # negatives and positives by true probability
+    loss, rows = 0.0, 0
+    with pq.ParquetWriter(truth_path, schema, compression="zstd") as truth:
+        for first in range(0, settings.users, CHUNK):
+            progress("making users", first, settings.users)
+            chunk, group, chances = world.users(first, min(CHUNK, settings.users - first))
+            combined = (group * settings.groups ** np.arange(settings.facets)[:, None]).sum(axis=0)
+            columns = [combined, *group][: len(names)]
+            truth.write_table(
+                pa.table(
+                    [pa.array(chunk.ids), *(c.astype(np.int32) for c in columns)], schema=schema
+                )
+            )
+            bins = np.minimum((chances * _BINS).astype(np.int64), _BINS - 1)
+            for label in (0, 1):
+                counts[label] += np.bincount(bins[chunk.labels == label], minlength=_BINS)
+            loss -= float(np.log(np.where(chunk.labels == 1, chances, 1 - chances)).sum())
+            rows += len(chances)
+            yield chunk
+    progress("making users", settings.users, settings.users)
+    facts["best_auc"] = _auc(counts)
+    facts["best_log_loss"] = round(loss / rows, 6)
+
+
+def _auc(counts: NDArray[np.float64]) -> float | None:
+    """AUC of binned scores, ties half; None if there is one class only."""
+    negative, positive = counts
+    pairs = negative.sum() * positive.sum()
+    below = np.cumsum(negative) - negative
+    wins = float((positive * (below + negative / 2)).sum())
+    return round(float(wins / pairs), 6) if pairs else None
+
+
+SYNTHETIC = Synthetic()

@@ -1,0 +1,130 @@
+"""What a prepared dataset consists of: features, vocabularies, label rule, source, counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mrff.data.errors import DataError
+
+FORMAT_VERSION = 1
+SCHEMA_FILE = "schema.json"
+ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
+INTERACTIONS_FILE = "interactions.parquet"
+RESERVED = ("item_id", "title", "user_id", "user_key")  # columns that are no features
+
+Kind = Literal["id", "categorical", "multi", "bucket"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of codes; code 0 is padding or unknown in every vocabulary.
+
+    ``size`` counts the codes with 0 included, ``width`` is the most values one row has (1 unless
+    ``multi``), ``values`` names the codes 1, 2, ... where a name says something.
+    """
+
+    name: str
+    kind: Kind
+    size: int
+    width: int = 1
+    values: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a feature that no table could hold."""
+        if self.kind not in get_args(Kind):
+            raise DataError(
+                f"feature {self.name!r}: kind must be one of {', '.join(get_args(Kind))}, "
+                f"got {self.kind!r}"
+            )
+        if self.size < 1 or self.width < 1:
+            raise DataError(
+                f"feature {self.name!r}: size and width must be at least 1, "
+                f"got {self.size} and {self.width}"
+            )
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The description in ``schema.json``; ``counts`` and ``source`` inform, the rest is binding."""
+
+    name: str
+    label_rule: str
+    item_features: tuple[Feature, ...]
+    user_features: tuple[Feature, ...]
+    num_items: int
+    catalogue_hash: str
+    counts: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    content_hash: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def schema_hash(self) -> str:
+        """Hash of everything the network's meaning depends on; equal for all shards of a dataset.
+
+        Users and interactions are not in it, so that a node can hold any of them.
+        """
+        binding = {
+            "format_version": self.format_version,
+            "label_rule": self.label_rule,
+            "item_features": [asdict(feature) for feature in self.item_features],
+            "user_features": [asdict(feature) for feature in self.user_features],
+            "num_items": self.num_items,
+            "catalogue_hash": self.catalogue_hash,
+        }
+        text = json.dumps(binding, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Writes ``schema.json`` into an existing folder."""
+        text = json.dumps({**asdict(self), "schema_hash": self.schema_hash}, indent=2)
+        (folder / SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Schema:
+        """Reads ``schema.json``.
+
+        Raises:
+            DataError: the file is missing, damaged, or of another format version.
+        """
+        path = Path(folder) / SCHEMA_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(
+                f"{folder} is not a prepared dataset: it has no {SCHEMA_FILE}; "
+                f"make one with: mrff data prepare NAME --out {folder}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); prepare the dataset anew") from None
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path} has format version {version}, this program reads {FORMAT_VERSION}; "
+                f"prepare the dataset anew"
+            )
+        return _from_json(content, path)
+
+
+def _from_json(content: dict[str, Any], path: Path) -> Schema:
+    stated_hash = content.pop("schema_hash", None)
+    try:
+        for key in ("item_features", "user_features"):
+            content[key] = tuple(
+                Feature(**{**feature, "values": tuple(feature.get("values", ()))})
+                for feature in content[key]
+            )
+        schema = Schema(**content)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error}); prepare the dataset anew") from None
+    if stated_hash != schema.schema_hash:
+        raise DataError(
+            f"{path} was changed by hand: schema_hash is {stated_hash}, its content gives "
+            f"{schema.schema_hash}; prepare the dataset anew"
+        )
+    return schema

@@ -1,0 +1,133 @@
+"""Cuts histories into records: the split of every user, training windows, evaluation windows.
+
+With ``k = holdout``: a user's last k interactions are the test, the k before are the validation,
+the rest is training. Everything is computed for all given users at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrff.data.dataset import Dataset
+from mrff.data.errors import DataError
+
+NO_FEEDBACK = 0  # at the start of a history and at padding; otherwise 1 + label
+
+Users = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Windows of users, ``(U, W, L)`` each: users, windows of a user, positions, padded right.
+
+    A position holds the history item before its target and the feedback given to that item; at
+    the first position of a window there is none (0). ``real`` says that a position exists,
+    ``mask`` that its target counts (evaluation counts only the held-out ones).
+    """
+
+    items: NDArray[np.int64]  # history item; 0 at the start and at padding
+    feedback: NDArray[np.int64]  # 0 none, 1 label 0, 2 label 1
+    targets: NDArray[np.int64]  # item to predict; 0 at padding
+    labels: NDArray[np.float32]  # its label; 0 at padding
+    mask: NDArray[np.bool_]
+    real: NDArray[np.bool_]
+
+
+def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
+    """Rows of the users with at least one training interaction: ``2 * holdout + 1`` in all."""
+    _check("holdout", holdout, 0)
+    return np.flatnonzero(np.diff(dataset.offsets) >= 2 * holdout + 1)
+
+
+def train_records(
+    dataset: Dataset, users: Users, *, length: int, max_windows: int, holdout: int
+) -> Records:
+    """The training part as disjoint windows of at most ``length`` targets, in time order.
+
+    It is cut from its end, so that the latest windows are full; only the latest ``max_windows``
+    are kept (0: all). Every window starts anew: an interaction is in exactly one record, which
+    is what record-level privacy counts. W and L are the most that the given users need.
+
+    Raises:
+        DataError: a user shorter than the split, or settings out of range.
+    """
+    _check("length", length, 1)
+    _check("max-windows", max_windows, 0)
+    sizes = _sizes(dataset, users, holdout) - 2 * holdout  # (U,)
+    windows = -(-sizes // length)
+    kept = windows if max_windows == 0 else np.minimum(windows, max_windows)
+    number = np.arange(kept.max(initial=0))  # (W,)
+    from_end = (kept[:, None] - 1 - number) * length  # (U, W) targets after this window
+    ends = sizes[:, None] - from_end
+    starts = np.maximum(ends - length, 0)
+    lengths = np.where(number < kept[:, None], ends - starts, 0)
+    return _gather(dataset, dataset.offsets[users][:, None] + starts, lengths, counted=None)
+
+
+def evaluation_records(
+    dataset: Dataset, users: Users, *, length: int, holdout: int, part: Literal["valid", "test"]
+) -> Records:
+    """One window per user: the last ``length`` interactions that end with the part's last one.
+
+    Only the part's ``holdout`` targets count; the others are there as history.
+
+    Raises:
+        DataError: a user shorter than the split, or settings out of range.
+    """
+    _check("holdout", holdout, 1)
+    _check("length", length, holdout)
+    if part not in ("valid", "test"):
+        raise DataError(f"part must be valid or test, got {part!r}")
+    ends = _sizes(dataset, users, holdout) - (holdout if part == "valid" else 0)
+    starts = np.maximum(ends - length, 0)
+    first = dataset.offsets[users] + starts
+    return _gather(dataset, first[:, None], (ends - starts)[:, None], counted=holdout)
+
+
+def _sizes(dataset: Dataset, users: Users, holdout: int) -> NDArray[np.int64]:
+    _check("holdout", holdout, 0)
+    sizes = np.diff(dataset.offsets)[users]
+    short = np.flatnonzero(sizes < 2 * holdout + 1)
+    if len(short):
+        raise DataError(
+            f"user {dataset.user_ids[users[short[0]]]} has {sizes[short[0]]} interactions, a "
+            f"holdout of {holdout} needs at least {2 * holdout + 1}; take only eligible users"
+        )
+    return sizes
+
+
+def _gather(
+    dataset: Dataset,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    counted: int | None,
+) -> Records:
+    """Records of windows given as (U, W) first interactions and lengths."""
+    positions = np.arange(lengths.max(initial=0))  # (L,)
+    real = positions < lengths[..., None]  # (U, W, L)
+    rows = np.where(real, starts[..., None] + positions, 0)
+    targets = np.where(real, dataset.items[rows], 0).astype(np.int64)
+    labels = np.where(real, dataset.labels[rows], 0)
+    items, feedback = np.zeros_like(targets), np.zeros_like(targets)
+    follows = real[..., 1:]
+    items[..., 1:] = np.where(follows, targets[..., :-1], 0)
+    feedback[..., 1:] = np.where(follows, labels[..., :-1].astype(np.int64) + 1, NO_FEEDBACK)
+    mask = real if counted is None else real & (positions >= lengths[..., None] - counted)
+    return Records(
+        items=items,
+        feedback=feedback,
+        targets=targets,
+        labels=labels.astype(np.float32),
+        mask=mask,
+        real=real,
+    )
+
+
+def _check(name: str, value: Any, low: int) -> None:
+    if value < low:
+        raise DataError(f"{name} must be at least {low}, got {value}")

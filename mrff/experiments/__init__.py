@@ -1,0 +1,1 @@
+"""What is measured: comparisons, audits, report pages. The product never imports it."""

@@ -1,0 +1,1 @@
+"""Attacks on trained models, and what their success says about epsilon."""

@@ -1,0 +1,1 @@
+"""Rivals that see everybody's data in one place. NOT federated."""

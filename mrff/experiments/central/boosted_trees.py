@@ -1,0 +1,189 @@
+"""The strongest floor: gradient-boosted trees on everybody's rates and features (scikit-learn).
+
+Trees are fitted to the training rows only. What they read of a row is honest, so that a row's own
+label is never among its inputs, nor any later one of the same user:
+
+* of the user, his rate and count over his earlier interactions and, with ``history``, over the
+  latest ten of them, the last one, and those with the same value of an item feature. As in the
+  network's history, an earlier held-out interaction counts as history of a later one
+* of the item and of its features, rates over the training rows of other users: those of four fifths
+  of the users for a training row (target encoding out of fold), of all for a held-out one
+* the codes of bucketed item features and of the user's own features
+
+They pool the users' data, which federated training never does: a yardstick, not a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrff.data.dataset import Dataset
+from mrff.data.floors import SMOOTHING, Floats, Predictions, Split, floor_of, split_rows
+
+FOLDS = 5
+LATEST = 10  # interactions that tell of a user's present mood
+MOST_TREES = 400
+EVERY = 10  # trees between looks at the validation part
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 50,
+    "l2_regularization": 10.0,
+}
+
+
+@dataclass(frozen=True)
+class TreeResult:
+    """Predictions of the test part under ``boosted_trees``, and how many trees validation chose."""
+
+    predictions: Predictions
+    trees: int
+
+
+def predict_by_trees(
+    dataset: Dataset,
+    *,
+    holdout: int,
+    history: bool,
+    seed: int = 0,
+    note: Callable[[int, float, float], None] = lambda trees, auc, log_loss: None,
+) -> TreeResult:
+    """Fits trees, keeps as many as give the best validation AUC, and predicts the test part.
+
+    Args:
+        history: whether trees see what the user liked lately, and of the same kind.
+        seed: of the trees.
+        note: told of the number of trees, validation AUC and log loss at every look.
+
+    Raises:
+        DataError: no user is long enough, or the validation part has one class only.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    valid = split_rows(dataset, holdout=holdout, part="valid")
+    test = split_rows(dataset, holdout=holdout, part="test")
+    inputs = row_inputs(dataset, valid, history=history)
+    trees = HistGradientBoostingClassifier(
+        max_iter=MOST_TREES, early_stopping=False, random_state=seed, **SETTINGS
+    )
+    trees.fit(inputs[valid.train], dataset.labels[valid.train])
+
+    truth = dataset.labels[valid.held_out]
+    best, number = -1.0, 0
+    for count, logits in enumerate(_staged(trees, inputs[valid.held_out]), start=1):
+        if count % EVERY:
+            continue
+        seen = floor_of(truth, logits)
+        note(count, seen.auc, seen.log_loss)
+        if seen.auc > best:
+            best, number = seen.auc, count
+    stages = _staged(trees, inputs[test.held_out])
+    logits = next(found for count, found in enumerate(stages, start=1) if count == number)
+    shape = (len(test.users), holdout)
+    labels = dataset.labels[test.held_out].reshape(shape)
+    found = Predictions(test.users, labels, {"boosted_trees": logits.reshape(shape)})
+    return TreeResult(found, number)
+
+
+def row_inputs(dataset: Dataset, split: Split, *, history: bool) -> Floats:
+    """(N, inputs) of every row; missing ones are NaN. Training rows are those of ``split``."""
+    owner, labels = split.owner, dataset.labels.astype(np.float64)
+    overall = float((labels[split.train].sum() + 0.5) / (split.train.sum() + 1))
+    everything = np.ones((len(owner), 1), dtype=np.int64)
+    user_rate, user_count = _earlier(owner, everything, labels, overall)
+    columns = [user_rate, user_count, *(_latest(owner, labels) if history else ())]
+    for feature in dataset.schema.item_features:
+        codes = dataset.item_features[feature.name][dataset.items].reshape(len(owner), -1)
+        columns += _of_others(codes, labels, split, overall)
+        if history and feature.kind != "id":
+            rate, count = _earlier(owner, codes, labels, overall)
+            columns += [rate - user_rate, count]
+        if feature.kind == "bucket":
+            columns.append(np.where(codes[:, 0] > 0, codes[:, 0], np.nan))
+    if all(feature.kind != "id" for feature in dataset.schema.item_features):
+        columns += _of_others(dataset.items[:, None], labels, split, overall)
+    for feature in dataset.schema.user_features:
+        if feature.kind != "multi":
+            codes = dataset.user_features[feature.name][owner]
+            columns.append(np.where(codes > 0, codes, np.nan))
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _staged(trees: Any, inputs: Floats) -> Any:
+    """Logits after one tree, two, ..."""
+    return (stage.ravel() for stage in trees.staged_decision_function(inputs))
+
+
+def _earlier(
+    owner: NDArray[np.int64], codes: NDArray[Any], labels: Floats, overall: float
+) -> tuple[Floats, Floats]:
+    """The user's smoothed rate (as a logit) and count over earlier rows with the same code.
+
+    Args:
+        codes: (N, width); 0 is padding. Several values of a row are averaged.
+    """
+    codes = np.sort(codes, axis=1)
+    again = np.diff(codes, axis=1, prepend=-1) == 0  # a value named twice would see its own label
+    rows, places = np.nonzero((codes > 0) & ~again)  # in the order of rows, hence of time
+    keys = owner[rows] * (int(codes.max(initial=0)) + 1) + codes[rows, places]
+    order = np.argsort(keys, kind="stable")
+    count, positive = _before(keys[order], labels[rows][order])
+    counts, positives = np.zeros(len(keys)), np.zeros(len(keys))
+    counts[order], positives[order] = count, positive
+    rates = _smoothed(positives, counts, overall)
+    return _mean_of_rows(rows, rates, len(owner)), _mean_of_rows(rows, counts, len(owner))
+
+
+def _before(keys: NDArray[Any], labels: Floats) -> tuple[Floats, Floats]:
+    """Rows and positive rows before each one among those of the same key; keys are sorted."""
+    first = np.r_[True, keys[1:] != keys[:-1]]
+    starts = np.flatnonzero(first)[np.cumsum(first) - 1]
+    total = np.cumsum(labels) - labels
+    return (np.arange(len(keys)) - starts).astype(np.float64), total - total[starts]
+
+
+def _latest(owner: NDArray[np.int64], labels: Floats) -> list[Floats]:
+    """Mean of the user's latest labels before each row, and the very last one."""
+    place, _ = _before(owner, labels)
+    until = np.r_[np.cumsum(labels) - labels, labels.sum()]
+    taken = np.minimum(place, LATEST).astype(np.int64)
+    sums = until[np.arange(len(owner))] - until[np.arange(len(owner)) - taken]
+    with np.errstate(invalid="ignore"):
+        mean = np.where(taken > 0, sums / np.maximum(taken, 1), np.nan)
+    last = np.where(taken > 0, np.r_[0.0, labels[:-1]], np.nan)
+    return [mean, last]
+
+
+def _of_others(codes: NDArray[Any], labels: Floats, split: Split, overall: float) -> list[Floats]:
+    """Smoothed rate (as a logit) and count of a code over training rows of other users."""
+    fold = split.owner % FOLDS
+    size = int(codes.max(initial=0)) + 1
+    rows, places = np.nonzero(codes)
+    values = codes[rows, places].astype(np.int64)
+    trained = split.train[rows]
+    at = fold[rows[trained]], values[trained]
+    counts, positives = np.zeros((FOLDS, size)), np.zeros((FOLDS, size))
+    np.add.at(counts, at, 1.0)
+    np.add.at(positives, at, labels[rows[trained]])
+    own = np.where(trained, 1.0, 0.0)  # a held-out row needs no fold to be left out
+    count = counts.sum(0)[values] - own * counts[fold[rows], values]
+    positive = positives.sum(0)[values] - own * positives[fold[rows], values]
+    rates = _smoothed(positive, count, overall)
+    return [_mean_of_rows(rows, part, len(codes)) for part in (rates, count)]
+
+
+def _smoothed(positive: Floats, count: Floats, overall: float) -> Floats:
+    rate = (positive + SMOOTHING * overall) / (count + SMOOTHING)
+    return np.asarray(np.log(rate / (1.0 - rate)))
+
+
+def _mean_of_rows(rows: NDArray[np.int64], values: Floats, total: int) -> Floats:
+    """Mean of the values of each row; NaN for a row without any."""
+    count = np.bincount(rows, minlength=total)
+    sums = np.bincount(rows, weights=values, minlength=total)
+    return np.where(count > 0, sums / np.maximum(count, 1), np.nan)

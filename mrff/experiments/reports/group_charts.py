@@ -1,0 +1,173 @@
+"""Charts of the groups: loads over rounds, churn, the flow between layers, what groups like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from mrff.experiments.reports.curves import column, of_kind
+from mrff.experiments.reports.figures import PALETTE, add_line, new_figure
+from mrff.experiments.reports.groups import Group, GroupPicture, Liking
+
+PER_GROUP = 4  # likings of a group in the map, if they are not shared
+MOST_ROWS = 24  # of the map
+MOST_TIMES = 3.0  # colours end here: three times the average, or a third
+
+
+def entries_with_loads(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Validations route every user; in a private mode only the rounds' noisy counts are known."""
+    for kind in ("validation", "round"):
+        found = [entry for entry in of_kind(history, kind) if np.any(entry.get("loads") or 0)]
+        if found:
+            return found
+    return []
+
+
+def loads_figure(entries: Sequence[Mapping[str, Any]], layer: int) -> go.Figure:
+    """Shares of users per group of a layer, stacked to one."""
+    figure = new_figure(x="round", y="share of users")
+    shares = np.array([entry["loads"][layer] for entry in entries])  # (rounds, K)
+    rounds = column(entries, "round")
+    for group in range(shares.shape[1]):
+        colour = PALETTE[group % len(PALETTE)]
+        figure.add_trace(
+            go.Scatter(
+                x=rounds, y=shares[:, group].tolist(), name=f"group {group + 1}", mode="lines",
+                stackgroup="users", line={"width": 0.5, "color": colour},
+                hovertemplate="%{y:.1%}",
+            )
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[0, max(1.0, float(shares.sum(axis=1).max()))])
+    return figure
+
+
+def churn_figure(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Share of the users who changed a group since they were last trained."""
+    figure = new_figure(x="round", y="share of users")
+    for colour, (kind, name) in enumerate((("round", "training"), ("validation", "validation"))):
+        entries = of_kind(history, kind)
+        add_line(
+            figure, column(entries, "round"), column(entries, "churn"), name=name, colour=colour,
+            points=kind == "validation", hover="%{y:.1%}",
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return figure
+
+
+def entropy_figure(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """How evenly users spread: 1 is even, 0 is everybody in one group."""
+    figure = new_figure(x="round", y="load entropy", legend=False)
+    entries = of_kind(history, "round")
+    add_line(
+        figure, column(entries, "round"), column(entries, "load_entropy"), name="load entropy",
+        hover="%{y:.3f}",
+    )  # fmt: skip
+    figure.update_yaxes(range=[0, 1.02])
+    return figure
+
+
+def flow_figure(picture: GroupPicture) -> go.Figure:
+    """Users from the groups of each layer to those of the next."""
+    experts = len(picture.layers[0])
+    sources, targets, users, colours = [], [], [], []
+    for layer, flow in enumerate(picture.flows):
+        for start, end in zip(*np.nonzero(flow), strict=True):
+            sources.append(layer * experts + int(start))
+            targets.append((layer + 1) * experts + int(end))
+            users.append(int(flow[start, end]))
+            colours.append(_faint(PALETTE[int(start) % len(PALETTE)]))
+    nodes = [
+        (f"{layer + 1}·{group + 1}  {of_layer[group].users:,}", PALETTE[group % len(PALETTE)])
+        for layer, of_layer in enumerate(picture.layers)
+        for group in range(experts)
+    ]
+    figure = new_figure(height=max(320, 40 * experts), legend=False)
+    figure.add_trace(
+        go.Sankey(
+            node={
+                "label": [name for name, _ in nodes], "color": [colour for _, colour in nodes],
+                "pad": 14, "thickness": 14, "line": {"width": 0},
+                "hovertemplate": "%{value:,} users<extra></extra>",
+            },
+            link={
+                "source": sources, "target": targets, "value": users, "color": colours,
+                "hovertemplate": "%{source.label} → %{target.label}: %{value:,}<extra></extra>",
+            },
+        )
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest")
+    return figure
+
+
+def likes_figure(groups: Sequence[Group]) -> go.Figure:
+    """Where the groups of a layer differ from the average most: log2 of the ratio, as colours."""
+    names = _names_of(groups)
+    ratios = np.full((len(names), len(groups)), np.nan)
+    words = np.full(ratios.shape, "too few likes", dtype=object)
+    for column_number, group in enumerate(groups):
+        known = {liking.name: liking for liking in group.likings}
+        for row, name in enumerate(names):
+            if name in known:
+                ratios[row, column_number] = np.log2(max(known[name].times, 1e-3))
+                words[row, column_number] = _in_words(known[name])
+    limit = float(np.log2(MOST_TIMES))
+    figure = new_figure(height=120 + 22 * len(names), legend=False)
+    figure.add_trace(
+        go.Heatmap(
+            z=ratios, x=[f"{g + 1}" for g in range(len(groups))], y=[_short(n) for n in names],
+            text=words, hovertemplate="%{y}, group %{x}: %{text}<extra></extra>",
+            zmin=-limit, zmax=limit, zmid=0, xgap=2, ygap=2, hoverongaps=False,
+            colorbar={
+                "orientation": "h", "y": -0.02, "yanchor": "top", "yref": "paper", "thickness": 8,
+                "tickvals": [-limit, 0, limit], "outlinewidth": 0,
+                "ticktext": ["1/3", "average", "3 ×"], "tickangle": 0,
+            },
+        )
+    )  # fmt: skip
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(side="top", title="group", type="category", showgrid=False, showline=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
+    return figure
+
+
+def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
+    """A row per group: users, like rate, its most surprising preferences as multiples."""
+    rows = []
+    for number, group in enumerate(groups):
+        top = [liking for liking in group.likings if liking.surprise > 2.0][:5]
+        rows.append(
+            [
+                str(number + 1),
+                f"{group.users:,} ({group.users / max(users, 1):.0%})",
+                "–" if group.like_rate is None else f"{group.like_rate:.1%}",
+                "; ".join(f"{liking.name}\u00a0×{liking.times:.1f}" for liking in top)
+                or "nothing beyond chance",
+            ]
+        )
+    return rows
+
+
+def _names_of(groups: Sequence[Group]) -> list[str]:
+    """The feature values to show, no item twice, every group with its own."""
+    chosen: dict[str, None] = {}
+    for place in range(PER_GROUP):
+        for group in groups:
+            if place < len(group.likings) and len(chosen) < MOST_ROWS:
+                chosen[group.likings[place].name] = None
+    return list(chosen)
+
+
+def _in_words(liking: Liking) -> str:
+    return f"{liking.share:.1%} of likes, average {liking.average:.1%}"
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"

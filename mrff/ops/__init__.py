@@ -1,0 +1,1 @@
+"""The product's tools: the engine, keys, export, recommendations."""

@@ -1,0 +1,181 @@
+"""What a run promises: unit, adversary, epsilon, delta, and what no guarantee covers."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrff.config import ConfigError, RunConfig
+from mrff.data.dataset import load_catalogue
+from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
+from mrff.privacy.ledger import Ledger
+from server_app.privacy import WHOLE_DATASET, limit_of, round_release, server_ledger
+from server_app.run.history import read_history
+
+NOT_TRUSTED = {
+    "local-dp-sgd": "the server and everyone after it",
+    "laplace": "the server and everyone after it",
+    "central-user": "everyone after the server; the server itself is trusted and sees updates",
+}
+COVERED = {
+    "local-dp-sgd": "everything a node uploads in training",
+    "laplace": "everything a node uploads in training",
+    "central-user": "the model after every round, and all published numbers of training",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a run."""
+
+    name: str
+    config: RunConfig
+    rounds: int  # done
+    release: Release | None  # one round's; None in mode none
+    ledger_epsilon: float | None  # over all runs on this data, where a ledger is at hand
+    snr: list[float]
+
+    @property
+    def epsilon(self) -> float:
+        """Of this run alone, for a unit that took part in every round."""
+        if self.release is None or not self.rounds:
+            return 0.0
+        limit = limit_of(self.config.privacy)
+        return epsilon_of([self.release.times(self.rounds)], limit.delta, limit.accountant)
+
+    def numbers(self) -> dict[str, Any]:
+        """For programs. ``epsilon`` is null in mode none, where there is no bound."""
+        privacy = self.config.privacy
+        return {
+            "run": self.name,
+            "privacy_mode": privacy.privacy_mode,
+            "unit": privacy.privacy_unit if privacy.is_private else None,
+            "private": privacy.is_private and privacy.noise_is_secret,
+            "rounds": self.rounds,
+            "epsilon": self.epsilon if self.release else None,
+            "epsilon_of_all_runs": self.ledger_epsilon,
+            "delta": privacy.delta if self.release else None,
+            "accountant": privacy.accountant if self.release else None,
+            "noise_multiplier": self.release.noise_multiplier if self.release else None,
+            "sampling_rate": self.release.sampling_rate if self.release else None,
+        }
+
+    def sentences(self) -> list[str]:
+        """For people."""
+        privacy = self.config.privacy
+        mode = privacy.privacy_mode
+        if self.release is None:
+            return [
+                f"Run {self.name} was trained with privacy-mode=none: no differential privacy. "
+                "Epsilon is unbounded.",
+                "Users' own parameters and their interactions did not leave the nodes; sums of "
+                "updates and of losses did, as they were.",
+            ]
+        lines = [f"Run {self.name}: {self.rounds} rounds in privacy-mode={mode}."]
+        if not privacy.noise_is_secret:
+            lines.append(
+                f"NOT PRIVATE: noise-seed={privacy.noise_seed} makes the noise predictable. The "
+                "numbers below would hold for secret noise."
+            )
+        lines += [
+            f"Protected is one {privacy.privacy_unit} (there or not there).",
+            f"Not trusted: {NOT_TRUSTED[mode]}.",
+            f"The guarantee covers {COVERED[mode]}.",
+            *self._cost(),
+            *self._composed(),
+            *self._signal(),
+            "Not covered: evaluation (AUC, LogLoss, score histograms, and the choice of the best "
+            "round by them), how many users and records there are, who is connected, and timing.",
+            "Predictions shown to a user come from his own parameters, which stay on his node.",
+        ]
+        if self.release.sampling_rate < 1.0:
+            unit = "users" if mode == "central-user" else "records"
+            lines.append(f"Amplification by sampling is counted: {unit} are Poisson-sampled.")
+        return lines
+
+    def _cost(self) -> list[str]:
+        assert self.release is not None
+        release, privacy = self.release, self.config.privacy
+        noise = "Laplace noise of scale" if release.mechanism == "laplace" else "Gaussian noise of"
+        steps = f", {release.steps} steps a round" if release.steps > 1 else ""
+        lines = [
+            f"Epsilon {self.epsilon:.4f} at delta {privacy.delta:g}, accountant "
+            f"{privacy.accountant}: {noise} {release.noise_multiplier:g} times the clipping norm, "
+            f"sampling rate {release.sampling_rate:g}{steps}."
+        ]
+        if release.mechanism == "laplace":
+            pure = pure_epsilon([release.times(max(self.rounds, 1))])
+            lines.append(f"Pure epsilon (delta 0): {pure:.4f}.")
+        return lines
+
+    def _composed(self) -> list[str]:
+        budget = self.config.privacy.epsilon_budget
+        lines = []
+        if self.ledger_epsilon is None:
+            lines.append(
+                "The nodes' ledgers are not on this machine: what other runs on the same data "
+                "cost is known to the nodes only."
+            )
+        else:
+            lines.append(
+                f"With all other runs on the same data (ledger): epsilon {self.ledger_epsilon:.4f}."
+            )
+        if budget > 0.0:
+            lines.append(f"Budget: epsilon {budget:g}; a round beyond it is refused.")
+        return lines
+
+    def _signal(self) -> list[str]:
+        if not self.snr:
+            return []
+        low, high = min(self.snr), max(self.snr)
+        return [
+            f"Signal to noise of a round's sum: {low:.2f} to {high:.2f}, last {self.snr[-1]:.2f}."
+        ]
+
+
+def open_report(run: str) -> Report:
+    """The report of a run given by its name or folder.
+
+    Raises:
+        ConfigError: there is no such run.
+        LedgerError: a ledger of its data cannot be trusted.
+    """
+    home = Path(os.environ.get("MRFF_HOME") or "~/.mrff").expanduser().absolute()
+    folder = Path(run).expanduser()
+    if not (folder / "config.json").is_file():
+        folder = home / "runs" / run
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"there is no run {run!r}: neither a folder with a config.json nor in {home / 'runs'}"
+        )
+    config = RunConfig.from_flat(json.loads((folder / "config.json").read_text()))
+    rounds = [e for e in read_history(folder / "history.jsonl") if e["kind"] == "round"]
+    ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
+    return Report(
+        name=folder.name,
+        config=config,
+        rounds=max((int(e["round"]) for e in rounds), default=0),
+        release=round_release(config) if config.privacy.is_private else None,
+        ledger_epsilon=_ledger_epsilon(config) if config.privacy.is_private else None,
+        snr=[ratio for ratio in ratios if ratio is not None],
+    )
+
+
+def _ledger_epsilon(config: RunConfig) -> float | None:
+    """Of the dearest user in the ledgers under this home; None where there are none."""
+    if not (config.dataset_path / "schema.json").is_file():
+        return None
+    schema = load_catalogue(config.dataset_path)[0]
+    limit = limit_of(config.privacy)
+    if config.privacy.privacy_mode == "central-user":
+        return server_ledger(config.home, schema).epsilon(WHOLE_DATASET, limit)
+    dataset = schema.content_hash or schema.schema_hash
+    folder = config.home / "state" / "privacy" / dataset
+    costs = [
+        ledger.epsilon(ledger.users(), limit)
+        for ledger in (Ledger(path, dataset) for path in sorted(folder.glob("*.jsonl")))
+    ]
+    return max(costs, default=None)

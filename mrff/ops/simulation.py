@@ -1,0 +1,128 @@
+"""Runs a simulation through ``flwr run``: checks, starts, hands back the summary."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mrff.config import ConfigError, RunConfig
+from mrff.data.errors import DataError
+from mrff.data.recipes import RECIPES
+from mrff.ops.engine import FlowerEngine
+from server_app.data_folder import is_prepared
+
+Values = dict[str, bool | int | float | str]
+
+
+def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None) -> dict[str, Any]:
+    """Checks the configuration, runs it through Flower and returns the run's summary.
+
+    Raises:
+        ConfigError: settings that cannot be used; nothing was started.
+        DataError: a dataset that is neither prepared nor can be; nothing was started.
+        FlowerError: the run failed.
+    """
+    config = RunConfig.from_flat(values)
+    app_folder(app)
+    _check_dataset(config)
+    with FlowerEngine(config.home / "flower") as engine:
+        return run_on(engine, values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+
+
+def run_on(
+    engine: FlowerEngine,
+    values: Values,
+    *,
+    nodes: int,
+    cpus_per_node: int,
+    app: Path | None,
+    log: Path | None = None,
+) -> dict[str, Any]:
+    """As `simulate`, on an engine that is running; ``log`` is a file for the run's log.
+
+    Raises:
+        ConfigError: settings that cannot be used; nothing was started.
+        FlowerError: the run failed.
+    """
+    config = RunConfig.from_flat(values)
+    name = config.output.resume or config.output.run_name or _fresh_name(config)
+    values = {**values, "home": str(config.home)}
+    if not config.output.resume:
+        values["run-name"] = name
+    if not config.server.expected_nodes:
+        values["expected-nodes"] = nodes
+    with tempfile.TemporaryDirectory() as folder:
+        run_config = Path(folder) / "run.toml"
+        run_config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        engine.run(app_folder(app), run_config, nodes=nodes, cpus_per_node=cpus_per_node, log=log)
+    summary = config.home / "runs" / Path(name).name / "summary.json"
+    content: dict[str, Any] = json.loads(summary.read_text())
+    return content
+
+
+def read_settings(config: Path | None, changes: list[str]) -> Values:
+    """Settings of a TOML file and of ``KEY=VALUE`` texts, which win.
+
+    Raises:
+        ConfigError: an unreadable file, or a text that is no KEY=VALUE.
+    """
+    values: Values = {}
+    if config is not None:
+        try:
+            values |= tomllib.loads(config.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the settings in {config}: {error}") from error
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"a setting is given as KEY=VALUE, got {change!r}")
+        values[key.strip()] = _value(text.strip())
+    return values
+
+
+def app_folder(app: Path | None) -> Path:
+    """The Flower app: the folder given, or the checkout this code is in.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = Path(__file__).resolve().parents[2] if app is None else app.absolute()
+    if not (folder / "pyproject.toml").is_file():
+        raise ConfigError(
+            f"{folder} holds no Flower app (no pyproject.toml); name the checkout with --app"
+        )
+    return folder
+
+
+def _check_dataset(config: RunConfig) -> None:
+    """What the run would find out as well, but after Flower has started."""
+    if is_prepared(config):
+        return
+    name, folder = config.data.dataset, config.dataset_path
+    if name not in RECIPES:
+        raise DataError(
+            f"dataset {name!r} is neither prepared (in {folder}) nor one of {', '.join(RECIPES)}; "
+            f"for data of your own: mrff data prepare csv --from DESCRIPTION.toml"
+        )
+    if not RECIPES[name].default_source:
+        raise DataError(
+            f"{name} is not prepared (in {folder}), and its files cannot be fetched; "
+            f"first: mrff data prepare {name} --from PATH"
+        )
+
+
+def _value(text: str) -> bool | int | float | str:
+    """A TOML value; a bare word is a text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _fresh_name(config: RunConfig) -> str:
+    return f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"

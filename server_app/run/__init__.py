@@ -1,0 +1,1 @@
+"""What a run leaves: its folder, checkpoints, history, console lines and event files."""
