@@ -24,8 +24,8 @@ from benchmark_table import print_table
 
 from mrff.data.prepare import prepare
 from mrff.data.shard import shard
-from tests.deployment import reference
-from tests.deployment.federation import Federation, Values, wait_for_request
+from tests.support import reference
+from tests.support.deployment import Federation, Values, wait_for_request
 
 NAME = "faults"
 REPLY_SECONDS = 90.0

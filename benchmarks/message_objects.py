@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests
 
 from benchmark_table import print_table
 
-from tests.deployment.federation import Federation
+from tests.support.deployment import Federation
 
 ECHO = Path(__file__).parent / "echo"
 

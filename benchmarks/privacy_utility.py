@@ -6,7 +6,8 @@
 The first command trains whatever cell of the grid is not yet in the file, one line per finished
 run, and can be stopped and started again; the second draws what is there and prints it as a table
 (needs the extra ``bench``). Epsilon inf is the same configuration with privacy-mode=none. Messages
-are real and travel through an in-process grid (tests/local_grid.py): hundreds of rounds are cheap.
+are real and travel through an in-process grid (tests/support/local_grid.py): hundreds of rounds
+are cheap.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from server_app.app import app as server_app
 from server_app.run.history import read_history
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from tests.local_grid import LocalGrid
+from tests.support.local_grid import LocalGrid
 
 Settings = dict[str, Any]
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 RUN = "small"
 ROUNDS = 12

@@ -21,7 +21,7 @@ from mrff.experiments.central.methods import run_central
 from mrff.experiments.central.pooled import pooled_bank, train_pooled
 from mrff_model.building import build_network, tensors_of
 from strategies.pooling import pool_experts
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 CENTRAL = [name for name, method in METHODS.items() if not method.is_federated]
 

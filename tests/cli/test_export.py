@@ -23,7 +23,7 @@ from mrff.ops.recommend import score
 from mrff.ops.trained_run import RunError, find_run, load_best
 from mrff_model.building import tensors_of
 from tests.cli.conftest import RUN
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 BACKBONES = next(f for f in dataclasses.fields(NetworkSettings) if f.name == "backbone").metadata[
     "choices"

@@ -9,7 +9,7 @@ import pytest
 
 from mrff.cli.main import main
 from mrff.privacy.accounting import Release, epsilon_of
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 PLAN = ["privacy", "plan", "--delta", "1e-5"]
 

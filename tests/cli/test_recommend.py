@@ -18,7 +18,7 @@ from mrff.ops.nodes import NodesAtHand, UserModel, open_user
 from mrff.ops.recommend import leave_one_out, recommend, score
 from mrff.ops.trained_run import BestModel, find_run, load_best
 from tests.cli.conftest import ROUNDS, RUN
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import find_run, load_best
 from server_app.run.history import History
 from tests.cli.conftest import ROUNDS, RUN
-from tests.federation import run_federation
 from tests.server.test_history import evaluation_report, round_report
+from tests.support.federation import run_federation
 
 
 def report(run: str, out: Path) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.chromium import look_at
 from tests.cli.conftest import RUN
 from tests.cli.test_report import charts, report
 from tests.cli.test_report_of_comparison import write_comparison
+from tests.support.chromium import look_at
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from client_app.cohort_chunks import ChunkLimits, chunks_of, training_sizes
 from client_app.training import training_batch
-from tests.small_data import small_config, small_dataset
+from tests.support.small_data import small_config, small_dataset
 
 NO_LIMIT = ChunkLimits(
     positions=10**9, memory=10**9, memory_per_position=0, memory_per_user=1

@@ -12,7 +12,7 @@ from client_app.cohort_evaluation import score_cohort
 from client_app.evaluation import Part, score_serially
 from client_app.training import Cohort
 from mrff_model.building import tensors_of
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])

@@ -22,7 +22,7 @@ from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.network import Batch, MRFFNetwork, Output
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 SIZES = (9, 4, 14, 3, 25, 9, 40)
 

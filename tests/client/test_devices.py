@@ -7,7 +7,7 @@ import torch
 
 from client_app.devices import device_for
 from mrff.config import ConfigError
-from tests.small_data import small_config
+from tests.support.small_data import small_config
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from client_app.evaluation import Scores, score_serially, sum_scores
 from client_app.training import Cohort
 from mrff.data.windows import evaluation_records
 from mrff_model.building import tensors_of
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 
 def scores(logits: list[list[float]], labels: list[list[int]]) -> Scores:

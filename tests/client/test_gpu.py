@@ -19,7 +19,6 @@ from client_app.serial_training import train_serially
 from client_app.training import trainer_named
 from mrff.config import PrivacySettings
 from mrff.experiments.central.pooled import train_pooled
-from tests.client.private_rounds import ScriptedRound, Watched, private_round
 from tests.client.test_cohort_training import (
     SIZES,
     assert_same,
@@ -29,8 +28,9 @@ from tests.client.test_cohort_training import (
     start_of,
 )
 from tests.client.test_rivals import clustered
-from tests.federation import run_federation, shared_arrays
-from tests.small_data import small_config, small_dataset
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.private_rounds import ScriptedRound, Watched, private_round
+from tests.support.small_data import small_config, small_dataset
 
 GPU = "cuda"
 USERS = np.arange(len(SIZES))

@@ -13,7 +13,7 @@ from client_app.kept_scores import FILE, KeptScoresError, keep_scores, read_scor
 from mrff.config.methods import method_named
 from mrff.data.dataset import load_dataset
 from mrff.experiments.comparison.bootstrap import RankedScores
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 
 def test_the_kept_scores_are_those_the_server_measured_and_no_message_changes(

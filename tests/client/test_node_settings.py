@@ -9,7 +9,7 @@ import pytest
 
 from client_app.node import open_node
 from mrff.data.dataset import load_dataset
-from tests.small_data import small_config
+from tests.support.small_data import small_config
 
 
 def open_with(data: Path, node_config: dict[str, Any], **request: Any) -> Any:

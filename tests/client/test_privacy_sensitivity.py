@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from client_app.privacy_sgd import train_dp_sgd
 from client_app.privacy_updates import train_whole_users
 from mrff.config import PrivacySettings
-from tests.client.private_rounds import ScriptedRound, Watched, private_round
-from tests.small_data import small_dataset
+from tests.support.private_rounds import ScriptedRound, Watched, private_round
+from tests.support.small_data import small_dataset
 
 SIZES = (9, 4, 14, 6, 12)
 ROUNDED = 1.0 + 1e-5  # float32 arithmetic around the clipping

@@ -14,9 +14,9 @@ from scipy.stats import kstest
 from client_app.privacy import mechanism_named
 from mrff.config import PrivacySettings
 from strategies.replies import arrays_in
-from tests.client.private_rounds import private_round
-from tests.federation import run_federation
-from tests.small_data import small_dataset
+from tests.support.federation import run_federation
+from tests.support.private_rounds import private_round
+from tests.support.small_data import small_dataset
 
 MODES = ["local-dp-sgd", "central-user", "laplace"]
 LEVEL = 1e-6  # a test of fresh secret noise fails once in a million runs

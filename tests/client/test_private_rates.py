@@ -13,7 +13,7 @@ from client_app.training import dropout_keys, training_batch
 from mrff.config import TrainingSettings
 from mrff_model.losses import user_losses
 from tests.client.test_serial_training import train
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 TRAINING = TrainingSettings(
     private_learning_rate=0.01, user_factors_learning_rate=10.0, user_factors_prior=800.0

@@ -31,7 +31,7 @@ from tests.client.test_cohort_training import (
     rounds_agree,
     start_of,
 )
-from tests.small_data import small_config, small_dataset
+from tests.support.small_data import small_config, small_dataset
 
 EVERYBODY = np.arange(len(SIZES))
 ONE_MODEL: dict[str, Any] = {

@@ -16,7 +16,7 @@ from mrff_model.building import initial_shared, tensors_of
 from mrff_model.losses import user_losses
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import expert_of, split_bank
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 
 def start_of(network: MRFFNetwork, loads: torch.Tensor | None = None) -> Start:

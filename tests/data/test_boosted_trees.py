@@ -14,8 +14,8 @@ from mrff.data.errors import DataError
 from mrff.data.floors import SMOOTHING, floor_of, floors, predict_by_rates, split_rows
 from mrff.data.prepare import prepare
 from mrff.experiments.central.boosted_trees import EVERY, predict_by_trees, row_inputs
-from tests.data.small_folders import write
-from tests.small_data import small_dataset
+from tests.support.small_data import small_dataset
+from tests.support.small_folders import write
 
 
 @pytest.fixture(scope="module")

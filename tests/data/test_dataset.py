@@ -14,7 +14,7 @@ import pytest
 from mrff.data.dataset import load_catalogue, load_dataset, load_titles, partition, take_users
 from mrff.data.errors import DataError
 from mrff.data.writing import write_folder
-from tests.data.small_folders import alternating, chunk, prepared, write
+from tests.support.small_folders import alternating, chunk, prepared, write
 
 HISTORIES = [[(1, 1), (2, 0)], [(4, 1)], [(3, 0), (3, 1), (1, 1)]]
 

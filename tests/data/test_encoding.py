@@ -19,7 +19,7 @@ from mrff.data.encoding import (
 )
 from mrff.data.errors import DataError
 from mrff.data.writing import UserChunk
-from tests.data.small_folders import catalogue
+from tests.support.small_folders import catalogue
 
 
 def texts(*values: str | None) -> pa.Array:

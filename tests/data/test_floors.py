@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import exact_auc, floors
-from tests.data.small_folders import alternating, write
+from tests.support.small_folders import alternating, write
 
 
 def test_by_hand(tmp_path: Path) -> None:

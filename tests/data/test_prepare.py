@@ -18,7 +18,7 @@ from mrff.data.recipes import Progress, Recipe
 from mrff.data.schema import Schema
 from mrff.data.shard import shard
 from mrff.data.writing import Prepared
-from tests.data.small_folders import alternating, chunk, prepared
+from tests.support.small_folders import alternating, chunk, prepared
 
 
 class Small(Recipe):

@@ -12,7 +12,7 @@ from mrff.data.dataset import load_catalogue, load_dataset, load_times, partitio
 from mrff.data.errors import DataError
 from mrff.data.schema import Schema
 from mrff.data.shard import node_folder, shard
-from tests.data.small_folders import alternating, write
+from tests.support.small_folders import alternating, write
 
 
 def test_shards_are_partitions(tmp_path: Path) -> None:

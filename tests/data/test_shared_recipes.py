@@ -17,7 +17,7 @@ from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import Floors, floors
 from mrff.data.prepare import prepare
-from tests.shared_data import shared_data
+from tests.support.shared_data import shared_data
 
 
 def kuaisar(folder: Path, *, clicks: str = "1") -> Path:

@@ -14,7 +14,7 @@ from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.schema import Schema
 from mrff.data.windows import Records, eligible_users, evaluation_records, train_records
-from tests.data.small_folders import write
+from tests.support.small_folders import write
 
 
 def dataset_of(*histories: list[tuple[int, int]]) -> Dataset:

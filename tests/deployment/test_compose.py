@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import reference
-from tests.deployment.federation import CHECKOUT, Values
+from tests.support import reference
+from tests.support.deployment import CHECKOUT, Values
 
 pytestmark = pytest.mark.slow
 ENGINE = CHECKOUT.parent / "shared/tools/docker-engine"  # of some of our own machines

@@ -13,9 +13,9 @@ from mrff.data.schema import Schema
 from mrff.data.shard import node_folder, shard
 from mrff.ops.control import Control, ControlError
 from mrff.ops.keys import make_keys
-from tests.deployment import reference
-from tests.deployment.federation import Federation, Values, wait_for_request
-from tests.deployment.processes import wait_for
+from tests.support import reference
+from tests.support.deployment import Federation, Values, wait_for_request
+from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from mrff.config import RunConfig
 from mrff.data.dataset import load_dataset
 from mrff_model.building import tensors_of
 from server_app.run.history import read_history
-from tests.federation import run_federation, shared_arrays
-from tests.small_data import small_network
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.small_data import small_network
 
 USERS = 15
 SETTINGS: list[dict[str, Any]] = [

@@ -17,8 +17,8 @@ from mrff.config.methods import METHODS, overrides_of
 from mrff.data.prepare import prepare
 from server_app.run.history import read_history
 from strategies.replies import arrays_in
-from tests.federation import run_federation, shared_arrays
-from tests.local_grid import LocalGrid
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.local_grid import LocalGrid
 
 FEDERATED = [name for name, method in METHODS.items() if method.is_federated]
 STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes", "checksums"}

@@ -20,8 +20,8 @@ from mrff.data.dataset import load_dataset
 from mrff.data.prepare import prepare
 from mrff.data.windows import eligible_users
 from server_app.run.history import read_history
-from tests.federation import run_federation
-from tests.small_data import small_network
+from tests.support.federation import run_federation
+from tests.support.small_data import small_network
 
 LEAST = 0.3  # adjusted Rand index; 0 is chance. Seen with seeds 0, 1, 2: 0.94 each
 

@@ -20,7 +20,7 @@ from mrff.data.prepare import prepare
 from mrff.data.windows import eligible_users
 from mrff_model.building import build_network, load_shared, tensors_of
 from server_app.run.history import read_history
-from tests.federation import run_federation
+from tests.support.federation import run_federation
 
 BEST_LAYER = 0.3  # adjusted Rand index; 0 is chance. Seen with seeds 0, 1, 2: 0.58, 0.55, 0.68
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mrff.data.prepare import prepare
-from tests.shared_data import shared_data
+from tests.support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -16,7 +16,7 @@ from client_app import totals
 from client_app.private_store import PrivateStore
 from mrff_model.scopes import expert_of, scope_of
 from strategies.replies import arrays_in
-from tests.federation import run_federation, shared_arrays
+from tests.support.federation import run_federation, shared_arrays
 
 STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes", "checksums"}
 

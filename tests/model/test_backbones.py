@@ -20,7 +20,7 @@ from mrff_model.building import initial_shared, tensors_of
 from mrff_model.hstu import PointwiseAttention
 from mrff_model.linear_attention import LinearAttention, causal_linear_attention
 from mrff_model.scopes import scope_of
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 NAMES = tuple(BACKBONES)
 Score = Callable[[Tensor, Tensor], Tensor]

@@ -7,7 +7,7 @@ import torch
 from client_app.training import as_batch, training_batch
 from mrff.data.windows import train_records
 from mrff_model.network import Batch, MRFFNetwork
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 GATES = [
     {"gate_mode": mode, "gate_input": given, "history_feedback": feedback}

@@ -16,7 +16,7 @@ from mrff_model.scopes import (
     scope_of,
     split_bank,
 )
-from tests.small_data import small_config, small_dataset, small_network
+from tests.support.small_data import small_config, small_dataset, small_network
 
 
 def test_every_parameter_is_in_exactly_one_scope() -> None:

@@ -17,8 +17,8 @@ from mrff.privacy.ledger import BudgetExceededError, Ledger, LedgerError, Limit
 from server_app.run.checkpoint import load_checkpoint
 from server_app.run.history import read_history
 from strategies.receiving import RoundFailedError
-from tests.federation import run_federation, shared_arrays
-from tests.local_grid import LocalGrid
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.local_grid import LocalGrid
 
 DELTA = 1e-3
 WHOLE = 0  # the server's ledger counts for every user alike

@@ -19,7 +19,7 @@ from server_app.app import app as server_app
 from server_app.nodes import MissingNodesError
 from server_app.run.checkpoint import CheckpointError, load_checkpoint
 from server_app.run.history import read_history
-from tests.local_grid import LocalGrid
+from tests.support.local_grid import LocalGrid
 
 USERS = 12
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from server_app.run.history import read_history
-from tests.federation import run_federation, shared_arrays
+from tests.support.federation import run_federation, shared_arrays
 
 ROUNDS = 40
 

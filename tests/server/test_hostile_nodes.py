@@ -18,8 +18,8 @@ from server_app.app import app as server_app
 from server_app.run.history import read_history
 from strategies.messages import packed_record
 from strategies.replies import arrays_in
-from tests.federation import shared_arrays
-from tests.local_grid import FIRST_NODE_ID, LocalGrid
+from tests.support.federation import shared_arrays
+from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
 NODES, HOSTILE = 4, 2  # the hostile one is node FIRST_NODE_ID + HOSTILE
 Attack = Callable[[RecordDict], Any]

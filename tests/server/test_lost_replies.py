@@ -11,8 +11,8 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from server_app.run.history import read_history
 from strategies import reconnections
-from tests.federation import run_federation, shared_arrays
-from tests.local_grid import FIRST_NODE_ID, LocalGrid
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
 SETTINGS = {"num_server_rounds": 4, "evaluate_every": 4, "sampling_rate": 1.0}
 

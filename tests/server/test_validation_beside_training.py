@@ -14,8 +14,8 @@ from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
 from server_app.run.history import History, read_history
 from strategies.receiving import RoundFailedError
-from tests.federation import run_federation
-from tests.local_grid import LocalGrid
+from tests.support.federation import run_federation
+from tests.support.local_grid import LocalGrid
 
 ROUNDS, NODES = 5, 3
 OF_THE_WAY = {"sent", "replies", "rejected", "missing", "bytes_down", "bytes_up", "seconds"}

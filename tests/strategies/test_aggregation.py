@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from strategies.mrff import MRFF
 from strategies.server_optimizer import Adam, Average, Momentum
-from tests.strategies.replies import (
+from tests.support.replies import (
     PUBLIC,
     User,
     expert,

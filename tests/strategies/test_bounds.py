@@ -5,7 +5,7 @@ import pytest
 
 from strategies.bounds import Bounds
 from strategies.replies import BadReplyError, TrainReply, read_train_reply
-from tests.strategies.replies import User, expected, train_content
+from tests.support.replies import User, expected, train_content
 
 
 def reply(*users: User) -> TrainReply:

@@ -8,7 +8,7 @@ from strategies.messages import array_record, arrays_of
 from strategies.mrff import MRFF
 from strategies.server_optimizer import Adam, Average, ServerOptimizer
 from strategies.state import TrainingState
-from tests.strategies.replies import message, record
+from tests.support.replies import message, record
 
 
 def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> None:

@@ -12,8 +12,8 @@ from strategies.mrff import MRFF
 from strategies.reports import RoundReport, Silent
 from strategies.server_optimizer import Average
 from strategies.state import TrainingState
-from tests.local_grid import LocalGrid
-from tests.strategies.replies import (
+from tests.support.local_grid import LocalGrid
+from tests.support.replies import (
     BINS,
     PUBLIC,
     User,

@@ -9,7 +9,7 @@ from strategies.mrff import MRFF
 from strategies.pooling import Means, pool_experts
 from strategies.round_sums import PlainAggregation
 from strategies.server_optimizer import Average
-from tests.strategies.replies import PUBLIC, User, expert, message, new_state, train_content
+from tests.support.replies import PUBLIC, User, expert, message, new_state, train_content
 
 numbers = st.floats(-100.0, 100.0)
 weight_lists = st.lists(st.floats(0.125, 8.0), min_size=3, max_size=3)

@@ -12,7 +12,7 @@ from strategies.mrff import MRFF
 from strategies.receiving import RoundFailedError
 from strategies.replies import BadReplyError, read_evaluate_reply, read_train_reply
 from strategies.server_optimizer import Average
-from tests.strategies.replies import (
+from tests.support.replies import (
     BINS,
     PUBLIC,
     User,

@@ -14,8 +14,8 @@ from strategies.replies import arrays_in
 from strategies.reports import EvaluationReport, RoundReport
 from strategies.server_optimizer import Adam
 from strategies.state import TrainingState
-from tests.local_grid import FIRST_NODE_ID, LocalGrid
-from tests.strategies.replies import BINS, PUBLIC, User, evaluate_content, new_state, train_content
+from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
+from tests.support.replies import BINS, PUBLIC, User, evaluate_content, new_state, train_content
 
 
 class Client:

@@ -8,7 +8,7 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from strategies.reconnections import SECONDS_BETWEEN_LOOKS
 from strategies.window import LONGEST_PAUSE, SHORTEST_PAUSE, Exchange
-from tests.local_grid import FIRST_NODE_ID, LocalGrid
+from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
 
 class Clock:

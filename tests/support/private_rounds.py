@@ -17,7 +17,7 @@ from mrff.privacy.bound import Bound
 from mrff.privacy.noise import NoiseSource
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from tests.small_data import small_config, small_network
+from tests.support.small_data import small_config, small_network
 
 
 def private_round(

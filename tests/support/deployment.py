@@ -19,7 +19,7 @@ from typing import Any, Self
 from mrff.data.shard import node_folder
 from mrff.ops.control import Control
 from mrff.ops.keys import make_keys, node_name
-from tests.deployment.processes import Processes, free_port, wait_for
+from tests.support.processes import Processes, free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONNECTED = "SuperNode ID:"  # what a SuperNode logs then

@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 from client_app.app import app as client_app
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
-from tests.local_grid import LocalGrid
+from tests.support.local_grid import LocalGrid
 
 
 def run_federation(

@@ -17,8 +17,8 @@ from mrff.data.dataset import load_dataset
 from mrff.data.shard import node_folder
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
-from tests.deployment.federation import CHECKOUT, Federation, Values
-from tests.local_grid import LocalGrid
+from tests.support.deployment import CHECKOUT, Federation, Values
+from tests.support.local_grid import LocalGrid
 
 
 def run_in_process(
