@@ -1,6 +1,6 @@
 """How many positions should a chunk of users have on a CPU core?
 
-Large chunks make fewer calls, small ones stay in the cache. The same round of the cohort trainer
+Large chunks make fewer calls, small ones stay in the cache. The same round of the cohort learner
 with several limits in one process, which take turns:
 
     python benchmarks/chunk_speed.py --dataset ~/.mrff/data/kuaisar-r --config conf/kuaisar-r.toml
@@ -21,10 +21,11 @@ from benchmark_table import print_table
 from population import open_population, parse_settings, prepared_folder
 from round_speed import largest_difference, timed_round
 
-from client_app import cohort_training
+from client_app.learners import cohort as cohort_learner
+from mrff.config import full_names
 
 LIMITS = (1024, 2048, 4096, 8192, 16384)
-TODAY = cohort_training.CACHE_POSITIONS
+TODAY = cohort_learner.CACHE_POSITIONS
 
 
 def main() -> None:
@@ -37,9 +38,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = {} if arguments.config is None else tomllib.loads(arguments.config.read_text())
-    settings.pop("dataset", None)
-    settings |= parse_settings(arguments.set)
+    given = {} if arguments.config is None else tomllib.loads(arguments.config.read_text())
+    settings = full_names(given)
+    settings.pop("data.dataset", None)
+    settings |= full_names(parse_settings(arguments.set))
 
     with prepared_folder(arguments.dataset) as folder:
         population = open_population(folder, users=arguments.users, settings=settings)
@@ -47,7 +49,7 @@ def main() -> None:
     taken: dict[int, list[float]] = {limit: [] for limit in LIMITS}
     for _ in range(arguments.repeats):
         for limit, seconds in taken.items():
-            cohort_training.CACHE_POSITIONS = limit
+            cohort_learner.CACHE_POSITIONS = limit
             began = time.process_time()
             trained, _ = timed_round(population, "cohort")
             seconds.append(time.process_time() - began)

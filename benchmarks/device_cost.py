@@ -18,12 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_table import print_table
-from population import Population, open_population, parse_settings, prepared_folder
+from population import (
+    Population,
+    open_population,
+    parse_settings,
+    plain_client,
+    prepared_folder,
+)
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from client_app.serial_training import train_serially
-from client_app.training import Cohort, training_batch
+from client_app.learners import Cohort
+from client_app.learners.base import training_batch
+from client_app.learners.serial import SerialLearner
 from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
 from mrff_model.losses import user_losses
@@ -52,11 +59,7 @@ def measure(population: Population) -> dict[str, Any]:
     """What the longest user's round costs."""
     cohort, config, network = population.cohort, population.config, population.network
     longest = int(np.argmax(np.diff(cohort.dataset.offsets)[cohort.users]))
-    one = Cohort(
-        cohort.dataset,
-        cohort.users[[longest]],
-        {name: rows[[longest]] for name, rows in cohort.private.items()},
-    )
+    one = cohort.part(np.array([longest]))
     batch = training_batch(one.dataset, one.users, config.data)
     with FlopCounterMode(display=False) as counter:
         losses, _ = user_losses(network(batch), batch, balance_weight=0.0, loads=None)
@@ -68,11 +71,10 @@ def measure(population: Population) -> dict[str, Any]:
     seconds = []
     for _ in range(9):
         began = time.perf_counter()
-        trained = train_serially(
-            network, population.start, one, data=config.data, training=config.training
-        )
+        mechanism = plain_client(config, one.keys)
+        trained = SerialLearner(network, config).train(population.model, one, mechanism)
         seconds.append(time.perf_counter() - began)
-    uploaded = sum(v.numel() for part in (trained.public, trained.group) for v in part.values())
+    uploaded = sum(update.size for update in trained.sums.updates.values())
     return {
         "backbone": config.network.backbone,
         "positions": batch.targets.numel(),

@@ -1,6 +1,6 @@
 """How fast is a training round on a node's GPU, against the same round on its CPU?
 
-Both sides train the same users from the same start with the cohort trainer, take turns in one
+Both sides train the same users from the same start with the cohort learner, take turns in one
 process, and must give the same result:
 
     python benchmarks/device_speed.py --dataset ~/.mrff/data/kuaisar-r

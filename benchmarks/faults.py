@@ -34,7 +34,7 @@ Result = dict[str, Any]
 
 def node_under_new_id(federation: Federation, settings: Values, times: int) -> Result:
     """A node dies; another key takes over its shard and its state."""
-    run = federation.submit(run_name=NAME, **settings)
+    run = federation.submit(name=NAME, **settings)
     lives = 0
     for fault in range(times):
         wait_for_request(federation, f"node-{lives}", "train", 2 + 2 * fault)
@@ -48,7 +48,7 @@ def node_under_new_id(federation: Federation, settings: Values, times: int) -> R
 
 def node_under_its_id(federation: Federation, settings: Values, times: int) -> Result:
     """A node dies and is started again until Flower takes it back."""
-    run = federation.submit(run_name=NAME, **settings)
+    run = federation.submit(name=NAME, **settings)
     for fault in range(times):
         wait_for_request(federation, "node-0", "train", 2 + 2 * fault)
         federation.kill("node-0")
@@ -77,7 +77,7 @@ def _resumed(
     federation: Federation, settings: Values, times: int, kill: Callable[[Federation], None]
 ) -> Result:
     again = 0
-    run = federation.submit(run_name=NAME, **settings)
+    run = federation.submit(name=NAME, **settings)
     for fault in range(times):
         begun = 2 + 2 * fault
         wait_for_request(federation, "node-0", "train", begun)

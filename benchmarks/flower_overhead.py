@@ -20,6 +20,7 @@ from typing import Any
 from benchmark_table import print_table
 from population import parse_settings, prepared_folder
 
+from mrff.config import full_names
 from mrff.ops.simulation import simulate
 from server_app.run.history import read_history
 
@@ -46,11 +47,12 @@ def measure(folder: Path, home: Path, nodes: int, arguments: argparse.Namespace)
     settings = parse_settings(arguments.set)
     name = f"nodes-{nodes}"
     values = {
-        "dataset": folder.name, "data-dir": str(folder), "home": str(home), "run-name": name,
+        "dataset": folder.name, "data-dir": str(folder), "home": str(home), "run.name": name,
         "num-server-rounds": arguments.rounds, "evaluate-every": arguments.rounds,
         "sampling-rate": 1.0, "tensorboard": False,
     }  # fmt: skip
-    simulate({**values, **settings}, nodes=nodes, cpus_per_node=arguments.cpus_per_node, app=None)
+    values = full_names(values) | full_names(settings)
+    simulate(values, nodes=nodes, cpus_per_node=arguments.cpus_per_node, app=None)
     rounds = [
         entry for entry in read_history(home / "runs" / name / "history.jsonl")
         if entry["kind"] == "round"

@@ -28,7 +28,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from server_app.nodes import wait_for_nodes
-from strategies.window import Exchange
+from strategies.exchange import Exchange
 
 
 def make_client() -> ClientApp:

@@ -4,7 +4,7 @@
 
 A SuperLink and SuperNodes with TLS and authentication on this machine; an app without a model
 (echo/) sends both kinds of message in turns and gets as much back. MRFF's messages were of the
-first kind, and are of the second (mrff_model/packing.py). Linux only: reads /proc.
+first kind, and are of the second (mrff/wire/packing.py). Linux only: reads /proc.
 """
 
 from __future__ import annotations

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from synthetic import write_population
 
-from client_app.training import Cohort, Start
-from mrff.config import RunConfig
-from mrff.config.parsing import Value
+from client_app.learners import Cohort, SharedModel
+from mrff.config import RunConfig, full_names
+from mrff.config.declaration import Value
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.windows import eligible_users
+from mrff.privacy.mechanisms.base import ClientHalf
+from mrff.privacy.mechanisms.none import NoMechanism
+from mrff.sums import NodeView
 from mrff_model.building import build_network, initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 
@@ -24,11 +28,11 @@ MADE_UP_USERS = 1_000
 
 @dataclass(frozen=True)
 class Population:
-    """Everything a trainer is given."""
+    """Everything a learner is given."""
 
     config: RunConfig
     network: MRFFNetwork
-    start: Start
+    model: SharedModel
     cohort: Cohort
 
 
@@ -47,7 +51,9 @@ def prepared_folder(given: Path | None, *, made_up: int = MADE_UP_USERS) -> Iter
 
 def open_population(folder: Path, *, users: int, settings: Mapping[str, Value]) -> Population:
     """The first ``users`` eligible users of a prepared folder; 0: all of them."""
-    config = RunConfig.from_flat({"dataset": folder.name, "data-dir": str(folder), **settings})
+    config = RunConfig.from_flat(
+        {"data.dataset": folder.name, "data.data-dir": str(folder), **full_names(settings)}
+    )
     return population_of(load_dataset(folder), config, users=users)
 
 
@@ -64,19 +70,27 @@ def population_of(dataset: Dataset, config: RunConfig, *, users: int) -> Populat
         name: value.expand(len(rows), *value.shape[1:]).clone()
         for name, value in tensors_of(network, "private").items()
     }
-    return Population(
-        config, network, Start(1, public, group, None), Cohort(dataset, rows, private)
-    )
+    routes = np.full((len(rows), config.routes_shape[0]), -1)
+    cohort = Cohort(dataset, rows, private, routes)
+    return Population(config, network, SharedModel(1, public, group), cohort)
 
 
 def network_of(dataset: Dataset, config: RunConfig) -> MRFFNetwork:
     """The network of ``config`` for ``dataset``."""
     return build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features if config.network.user_features else (),
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
+
+
+def plain_client(config: RunConfig, keys: np.ndarray) -> ClientHalf:
+    """The client half that adds plain updates up, for users with ``keys`` (U,)."""
+    nowhere = Path("unused")  # only budgets are kept in a ledger
+    return NoMechanism().client(
+        NodeView(
+            config=config, user_keys=keys, population="", ledger_folder=nowhere, limits={},
+            training="", round_number=1, terms={},
+        )
+    )  # fmt: skip
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Value]:

@@ -5,7 +5,7 @@
 
 The first command trains whatever cell of the grid is not yet in the file, one line per finished
 run, and can be stopped and started again; the second draws what is there and prints it as a table
-(needs the extra ``bench``). Epsilon inf is the same configuration with privacy-mode=none. Messages
+(needs the extra ``bench``). Epsilon inf is the same configuration with privacy.mode=none. Messages
 are real and travel through an in-process grid (tests/support/local_grid.py): hundreds of rounds
 are cheap.
 """
@@ -30,6 +30,7 @@ from population import parse_settings
 from privacy_utility_plot import print_results, save_plot
 
 from client_app.app import app as client_app
+from mrff.config import full_names
 from mrff.privacy.accounting import Release, epsilon_of
 from mrff.privacy.planning import solve
 from server_app.app import app as server_app
@@ -41,15 +42,19 @@ from tests.support.local_grid import LocalGrid
 Settings = dict[str, Any]
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
 VARIANTS: dict[str, Settings] = {  # mode/unit
-    "central-user/user": {"privacy-mode": "central-user"},
-    "local-dp-sgd/user": {"privacy-mode": "local-dp-sgd", "sampling-rate": 1.0},
+    "central-user/user": {"privacy.mode": "central-user"},
+    "local-dp-sgd/user": {"privacy.mode": "local-dp-sgd", "training.sampling-rate": 1.0},
     "local-dp-sgd/record": {
-        "privacy-mode": "local-dp-sgd", "privacy-unit": "record", "sampling-rate": 1.0,
-        "max-windows-per-user": 0, "own-parameters": "noised",
+        "privacy.mode": "local-dp-sgd", "privacy.unit": "record", "training.sampling-rate": 1.0,
+        "data.max-windows-per-user": "all", "privacy.private-training": "noised",
     },
-    "laplace/user": {"privacy-mode": "laplace"},
+    "laplace/user": {"privacy.mode": "laplace"},
 }  # fmt: skip
-LOCAL_SGD: Settings = {"record-sampling-rate": 0.2, "local-steps": 2, "local-learning-rate": 0.3}
+LOCAL_SGD: Settings = {
+    "privacy.record-sampling-rate": 0.2,
+    "training.local-steps": 2,
+    "training.local-learning-rate": 0.3,
+}
 
 
 def main() -> None:
@@ -74,8 +79,8 @@ def main() -> None:
         parser.error("--dataset is needed for training")
     torch.set_num_threads(1)
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    base = tomllib.loads(arguments.config.read_text()) if arguments.config else {}
-    base |= parse_settings(arguments.set)
+    base = full_names(tomllib.loads(arguments.config.read_text()) if arguments.config else {})
+    base |= full_names(parse_settings(arguments.set))
     done = {_cell(row) for row in _finished(arguments.out)}
     for variant, epsilon, seed in _grid(arguments):
         cell = (arguments.dataset.name, variant, epsilon, seed)
@@ -91,20 +96,25 @@ def train(
     dataset: Path, base: Settings, variant: str, epsilon: float, seed: int, *, nodes: int
 ) -> Settings:
     """One run; its row of results."""
-    settings: Settings = {"num-server-rounds": 60, "delta": 1e-5, **base, **VARIANTS[variant]}
+    settings: Settings = {
+        "server.num-server-rounds": 60,
+        "privacy.delta": 1e-5,
+        **base,
+        **VARIANTS[variant],
+    }
     if variant.startswith("local-dp-sgd"):
         settings = {**LOCAL_SGD, **settings}
-    settings |= {"seed": seed, "tensorboard": False, "checkpoint-every": 1_000_000}
-    settings["epsilon-budget"] = 0.0  # the grid's epsilon, not the configuration's
+    settings |= {"training.seed": seed, "run.tensorboard": False, "run.checkpoint-every": 1_000_000}
+    settings["privacy.epsilon-budget"] = "off"  # the grid's epsilon, not the configuration's
     if math.isinf(epsilon):
-        settings["privacy-mode"] = "none"
+        settings["privacy.mode"] = "none"
     else:
-        settings["noise-multiplier"] = noise_for(epsilon, settings)
+        settings["privacy.noise-multiplier"] = noise_for(epsilon, settings)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as home:
         config = {
-            **settings, "dataset": dataset.name, "data-dir": str(dataset.absolute()),
-            "home": home, "run-name": "cell", "expected-nodes": nodes,
+            **settings, "data.dataset": dataset.name, "data.data-dir": str(dataset.absolute()),
+            "data.home": home, "run.name": "cell", "server.expected-nodes": nodes,
         }  # fmt: skip
         grid = LocalGrid(client_app, nodes, config)
         server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
@@ -129,8 +139,8 @@ def train(
 
 def noise_for(epsilon: float, settings: Settings) -> float:
     """The least noise multiplier with which all rounds together cost at most ``epsilon``."""
-    rounds, delta = int(settings["num-server-rounds"]), float(settings["delta"])
-    mode = settings["privacy-mode"]
+    rounds, delta = int(settings["server.num-server-rounds"]), float(settings["privacy.delta"])
+    mode = settings["privacy.mode"]
     if mode == "laplace":
         low, high = 0.0, rounds / epsilon  # the pure sum, which is never too little
         while high - low > 1e-3 * high:
@@ -144,9 +154,11 @@ def noise_for(epsilon: float, settings: Settings) -> float:
         epsilon=epsilon,
         rounds=rounds,
         sampling_rate=float(
-            settings["record-sampling-rate"] if local else settings.get("sampling-rate", 0.2)
+            settings["privacy.record-sampling-rate"]
+            if local
+            else settings.get("training.sampling-rate", 0.2)
         ),
-        local_steps=int(settings["local-steps"]) if local else 1,
+        local_steps=int(settings["training.local-steps"]) if local else 1,
     ).noise_multiplier
 
 

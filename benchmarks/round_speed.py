@@ -1,11 +1,11 @@
-"""How fast is a training round inside a client: the serial oracle against the cohort trainer?
+"""How fast is a training round inside a client: the serial oracle against the cohort learner?
 
 Both train the same users from the same start in one process, and must give the same result:
 
     python benchmarks/round_speed.py --dataset ~/.mrff/data/kuaisar-r --threads 1
 
 The defaults are the paper's size: L = 65, 8 dimensions per feature, 2 layers, K = 4, every user,
-one SGD step. Other settings go through ``--set key=value``. Times are medians; the two trainers
+one SGD step. Other settings go through ``--set key=value``. Times are medians; the two learners
 take turns, so that both meet the same disturbances.
 """
 
@@ -21,10 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_table import print_table
-from population import Population, open_population, parse_settings, prepared_folder
+from population import (
+    Population,
+    open_population,
+    parse_settings,
+    plain_client,
+    prepared_folder,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
-from client_app.training import Trained, trainer_named
+from client_app.learners import Trained
+from client_app.learners.cohort import CohortLearner
+from client_app.learners.serial import SerialLearner
+
+LEARNERS = {"cohort": CohortLearner, "serial": SerialLearner}
 
 
 def main() -> None:
@@ -33,7 +43,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, help="a prepared folder; none: made-up users")
     parser.add_argument("--users", type=int, default=0, help="0: all of them")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="of the cohort trainer")
+    parser.add_argument("--repeats", type=int, default=5, help="of the cohort learner")
     parser.add_argument("--serial-repeats", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path)
@@ -60,7 +70,7 @@ def main() -> None:
 
 
 def compare(population: Population, repeats: int, serial_repeats: int) -> dict[str, float]:
-    """Medians of both trainers' seconds, the largest difference and the peak memory."""
+    """Medians of both learners' seconds, the largest difference and the peak memory."""
     seconds: dict[str, list[float]] = {"cohort": [], "serial": []}
     results: dict[str, Trained] = {}
     results["cohort"], _ = timed_round(population, "cohort")  # the first one is not counted
@@ -72,7 +82,7 @@ def compare(population: Population, repeats: int, serial_repeats: int) -> dict[s
                 seconds[name].append(taken)
     difference = largest_difference(results["serial"], results["cohort"])
     if difference > 1e-5 or not np.array_equal(results["serial"].routes, results["cohort"].routes):
-        raise SystemExit(f"the trainers disagree by {difference:g}")
+        raise SystemExit(f"the learners disagree by {difference:g}")
     serial, cohort = (statistics.median(seconds[name]) for name in ("serial", "cohort"))
     return {
         "serial_seconds": serial,
@@ -83,26 +93,27 @@ def compare(population: Population, repeats: int, serial_repeats: int) -> dict[s
     }
 
 
-def timed_round(population: Population, trainer: str) -> tuple[Trained, float]:
+def timed_round(population: Population, learner: str) -> tuple[Trained, float]:
     """One round's outcome and its seconds."""
-    train = trainer_named(trainer)
+    cohort, config = population.cohort, population.config
+    chosen = LEARNERS[learner](population.network, config)
+    mechanism = plain_client(config, cohort.keys)
     began = time.perf_counter()
-    trained = train(
-        population.network, population.start, population.cohort,
-        data=population.config.data, training=population.config.training,
-    )  # fmt: skip
+    trained = chosen.train(population.model, cohort, mechanism)
     return trained, time.perf_counter() - began
 
 
 def largest_difference(one: Trained, other: Trained) -> float:
     """Between mean updates, and between private parameters."""
-    largest = 0.0
-    for part, scale in (("public", one.weight), ("group", one.weight), ("private", 1.0)):
-        mine, theirs = getattr(one, part), getattr(other, part)
+    largest, weight = 0.0, one.sums.number("weight")
+    for part, mine, theirs, scale in (
+        ("shared", one.sums.updates, other.sums.updates, weight),
+        ("private", one.private, other.private, 1.0),
+    ):
         if mine.keys() != theirs.keys():
-            raise SystemExit(f"the trainers give different {part} arrays")
+            raise SystemExit(f"the learners give different {part} arrays")
         for name, values in mine.items():
-            largest = max(largest, float((values - theirs[name]).abs().max()) / scale)
+            largest = max(largest, float(abs(values - theirs[name]).max()) / scale)
     return largest
 
 

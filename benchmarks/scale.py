@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_table import print_table
-from population import network_of
+from population import network_of, plain_client
 from synthetic import write_population
 
+from client_app.learners import Cohort, SharedModel
+from client_app.learners.cohort import CohortLearner
 from client_app.private_store import PrivateStore
-from client_app.randomness import sampled_users
-from client_app.training import Cohort, Start, trainer_named
 from mrff.config import RunConfig
 from mrff.data.dataset import load_dataset
 from mrff.data.windows import eligible_users
+from mrff.sums.sampling import sampled_users
 from mrff_model.building import initial_shared, tensors_of
 
 
@@ -72,14 +73,14 @@ def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
         opened = time.perf_counter() - began
         opened_memory = _peak()
         rate = min(1.0, cohort / users)
-        config = RunConfig.from_flat({"dataset": "synthetic", "sampling-rate": rate})
+        config = RunConfig.from_flat({"data.dataset": "synthetic", "training.sampling-rate": rate})
         network = network_of(dataset, config)
         public, group = (
             {name: torch.from_numpy(array) for name, array in part.items()}
             for part in initial_shared(network)
         )
         initial = {name: value.clone() for name, value in tensors_of(network, "private").items()}
-        train = trainer_named(config.training.trainer)
+        learner = CohortLearner(network, config)
         everyone = eligible_users(dataset, holdout=config.data.holdout)
         store = PrivateStore(state)
         times: dict[str, list[float]] = {
@@ -92,12 +93,15 @@ def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
             rows = everyone[chosen]
             keys = dataset.user_keys[rows]
             marks.append(time.perf_counter())
-            private, _ = store.load(keys, up_to_round=number - 1, initial=initial, num_layers=2)
+            private, routes = store.load(
+                keys, up_to_round=number - 1, initial=initial, num_layers=2
+            )
             marks.append(time.perf_counter())
-            trained = train(
-                network, Start(number, public, group, None), Cohort(dataset, rows, private),
-                data=config.data, training=config.training,
-            )  # fmt: skip
+            trained = learner.train(
+                SharedModel(number, public, group),
+                Cohort(dataset, rows, private, routes),
+                plain_client(config, keys),
+            )
             marks.append(time.perf_counter())
             store.save(
                 keys, trained.private, trained.routes,

@@ -1,88 +1,126 @@
-"""What does it cost a node to read the private parameters of the users it trains?
+"""What does it cost a node to read and to write the private parameters of the users it trains?
 
-Both sides are the same users in segments of 256: those of earlier releases, with one checksum of
-all of a segment, and today's, with one of each version. A round trains a tenth of the users, who
-are spread over the segments:
+Every round reads and writes all users. Two checkouts take turns; the ratio is the other's time
+over this one's:
 
-    python benchmarks/store_speed.py --users 860 --numbers 119926
+    git worktree add ../before COMMIT
+    python benchmarks/store_speed.py --before ../before
 
-The defaults are half of kuaisar-r with a whole network per user (`local-only`). CPU seconds,
-medians; the two take turns.
+The defaults are users of a small network. Half of kuaisar-r with a whole network per user
+(`local-only`) is ``--users 860 --numbers 119926``. Medians of seconds and of CPU seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from benchmark_table import print_table
 
-from client_app.private_store import SEGMENT_USERS, PrivateStore
+from client_app.private_store import PrivateStore
+
+HERE = Path(__file__).resolve()
 
 
 def main() -> None:
     """Prints both sides and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=860)
-    parser.add_argument("--numbers", type=int, default=119_926, help="of each user")
+    parser.add_argument("--users", type=int, nargs="+", default=[2000, 20000])
+    parser.add_argument("--numbers", type=int, default=1113, help="of each user")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--before", type=Path, help="another checkout")
+    parser.add_argument("--folder", type=Path, help="where the stores lie: the disk measured")
+    parser.add_argument("--work", metavar="USERS", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    random = np.random.default_rng(0)
-    keys = np.unique(random.integers(0, 2**63, arguments.users, dtype=np.uint64))
-    values = torch.from_numpy(random.random((len(keys), arguments.numbers), dtype=np.float32))
-    with tempfile.TemporaryDirectory() as temporary:
-        today, earlier = Path(temporary) / "today", Path(temporary) / "earlier"
-        PrivateStore(today).save(
-            keys, {"own": values}, np.zeros((len(keys), 2), dtype=np.int64),
-            round_number=1, checkpoint_round=0, best_round=0,
-        )  # fmt: skip
-        write_earlier(earlier, keys, values)
-        rows = []
-        for share in (0.1, 1.0):
-            some = np.sort(random.choice(keys, max(1, round(share * len(keys))), replace=False))
-            taken: dict[str, list[float]] = {"earlier": [], "today": []}
-            for _ in range(arguments.repeats):
-                for name, folder in (("earlier", earlier), ("today", today)):
-                    began = time.process_time()
-                    found, _ = PrivateStore(folder).load(
-                        some, up_to_round=1, initial={"own": values[:1]}, num_layers=2
-                    )
-                    taken[name].append(time.process_time() - began)
-                    assert torch.equal(found["own"], values[np.isin(keys, some)])
-            seconds = {name: statistics.median(times) for name, times in taken.items()}
-            rows.append(
-                {"users read": len(some), **seconds, "ratio": seconds["earlier"] / seconds["today"]}
-            )
+    if arguments.work:
+        answer_rounds(arguments.folder, arguments.work, arguments.numbers)
+        return
+    checkouts = {"now": HERE.parent.parent}
+    if arguments.before:
+        checkouts["before"] = arguments.before.resolve()
+    rows = []
+    for users in arguments.users:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            workers = {
+                name: start(checkout, Path(folder) / name, users, arguments.numbers)
+                for name, checkout in checkouts.items()
+            }
+            rounds = [
+                {name: ask(worker) for name, worker in workers.items()}
+                for _ in range(arguments.repeats + 2)
+            ][2:]  # the first two rounds fill the store
+            for worker in workers.values():
+                worker.communicate()
+        for what in ("load", "save"):
+            row: dict[str, object] = {"users": users, "": what}
+            for measure in ("seconds", "CPU"):
+                medians = {
+                    name: statistics.median(r[name][f"{what} {measure}"] for r in rounds)
+                    for name in checkouts
+                }
+                row |= {f"{name} {measure}": value for name, value in medians.items()}
+                if "before" in medians:
+                    row[f"ratio {measure}"] = medians["before"] / medians["now"]
+            rows.append(row)
     print_table(rows)
 
 
-def write_earlier(folder: Path, keys: np.ndarray, values: torch.Tensor) -> None:
-    """The segments of an earlier release."""
-    folder.mkdir()
-    for first in range(0, len(keys), SEGMENT_USERS):
-        part = slice(first, first + SEGMENT_USERS)
-        count = len(keys[part])
-        tensors = {
-            "user-keys": torch.from_numpy(keys[part].view(np.int64)),
-            "rounds": torch.ones(count, dtype=torch.int64),
-            "epochs": torch.zeros(count, dtype=torch.int64),
-            "routes": torch.zeros((count, 2), dtype=torch.int64),
-            "own": values[part].contiguous(),
-        }
-        digest = blake2b(digest_size=16)
-        for name in sorted(tensors):
-            digest.update(name.encode())
-            digest.update(tensors[name].numpy().tobytes())
-        content = safetensors.torch.save(tensors, metadata={"checksum": digest.hexdigest()})
-        (folder / f"round-{1:08d}-{first:08d}.safetensors").write_bytes(content)
+def start(checkout: Path, folder: Path, users: int, numbers: int) -> subprocess.Popen[str]:
+    """A process that works a round whenever it is asked, with the store of ``checkout``."""
+    command = [
+        sys.executable, str(HERE), "--work", str(users), "--folder", str(folder),
+        "--numbers", str(numbers),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def ask(worker: subprocess.Popen[str]) -> dict[str, float]:
+    """One round's measures."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write("round\n")
+    worker.stdin.flush()
+    measures: dict[str, float] = json.loads(worker.stdout.readline())
+    return measures
+
+
+def answer_rounds(folder: Path, users: int, numbers: int) -> None:
+    """A round for each line that comes in: save everybody, then read everybody."""
+    random = np.random.default_rng(0)
+    keys = np.unique(random.integers(0, 2**63, users, dtype=np.uint64))
+    values = torch.from_numpy(random.random((len(keys), numbers), dtype=np.float32))
+    routes = np.zeros((len(keys), 2), dtype=np.int64)
+    for number, _ in enumerate(sys.stdin, start=1):
+        measures = {}
+        for what in ("save", "load"):
+            store = PrivateStore(folder)
+            began, began_cpu = time.perf_counter(), time.process_time()
+            if what == "save":
+                store.save(
+                    keys, {"own": values}, routes, round_number=number,
+                    checkpoint_round=number - number % 5, best_round=max(0, number - 2),
+                )  # fmt: skip
+            else:
+                found, _ = store.load(
+                    keys, up_to_round=number, initial={"own": values[:1]}, num_layers=2
+                )
+                assert torch.equal(found["own"], values)
+            measures[f"{what} seconds"] = time.perf_counter() - began
+            measures[f"{what} CPU"] = time.process_time() - began_cpu
+        print(json.dumps(measures), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mrff.data.schema import Feature, Schema
-from mrff.data.writing import Catalogue, Prepared, UserChunk, write_folder
+from mrff.data.writing import Items, Prepared, UserChunk, write_folder
 
 NUM_ITEMS = 10_000
 CHUNK_USERS = 20_000
@@ -26,12 +26,12 @@ def write_population(folder: Path, users: int, *, seed: int = 0) -> Schema:
         feature.name: random.integers(1, feature.size, NUM_ITEMS).astype(np.int32)
         for feature in features
     }
-    catalogue = Catalogue([f"item {n}" for n in range(NUM_ITEMS)], features, codes)
+    items = Items([f"item {n}" for n in range(NUM_ITEMS)], features, codes)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = Prepared(
         name="synthetic",
         label_rule="made up",
-        catalogue=catalogue,
+        items=items,
         user_features=(Feature("age", "bucket", 8),),
         chunks=_chunks(users, codes["feature_0"], random),
     )

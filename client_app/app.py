@@ -3,8 +3,10 @@
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from client_app.evaluate import evaluate_round
 from client_app.node import open_node
-from client_app.rounds import evaluate_round, train_round
+from client_app.train import train_round
+from mrff.wire.requests import Request
 
 app = ClientApp()
 
@@ -12,12 +14,14 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Trains the round's users on this node; answers with sums of their updates."""
-    node = open_node(context.run_config, context.node_config, message.content["round"])
-    return Message(train_round(node, message.content), reply_to=message)
+    request = Request.read(message.content)
+    node = open_node(context.run_config, context.node_config, request)
+    return Message(node.aggregation.submit(train_round(node, request)), reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Scores this node's users on held-out interactions; answers with sums and histograms."""
-    node = open_node(context.run_config, context.node_config, message.content["round"])
-    return Message(evaluate_round(node, message.content), reply_to=message)
+    request = Request.read(message.content)
+    node = open_node(context.run_config, context.node_config, request)
+    return Message(node.aggregation.submit(evaluate_round(node, request)), reply_to=message)

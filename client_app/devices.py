@@ -1,22 +1,50 @@
-"""Where a node computes: on its CPU, or on its GPU when it has one."""
+"""Where a node computes, on its CPU or on its GPU, and how much memory that may take."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
 from mrff.config import ConfigError, TrainingSettings
 
+HOST_MOST, HOST_SHARE = 512 * 2**20, 8  # more is not faster: a CPU's cache limits chunks before
+GPU_MOST, GPU_SHARE = 8 * 2**30, 4  # a GPU wants large chunks (docs/performance.md)
+_MEMINFO = Path("/proc/meminfo")
+
 
 def device_for(training: TrainingSettings) -> torch.device:
-    """The device of ``device`` and ``trainer``; the serial trainer always runs on the CPU.
+    """The device that ``training.device`` names.
 
     Raises:
-        ConfigError: ``device = cuda`` where PyTorch sees no GPU.
+        ConfigError: ``training.device = cuda`` where PyTorch sees no GPU.
     """
-    if training.trainer == "serial" or training.device == "cpu":
+    if training.device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if training.device == "cuda":
-        raise ConfigError("device=cuda, but PyTorch sees no GPU here; use device=auto or cpu")
+        raise ConfigError(
+            "training.device=cuda, but PyTorch sees no GPU here; use training.device=auto or cpu"
+        )
     return torch.device("cpu")
+
+
+def chunk_memory(device: torch.device) -> int:
+    """Bytes that training a chunk of users may take: a bounded share of what is free there.
+
+    No result depends on it but in the last bits.
+    """
+    if device.type != "cuda":
+        return host_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(GPU_MOST, free // GPU_SHARE)
+
+
+def host_memory() -> int:
+    """The same of the host, where private parameters lie; Linux says how much is free."""
+    if not _MEMINFO.is_file():
+        return HOST_MOST
+    numbers = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+    free = int(numbers["MemAvailable"].split()[0]) * 1024
+    return min(HOST_MOST, free // HOST_SHARE)

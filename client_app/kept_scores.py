@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from client_app.evaluation import Scores
+from mrff.metrics.metric import Scored
 
 FILE = "kept-scores.safetensors"
 
@@ -35,7 +35,7 @@ class KeptScores:
     labels: np.ndarray  # (U, k) uint8, 0 or 1
 
 
-def keep_scores(folder: Path, user_keys: np.ndarray, groups: Sequence[Scores]) -> None:
+def keep_scores(folder: Path, user_keys: np.ndarray, groups: Sequence[Scored]) -> None:
     """Writes the scores of a node's users, given group by group, into its folder in one step."""
     logits = np.concatenate([scores.logits for scores in groups])
     labels = np.concatenate([scores.labels for scores in groups])

@@ -6,20 +6,27 @@ SuperNode), or by the server (simulation: every node takes its partition of one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from client_app.devices import device_for
+from client_app.devices import device_for, host_memory
+from client_app.learners import Cohort, SharedModel
 from client_app.private_store import PrivateStore
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.windows import eligible_users
+from mrff.privacy.mechanisms import mechanism_of
+from mrff.privacy.mechanisms.base import Mechanism
+from mrff.sums import NodeView
+from mrff.wire.aggregation import AGGREGATIONS, Aggregation
+from mrff.wire.requests import Request, RunFacts
 from mrff_model.building import build_network, tensors_of
 from mrff_model.network import MRFFNetwork
 
@@ -38,11 +45,8 @@ class Node:
     store: PrivateStore
     ledger_folder: Path  # outlives runs
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
-
-    @property
-    def routes_shape(self) -> tuple[int, int]:
-        """Layers and experts that a user is routed through."""
-        return self.config.routes_shape
+    mechanism: Mechanism
+    aggregation: Aggregation
 
     @property
     def user_keys(self) -> np.ndarray:
@@ -50,24 +54,92 @@ class Node:
         keys: np.ndarray = self.dataset.user_keys[self.users]
         return keys
 
+    def view(self, request: Request) -> NodeView:
+        """What a mechanism may know."""
+        schema = self.dataset.schema
+        return NodeView(
+            config=self.config,
+            user_keys=self.user_keys,
+            population=schema.content_hash or schema.schema_hash,
+            ledger_folder=self.ledger_folder,
+            limits=self.limits,
+            training=request.run.training_id,
+            round_number=request.facts.round,
+            terms=request.facts.terms,
+        )
+
+    def model(self, request: Request) -> SharedModel:
+        """The shared model that came.
+
+        Raises:
+            ConfigError: loads of another shape than this network's.
+        """
+        loads, shape = request.facts.loads, self.config.routes_shape
+        if loads and len(loads) != shape[0] * shape[1]:
+            raise ConfigError(f"loads must have {shape[0]} x {shape[1]} numbers, got {len(loads)}")
+        public, group = (
+            {name: torch.from_numpy(array) for name, array in part.items()}
+            for part in (request.public, request.group)
+        )
+        known = torch.tensor(loads, dtype=torch.float32).view(shape) if loads else None
+        return SharedModel(request.facts.round, public, group, known)
+
+    def cohorts(
+        self,
+        users: np.ndarray,
+        *,
+        up_to_round: int,
+        together: bool = False,
+        even_nobody: bool = False,
+    ) -> Iterator[Cohort]:
+        """The users in the order of the dataset, as many at once as memory allows.
+
+        The private parameters of a node with very many users never lie in memory all at once.
+
+        Args:
+            together: all of them at once, whatever the memory.
+            even_nobody: where there are no users, a cohort of nobody.
+        """
+        size = len(users) if together else self.users_at_once()
+        for first in range(0, max(len(users), even_nobody), max(size, 1)):
+            yield self.cohort(users[first : first + size], up_to_round=up_to_round)
+
+    def cohort(self, users: np.ndarray, *, up_to_round: int) -> Cohort:
+        """The users with their private parameters, and their routes when those were stored."""
+        private, routes = self.store.load(
+            self.dataset.user_keys[users],
+            up_to_round=up_to_round,
+            initial=self.initial_private,
+            num_layers=self.config.routes_shape[0],
+        )
+        return Cohort(self.dataset, users, private, routes)
+
+    def users_at_once(self) -> int:
+        """How many users' private parameters may lie in memory: it has to hold four sets.
+
+        Four, because they are read, copied, changed and written.
+        """
+        numbers = sum(value.numel() for value in self.initial_private.values())
+        return max(1, host_memory() // (4 * 4 * max(numbers, 1)))
+
 
 def open_node(
-    run_config: Mapping[str, Any], node_config: Mapping[str, Any], request: Mapping[str, Any]
+    run_config: Mapping[str, Any], node_config: Mapping[str, Any], request: Request
 ) -> Node:
-    """Opens the node for a message whose ``round`` record is ``request``.
+    """Opens the node for a request.
 
     Raises:
         ConfigError: settings that cannot be used, missing node settings, or data of another schema.
         DataError: data that cannot be read.
     """
-    config = RunConfig.from_flat(run_config)
-    dataset = _open_dataset(node_config, str(request["data-dir"]))
-    if dataset.schema.schema_hash != request["schema-hash"]:
+    config, run = RunConfig.from_flat(run_config), request.run
+    mechanism = mechanism_of(config)
+    dataset = _open_dataset(node_config, run.data_dir)
+    if dataset.schema.schema_hash != run.schema_hash:
         raise ConfigError(
             f"this node's data has schema hash {dataset.schema.schema_hash}, the run's is "
-            f"{request['schema-hash']}: give the node a shard of the dataset the server uses"
+            f"{run.schema_hash}: give the node a shard of the dataset the server uses"
         )
-    starts = [int(start) for start in request["epoch-starts"]]
     network, initial_private = _network(config, dataset)
     return Node(
         config=config,
@@ -75,9 +147,11 @@ def open_node(
         users=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
-        store=PrivateStore(_state_folder(node_config, request), starts),
-        ledger_folder=Path(str(node_config.get("state-dir", request["state-dir"]))).expanduser(),
+        store=PrivateStore(_state_folder(node_config, run), request.facts.epoch_starts),
+        ledger_folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
         limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
+        mechanism=mechanism,
+        aggregation=AGGREGATIONS["plain"],
     )
 
 
@@ -93,8 +167,8 @@ def _open_dataset(node_config: Mapping[str, Any], server_data_dir: str) -> Datas
     return partition(whole, int(node_config["partition-id"]), int(node_config["num-partitions"]))
 
 
-def _state_folder(node_config: Mapping[str, Any], request: Mapping[str, Any]) -> Path:
-    training = str(request["training-id"])
+def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
+    training = run.training_id
     if "state-dir" in node_config:
         return Path(str(node_config["state-dir"])).expanduser().absolute() / training
     if "partition-id" not in node_config:
@@ -103,7 +177,7 @@ def _state_folder(node_config: Mapping[str, Any], request: Mapping[str, Any]) ->
             "--node-config 'state-dir=\"/path/to/state\"'"
         )
     part = f"node-{node_config['partition-id']}-of-{node_config['num-partitions']}"
-    return Path(str(request["state-dir"])) / training / part
+    return Path(run.state_dir) / training / part
 
 
 def _load(folder: Path) -> Dataset:
@@ -121,13 +195,10 @@ def _load_once(folder: Path, stamp: int) -> Dataset:
 def _network(config: RunConfig, dataset: Dataset) -> tuple[MRFFNetwork, dict[str, Tensor]]:
     """The network and a copy of the private parameters it starts with."""
     arguments = config.network_arguments()
-    key = (dataset.schema.schema_hash, config.network.user_features, tuple(arguments.items()))
+    key = (dataset.schema.schema_hash, config.training.seed, tuple(arguments.items()))
     if key not in _networks:
         network = build_network(
-            item_features=dataset.schema.item_features,
-            item_codes=dataset.item_features,
-            user_features=dataset.schema.user_features if config.network.user_features else (),
-            **arguments,
+            arguments, dataset.schema, dataset.item_features, seed=config.training.seed
         )
         private = {n: value.clone() for n, value in tensors_of(network, "private").items()}
         _networks.clear()

@@ -1,10 +1,8 @@
 """Private parameters on the node's disk: keyed by user, versioned by round, safe against crashes.
 
-The folder holds immutable segments of at most 256 users' versions, each written to a temporary
-file, flushed to disk and renamed. A crash leaves a segment whole or absent, so a user has the old
-or the new version, never a mixture. Nothing is overwritten: a round adds segments, and segments
-without a version that is still needed are removed after the new ones are safe. Every version has
-a checksum of its own, so that reading a few users reads no more than theirs.
+The folder holds one SQLite database with a row for each version of a user's parameters. A save is
+one transaction, so a crash leaves the old or the new versions, never a mixture. Every version has
+a checksum; sums over the keys of all rows tell a damaged key from a new user.
 
 Which version counts depends on the run, not on the file's age. A run that is resumed from a
 checkpoint starts a new epoch at that round; versions of later rounds of earlier epochs never
@@ -13,43 +11,36 @@ happened.
 
 from __future__ import annotations
 
-import os
-import uuid
+import json
+import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-SEGMENT_USERS = 256
-_KEYS, _ROUNDS, _EPOCHS, _ROUTES = "user-keys", "rounds", "epochs", "routes"
-_OWN = (_KEYS, _ROUNDS, _EPOCHS, _ROUTES)
-_INDEX_CHECKSUM = "index-checksum"
-_CHECKSUMS = "checksums"  # one of each version; segments of earlier releases have one of them all
+from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
+
+FILE = "private.sqlite"
+SCHEMA = """
+PRAGMA page_size = 32768;  -- several users of a small network fit one page
+CREATE TABLE versions (
+    id INTEGER PRIMARY KEY, user INTEGER NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, content BLOB NOT NULL, UNIQUE (user, epoch, round)
+);
+CREATE TABLE about (id INTEGER PRIMARY KEY, layout TEXT NOT NULL, sums TEXT NOT NULL);
+"""
+_SUMS = """SELECT json_array(count(*), sum(user & 4294967295), sum(user >> 32), sum(epoch),
+                             sum(round)) FROM versions"""
+_KEYS = ("user", "epoch", "round")
+_END = np.iinfo(np.int64).max
+_AT_ONCE = 256  # contents in memory twice
 
 
 class PrivateStoreError(ValueError):
     """The store cannot be read or written; training must not go on from nothing."""
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Every stored version, as columns of equal length."""
-
-    keys: np.ndarray  # uint64
-    rounds: np.ndarray
-    epochs: np.ndarray
-    segments: np.ndarray  # position in the list of files
-    rows: np.ndarray  # within the segment
-    files: list[Path]
 
 
 class PrivateStore:
@@ -62,7 +53,10 @@ class PrivateStore:
 
     def __init__(self, folder: Path, epoch_starts: Sequence[int] = (0,)) -> None:
         self.folder = folder
-        self._epoch_starts = tuple(epoch_starts)
+        self._file = folder / FILE
+        # The last round of each epoch that counts: where the next one started, or a later one.
+        starts = np.array([*epoch_starts[1:], _END])
+        self._ends = np.minimum.accumulate(starts[::-1])[::-1]
 
     def load(
         self, users: np.ndarray, *, up_to_round: int, initial: Mapping[str, Tensor], num_layers: int
@@ -78,28 +72,30 @@ class PrivateStore:
             Parameters (U, ...) and the routes of that version (U, layers), -1 where there is none.
 
         Raises:
-            PrivateStoreError: a segment is damaged or belongs to another network.
+            PrivateStoreError: the store is damaged or belongs to another network.
         """
-        index = self._index()
-        found = _newest(index, users, self._valid(index) & (index.rounds <= up_to_round))
-        parameters = {n: v.new_empty((len(users), *v.shape[1:])) for n, v in initial.items()}
-        new = torch.from_numpy(np.flatnonzero(found < 0))
-        for name, values in parameters.items():
-            values[new] = initial[name]
+        parameters = {n: v.repeat(len(users), *[1] * (v.dim() - 1)) for n, v in initial.items()}
         routes = np.full((len(users), num_layers), -1, dtype=np.int64)
-        known = np.flatnonzero(found >= 0)
-        for segment in np.unique(index.segments[found[known]]):
-            of_segment = known[index.segments[found[known]] == segment]
-            stored = _read(index.files[segment], index.rows[found[of_segment]])
-            for name, values in parameters.items():
-                if name not in stored or stored[name].shape[1:] != values.shape[1:]:
-                    raise PrivateStoreError(
-                        f"private store {index.files[segment]} holds no {name!r} of shape "
-                        f"{tuple(values.shape[1:])}: it belongs to another configuration; "
-                        "use another run-name"
-                    )
-                values[torch.from_numpy(of_segment)] = stored[name]
-            routes[of_segment] = stored[_ROUTES].numpy()
+        self._refuse_segments()
+        if not self._file.exists():
+            return parameters, routes
+        try:
+            with opened(self._file) as database:
+                database.execute("BEGIN")  # one state of the store, whoever writes meanwhile
+                stored = self._layout(database, _layout_of(parameters, routes))
+                versions = self._of_this_run(_versions(database, users))
+                newest = _last_of_each(versions[versions["round"] <= up_to_round])
+                for places, rows in self._read(database, users, newest, stored):
+                    at = torch.from_numpy(places)
+                    for name, values in parameters.items():
+                        values[at] = torch.from_numpy(rows[name].copy())
+                    routes[places] = rows["routes"]
+        except DamagedDatabaseError as error:
+            raise self._damaged(str(error)) from error
+        except OSError as error:
+            raise PrivateStoreError(
+                f"private store {self._file} cannot be read: {error}"
+            ) from error
         return parameters, routes
 
     def save(
@@ -112,7 +108,7 @@ class PrivateStore:
         checkpoint_round: int,
         best_round: int,
     ) -> None:
-        """Adds the version of ``round_number`` for ``users``; removes versions no one can ask for.
+        """Adds the version of ``round_number`` for ``users``; removes theirs no one can ask for.
 
         Still needed are each user's newest version, the one before this round (the round may be
         retried) and the newest up to ``checkpoint_round`` (the run may be resumed there) and up to
@@ -121,199 +117,145 @@ class PrivateStore:
         Raises:
             PrivateStoreError: the folder cannot be written to; nothing stored before is lost.
         """
+        self._refuse_segments()
+        if not len(users):
+            return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-            epoch = len(self._epoch_starts) - 1
-            for first in range(0, len(users), SEGMENT_USERS):
-                part = slice(first, first + SEGMENT_USERS)
-                rounds = np.full(len(users[part]), round_number)
-                tensors = {name: rows[part] for name, rows in parameters.items()}
-                self._write(users[part], rounds, np.full_like(rounds, epoch), routes[part], tensors)
-            _sync_folder(self.folder)
-            self._tidy((round_number - 1, checkpoint_round, best_round))
+            with opened(self._file, SCHEMA) as database, transaction(database):
+                stored = self._layout(database, _layout_of(parameters, routes))
+                rows = np.zeros(len(users), stored)
+                rows["user"], rows["round"], rows["routes"] = users, round_number, routes
+                rows["epoch"] = len(self._ends) - 1
+                for name, values in parameters.items():
+                    rows[name] = values.numpy()
+                self._write(database, rows, (round_number - 1, checkpoint_round, best_round))
+                layout, sums = _as_json(stored), database.execute(_SUMS).fetchone()[0]
+                database.execute("INSERT OR REPLACE INTO about VALUES (0, ?, ?)", (layout, sums))
+        except DamagedDatabaseError as error:
+            raise self._damaged(str(error)) from error
         except OSError as error:
             raise PrivateStoreError(
                 f"private store {self.folder} cannot be written: {error}; "
                 "free space or choose another state-dir"
             ) from error
 
-    def _write(
-        self,
-        users: np.ndarray,
-        rounds: np.ndarray,
-        epochs: np.ndarray,
-        routes: np.ndarray,
-        parameters: Mapping[str, Tensor],
-    ) -> None:
-        tensors = {
-            _KEYS: torch.from_numpy(users.view(np.int64).copy()),
-            _ROUNDS: torch.from_numpy(rounds.astype(np.int64)),
-            _EPOCHS: torch.from_numpy(epochs.astype(np.int64)),
-            _ROUTES: torch.from_numpy(routes.astype(np.int64)),
-        } | {name: rows.contiguous() for name, rows in parameters.items()}
-        tensors[_CHECKSUMS] = _checksums(tensors)
-        columns = (tensors[name] for name in (_KEYS, _ROUNDS, _EPOCHS, _CHECKSUMS))
-        content = save(tensors, metadata={_INDEX_CHECKSUM: _index_checksum(columns)})
-        name = f"round-{int(rounds.max()):08d}-{uuid.uuid4().hex}.safetensors"
-        temporary = self.folder / f".{name}.tmp"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.folder / name)  # kept for certain once the folder is synced
-
-    def _tidy(self, rounds_to_keep: Sequence[int]) -> None:
-        """Removes segments without a needed version; gathers what is left of sparse ones."""
-        index = self._index()
-        order = _by_user(index, self._valid(index))
-        needed = np.zeros(len(index.keys), dtype=bool)
-        for last in (np.iinfo(np.int64).max, *rounds_to_keep):
-            allowed = order[index.rounds[order] <= last]
-            needed[_last_of_each(index, allowed)] = True
-        total = np.bincount(index.segments, minlength=len(index.files))
-        alive = np.bincount(index.segments[needed], minlength=len(index.files))
-        sparse = np.flatnonzero((alive > 0) & (2 * alive < np.minimum(total, SEGMENT_USERS)))
-        small = np.flatnonzero((alive > 0) & (alive < SEGMENT_USERS // 4))
-        gathered = np.union1d(sparse, small) if len(small) >= _MANY_SMALL else sparse
-        if len(gathered) > 1:
-            self._gather(index, gathered, needed)
-            _sync_folder(self.folder)
-            alive[gathered] = 0
-        for position in np.flatnonzero(alive == 0):
-            index.files[position].unlink(missing_ok=True)
-
-    def _gather(self, index: _Index, segments: np.ndarray, needed: np.ndarray) -> None:
-        columns: dict[str, list[Tensor]] = {}
-        for position in segments:
-            rows = index.rows[needed & (index.segments == position)]
-            for name, values in _read(index.files[position], rows).items():
-                columns.setdefault(name, []).append(values)
-        joined = {name: torch.cat(parts) for name, parts in columns.items()}
-        for first in range(0, len(joined[_KEYS]), SEGMENT_USERS):
-            part = {name: values[first : first + SEGMENT_USERS] for name, values in joined.items()}
-            own = [part.pop(name).numpy() for name in _OWN]
-            self._write(own[0].view(np.uint64), own[1], own[2], own[3], part)
-
-    def _index(self) -> _Index:
-        files = sorted(self.folder.glob("round-*.safetensors"))
-        columns = [_columns(file) for file in files]
-        empty = np.zeros(0, dtype=np.int64)
-        lengths = [len(keys) for keys, _, _ in columns]
-        return _Index(
-            keys=np.concatenate([empty.view(np.uint64), *(c[0] for c in columns)]),
-            rounds=np.concatenate([empty, *(c[1] for c in columns)]),
-            epochs=np.concatenate([empty, *(c[2] for c in columns)]),
-            segments=np.repeat(np.arange(len(files)), lengths),
-            rows=np.concatenate([empty, *(np.arange(n) for n in lengths)]),
-            files=files,
+    def _write(self, database: sqlite3.Connection, rows: np.ndarray, limits: Sequence[int]) -> None:
+        """Puts the new versions over those of the same users that nobody needs any more."""
+        old = _versions(database, rows["user"])
+        old = old[old["epoch"] < len(self._ends)]  # later ones belong to a run resumed meanwhile
+        again = np.isin(old["round"], rows["round"]) & (old["epoch"] == len(self._ends) - 1)
+        needed = self._needed(old[~again], rows, limits)  # without those of a try before
+        free = np.setdiff1d(old["id"][~again], needed).tolist()
+        gone = [*old["id"][again].tolist(), *free[len(rows) :]]
+        database.executemany("DELETE FROM versions WHERE id = ?", ((i,) for i in gone))
+        contents = [row.data for row in rows.view(np.uint8).reshape(len(rows), -1)]
+        columns = (rows[name].view(np.int64).tolist() for name in _KEYS)
+        values = zip(*columns, map(zlib.crc32, contents), contents, strict=True)
+        database.executemany(
+            "UPDATE versions SET user = ?, epoch = ?, round = ?, checksum = ?, content = ? "
+            "WHERE id = ?",
+            ((*row, place) for place, row in zip(free[: len(rows)], values, strict=False)),
+        )
+        database.executemany(
+            "INSERT INTO versions (user, epoch, round, checksum, content) VALUES (?, ?, ?, ?, ?)",
+            values,
         )
 
-    def _valid(self, index: _Index) -> np.ndarray:
-        """Versions on this run's line: none of a later round than where a later epoch started."""
-        starts = np.array([*self._epoch_starts, np.iinfo(np.int64).max])
-        last_round = np.minimum.accumulate(starts[::-1])[::-1]  # of epochs >= e
-        after = last_round[np.minimum(index.epochs + 1, len(starts) - 1)]
-        return (index.rounds <= after) & (index.epochs < len(self._epoch_starts))
+    def _needed(self, old: np.ndarray, new: np.ndarray, limits: Sequence[int]) -> np.ndarray:
+        """Ids of the versions somebody may still ask for, once the new ones are there."""
+        both = np.zeros(len(old) + len(new), old.dtype)
+        both[: len(old)] = old
+        for name in _KEYS:
+            both[name][len(old) :] = new[name].view(np.int64)
+        both = self._of_this_run(both)
+        parts = [_last_of_each(both[both["round"] <= limit]) for limit in (_END, *limits)]
+        return np.concatenate([part["id"] for part in parts])
+
+    def _of_this_run(self, versions: np.ndarray) -> np.ndarray:
+        """Those on this run's line: none of a later round than where a later epoch started."""
+        known = versions[versions["epoch"] < len(self._ends)]
+        return known[known["round"] <= self._ends[known["epoch"]]]
+
+    def _layout(self, database: sqlite3.Connection, wanted: np.dtype) -> np.dtype:
+        """What a content holds, as a structured type; ``wanted`` in a new store."""
+        row = database.execute("SELECT layout, sums FROM about").fetchone()
+        if row is None:
+            return wanted
+        if row[1] != database.execute(_SUMS).fetchone()[0]:
+            raise DamagedDatabaseError("the checksum does not match")
+        stored = np.dtype([(name, kind, tuple(shape)) for name, kind, shape in json.loads(row[0])])
+        shapes, wanted_shapes = _shapes(stored), _shapes(wanted)
+        for name in sorted({*shapes, *wanted_shapes}):
+            if shapes.get(name) != (shape := wanted_shapes.get(name)):
+                raise PrivateStoreError(
+                    f"private store {self._file} holds no {name!r} of shape {shape}: it belongs "
+                    "to another configuration; use another run.name"
+                )
+        return stored
+
+    def _read(
+        self, database: sqlite3.Connection, users: np.ndarray, found: np.ndarray, layout: np.dtype
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places in ``users`` and contents of the versions found, checked, some at a time."""
+        order = np.argsort(users)
+        places = order[np.searchsorted(users, found["user"].view(np.uint64), sorter=order)]
+        cursor = database.execute(
+            "SELECT checksum, content FROM json_each(?) AS chosen CROSS JOIN versions "
+            "WHERE versions.id = chosen.value ORDER BY chosen.key",
+            (json.dumps(found["id"].tolist()),),
+        )
+        for first in range(0, len(found), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            checksums, contents = zip(*cursor.fetchmany(_AT_ONCE), strict=True)
+            if checksums != tuple(map(zlib.crc32, contents)):
+                raise DamagedDatabaseError("the checksum does not match")
+            rows = np.frombuffer(b"".join(contents), layout)
+            if any((rows[name].view(np.int64) != found[name][part]).any() for name in _KEYS):
+                raise DamagedDatabaseError("a version lies under another key")
+            yield places[part], rows
+
+    def _refuse_segments(self) -> None:
+        if not self._file.exists() and any(self.folder.glob("round-*.safetensors")):
+            raise PrivateStoreError(
+                f"private store {self.folder} holds round-*.safetensors of an earlier release, "
+                "which is not read any more: use another run.name, or that release"
+            )
+
+    def _damaged(self, why: str) -> PrivateStoreError:
+        return PrivateStoreError(
+            f"private store {self._file} is damaged ({why}): restore it from a backup, or remove "
+            "it to let its users start anew"
+        )
 
 
-_MANY_SMALL = 16
-_WIDE = 1024  # bytes; where copying costs more than another call
+def _versions(database: sqlite3.Connection, users: np.ndarray) -> np.ndarray:
+    """Every stored version of ``users``, by user, each user's oldest first."""
+    found = database.execute(
+        "SELECT versions.id, user, epoch, round FROM json_each(?) AS asked CROSS JOIN versions "
+        "WHERE user = asked.value",
+        (json.dumps(users.view(np.int64).tolist()),),
+    ).fetchall()
+    return np.array(found, dtype=[(name, np.int64) for name in ("id", *_KEYS)])
 
 
-def _newest(index: _Index, users: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """(U,) position in the index of each user's newest allowed version, -1 where there is none."""
-    if not allowed.any():
-        return np.full(len(users), -1)
-    newest = _last_of_each(index, _by_user(index, allowed))
-    keys = index.keys[newest]
-    places = np.minimum(np.searchsorted(keys, users), len(keys) - 1)
-    return np.where(keys[places] == users, newest[places], -1)
+def _last_of_each(versions: np.ndarray) -> np.ndarray:
+    """Each user's newest of ``versions``."""
+    ordered = versions[np.lexsort([versions[name] for name in reversed(_KEYS)])]
+    users = ordered["user"]
+    return ordered[np.append(users[1:] != users[:-1], True)] if len(users) else ordered
 
 
-def _by_user(index: _Index, allowed: np.ndarray) -> np.ndarray:
-    """Positions of the allowed versions by user, each user's oldest first."""
-    positions = np.flatnonzero(allowed)
-    columns = (index.epochs[positions], index.rounds[positions], index.keys[positions])
-    return positions[np.lexsort(columns)]
+def _layout_of(parameters: Mapping[str, Tensor], routes: np.ndarray) -> np.dtype:
+    """What the content of one version holds: its key, the routes, and each array."""
+    arrays = [(name, str(v.numpy().dtype), v.shape[1:]) for name, v in parameters.items()]
+    keys = [("user", "<u8"), ("epoch", "<i8"), ("round", "<i8")]
+    return np.dtype([*keys, ("routes", "<i8", routes.shape[1:]), *arrays])
 
 
-def _last_of_each(index: _Index, by_user: np.ndarray) -> np.ndarray:
-    """Of positions ordered by user, each user's last."""
-    keys = index.keys[by_user]
-    return by_user[np.append(keys[1:] != keys[:-1], True)] if len(keys) else by_user
+def _as_json(layout: np.dtype) -> str:
+    fields = (layout.fields or {}).items()
+    return json.dumps([(name, kind[0].base.str, kind[0].shape) for name, kind in fields])
 
 
-@lru_cache(maxsize=65536)
-def _columns(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """User keys, rounds and epochs of a segment; as segments never change, they are remembered."""
-    try:
-        with safe_open(file, framework="pt") as segment:
-            names = (_KEYS, _ROUNDS, _EPOCHS, _CHECKSUMS)
-            columns = [segment.get_tensor(n) for n in names if n in segment.keys()]  # noqa: SIM118
-            checksum = (segment.metadata() or {}).get(_INDEX_CHECKSUM)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(file, str(error)) from error
-    if checksum is not None and checksum != _index_checksum(columns):
-        raise _damaged(file, "the checksum does not match")
-    keys, rounds, epochs = (column.numpy() for column in columns[:3])
-    return keys.view(np.uint64), rounds, epochs
-
-
-def _read(file: Path, rows: np.ndarray) -> dict[str, Tensor]:
-    """Everything of the segment's versions ``rows``, checked."""
-    try:
-        with safe_open(file, framework="pt") as segment:  # mapped: what is not used is not read
-            tensors = {name: segment.get_tensor(name) for name in segment.keys()}  # noqa: SIM118
-            of_all = (segment.metadata() or {}).get("checksum")
-    except (SafetensorError, OSError) as error:
-        raise _damaged(file, str(error)) from error
-    at = torch.from_numpy(rows)
-    some = {name: values[at] for name, values in tensors.items()}
-    if _CHECKSUMS in some:
-        intact = torch.equal(some.pop(_CHECKSUMS), _checksums(some))
-    else:
-        intact = of_all == _checksum_of_all(tensors)
-    if not intact:
-        raise _damaged(file, "the checksum does not match")
-    return some
-
-
-def _damaged(file: Path, why: str) -> PrivateStoreError:
-    return PrivateStoreError(
-        f"private store segment {file} is damaged ({why}): restore it from a backup, or remove it "
-        "to let its users start anew"
-    )
-
-
-def _checksums(tensors: Mapping[str, Tensor]) -> Tensor:
-    """(n,) int64: the CRC-32 of each row, over the narrow columns, then over each wide one."""
-    columns = (tensors[name].contiguous().numpy() for name in sorted(tensors))
-    parts = [c.reshape(len(c), prod(c.shape[1:])).view(np.uint8) for c in columns]
-    narrow = np.concatenate([part for part in parts if part.shape[1] < _WIDE], axis=1)
-    checksums = [zlib.crc32(row.data) for row in narrow]
-    for wide in (part for part in parts if part.shape[1] >= _WIDE):
-        checksums = [zlib.crc32(row.data, last) for row, last in zip(wide, checksums, strict=True)]
-    return torch.tensor(checksums, dtype=torch.int64)
-
-
-def _index_checksum(columns: Iterable[Tensor]) -> str:
-    return str(zlib.crc32(b"".join(column.numpy().tobytes() for column in columns)))
-
-
-def _checksum_of_all(tensors: Mapping[str, Tensor]) -> str:
-    """What segments of earlier releases have instead."""
-    digest = blake2b(digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _shapes(layout: np.dtype) -> dict[str, tuple[int, ...]]:
+    return {name: kind[0].shape for name, kind in (layout.fields or {}).items()}

@@ -9,54 +9,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrff_model.features import DatasetFeatures, FeatureSpec
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import join_bank, names_by_scope, scope_of, split_bank
+from mrff_model.scopes import names_by_scope, scope_of, split_bank
+from mrff_model.shape import NetworkShape
 
 Arrays = dict[str, np.ndarray]
 
 
-class Feature(Protocol):
-    """What the network needs to know of a feature of an item or a user."""
+class FeatureSchema(Protocol):
+    """What a dataset's schema says of its features."""
 
     @property
-    def name(self) -> str: ...
+    def item_features(self) -> Sequence[FeatureSpec]: ...
     @property
-    def kind(self) -> str: ...  # "multi": several values
-    @property
-    def size(self) -> int: ...  # number of codes, 0 included
+    def user_features(self) -> Sequence[FeatureSpec]: ...
 
 
 def build_network(
+    shape: Mapping[str, Any],
+    schema: FeatureSchema,
+    item_codes: Mapping[str, np.ndarray],
     *,
     seed: int,
-    item_features: Sequence[Feature],
-    item_codes: Mapping[str, np.ndarray],
-    user_features: Sequence[Feature],
-    history_rates: bool = True,
-    **sizes: Any,
 ) -> MRFFNetwork:
     """The network as it starts, the same on every machine for the same ``seed``.
 
     Args:
-        seed: of all initial values, those of a new user's private parameters included.
-        item_features, user_features: as the dataset's schema describes them.
+        shape: the fields of `NetworkShape`.
         item_codes: the catalogue, (items + 1,) or (items + 1, M) by feature.
-        history_rates: whether the head reads the user's own rates (`mrff_model.own_rates`), of all
-            features but the item itself.
-        sizes: the remaining arguments of `MRFFNetwork`.
+        seed: of all initial values, those of a new user's private parameters included.
     """
+    catalogue = {name: torch.from_numpy(codes) for name, codes in item_codes.items()}
+    features = DatasetFeatures(schema.item_features, schema.user_features, catalogue)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = MRFFNetwork(
-            catalogue={name: torch.from_numpy(codes) for name, codes in item_codes.items()},
-            item_sizes={feature.name: feature.size for feature in item_features},
-            user_sizes={feature.name: feature.size for feature in user_features},
-            rate_features=[f.name for f in item_features if f.kind != "id"]
-            if history_rates
-            else None,
-            several_user_values=frozenset(f.name for f in user_features if f.kind == "multi"),
-            **sizes,
-        )
+        network = MRFFNetwork(NetworkShape(**shape), features)
     parameters = [name for name, _ in network.named_parameters()]
     names_by_scope(parameters, network.kept_private)  # fails on an unknown name
     return network
@@ -68,7 +56,7 @@ def tensors_of(network: MRFFNetwork, scope: str) -> dict[str, Tensor]:
     Private ones have a leading dimension of users, here 1, whether the module has it or not.
     """
     parameters = dict(network.named_parameters())
-    names = names_by_scope(parameters, network.kept_private)[scope]  # type: ignore[index]
+    names = names_by_scope(parameters, network.kept_private)[scope]
     tensors = {name: parameters[name].detach() for name in names if parameters[name].numel()}
     if scope == "private":
         return {name: value if _has_rows(name) else value[None] for name, value in tensors.items()}
@@ -81,7 +69,7 @@ def parameters_of_one(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rows_suffice(network: MRFFNetwork) -> bool:
-    """Whether the module itself computes many users, each with a row of his own parameters.
+    """Whether the module itself computes many users, each with a row of their own parameters.
 
     Otherwise some parameters that the module has once are private: a cohort needs `torch.vmap`.
     """
@@ -108,12 +96,11 @@ def load_shared(network: MRFFNetwork, public: Mapping[str, Any], group: Mapping[
     Raises:
         ValueError: an array is missing, unknown or of another shape.
     """
-    own_public, own_group = tensors_of(network, "public"), tensors_of(network, "group")
+    own_public, banks = tensors_of(network, "public"), tensors_of(network, "group")
+    own_group = split_bank(banks)  # views: what is copied into them is in the banks
     _same_keys("public", own_public, public)
-    _same_keys("group", split_bank(own_group), group)
-    experts = {name: torch.as_tensor(array) for name, array in group.items()}
-    received = {name: torch.as_tensor(array) for name, array in public.items()}
-    received |= join_bank(experts, own_group, network.num_experts)
+    _same_keys("group", own_group, group)
+    received = {name: torch.as_tensor(array) for name, array in {**public, **group}.items()}
     for name, own in {**own_public, **own_group}.items():
         if own.shape != received[name].shape:
             raise ValueError(

@@ -1,11 +1,13 @@
 """Dropout whose mask depends on the user's key alone, not on batch, padding or call order.
 
-The trainers must give a user the same mask whether he is trained alone or in a cohort. So a mask
+The trainers must give users the same mask whether they are trained alone or in a cohort. So a mask
 is not drawn from a generator but computed: a counter-based hash (SplitMix64, Steele et al. 2014)
 of the user's key, the place in the network and the element's position.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,19 +17,30 @@ _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
-def keyed_dropout(x: Tensor, rate: float, key: Tensor | None, site: int) -> Tensor:
-    """Drops elements of ``x`` with probability ``rate`` (in steps of 1/256), scaling the others.
+@dataclass(frozen=True)
+class Dropout:
+    """Drops elements with probability ``rate``, at one place of the network.
 
     Args:
-        x: (B, W, L, D): users, windows, positions, channels.
         rate: probability in [0, 1); it is rounded to a multiple of 1/256.
-        key: (B,) int64, one per user and step; None leaves ``x`` as it is (evaluation).
-        site: number of the place in the network, so that no two places share a mask.
+        key: (B,) int64, one per user and step; None drops nothing (evaluation).
+        site: number of the place, so that no two places share a mask.
     """
-    threshold = round(rate * 256)
-    if key is None or threshold == 0:
-        return x
-    return x * dropout_factors(key, x.shape[1:], threshold, site).to(x.dtype)
+
+    rate: float
+    key: Tensor | None
+    site: int = 0
+
+    def at(self, site: int) -> Dropout:
+        """The same ``site`` places further on."""
+        return Dropout(self.rate, self.key, self.site + site)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, W, L, D) users, windows, positions, channels; what is kept is scaled up."""
+        threshold = round(self.rate * 256)
+        if self.key is None or threshold == 0:
+            return x
+        return x * dropout_factors(self.key, x.shape[1:], threshold, self.site).to(x.dtype)
 
 
 def dropout_factors(key: Tensor, shape: torch.Size, threshold: int, site: int) -> Tensor:

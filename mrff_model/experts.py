@@ -3,80 +3,64 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrff_model.dropout import keyed_dropout
+from mrff_model.dropout import Dropout
 
 
-class ExpertBank(nn.Module):
-    """K feed-forward networks; each user goes through one of them.
+class FeedForwards(nn.Module):
+    """Several feed-forward networks of one shape, each a row of the stacked tensors.
 
-    The K networks are slices of stacked tensors, so that a cohort whose users chose differently is
-    still one computation. Every expert starts from its own random values.
+    So a cohort whose users go through different ones is still one computation.
+
+    Args:
+        rows: how many.
+        dim, inner: d, and the width between the two maps.
+        starts_at_zero: as the zero function; otherwise each row from its own random values.
     """
 
-    def __init__(self, size: int, dim: int, inner: int) -> None:
+    def __init__(self, rows: int, dim: int, inner: int, *, starts_at_zero: bool = False) -> None:
         super().__init__()
-        self.up_weight = nn.Parameter(_uniform(size, dim, inner, fan_in=dim))
-        self.up_bias = nn.Parameter(torch.zeros(size, inner))
-        self.down_weight = nn.Parameter(_uniform(size, inner, dim, fan_in=inner))
-        self.down_bias = nn.Parameter(torch.zeros(size, dim))
+        self.dim, self.inner = dim, inner
+        self.up_weight = nn.Parameter(_uniform(rows, dim, inner))
+        self.up_bias = nn.Parameter(torch.zeros(rows, inner))
+        down = torch.zeros(rows, inner, dim) if starts_at_zero else _uniform(rows, inner, dim)
+        self.down_weight = nn.Parameter(down)
+        self.down_bias = nn.Parameter(torch.zeros(rows, dim))
 
-    def forward(
-        self, h: Tensor, route: Tensor, *, dropout: float, key: Tensor | None, site: int
-    ) -> Tensor:
-        """Sends user b's positions ``h[b]`` through expert ``route[b]``.
-
-        Args:
-            h: (B, W, L, d).
-            route: (B,) int64, the chosen expert.
-            dropout, key, site: see `keyed_dropout`.
-
-        Returns:
-            (B, W, L, d).
-        """
-        bank = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
-        chosen = (weight.index_select(0, route) for weight in bank)
-        return _feed_forward(h, *chosen, dropout=dropout, key=key, site=site)
+    def through(self, h: Tensor, pick: Callable[[Tensor], Tensor], dropout: Dropout) -> Tensor:
+        """(B, W, L, d) -> (B, W, L, d); ``pick`` gives every user's row of a tensor, (B, ...)."""
+        weights = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
+        up_weight, up_bias, down_weight, down_bias = map(pick, weights)
+        flat = h.flatten(1, 2)  # (B, W L, d)
+        inner = F.relu(torch.baddbmm(up_bias.unsqueeze(1), flat, up_weight))  # (B, W L, inner)
+        inner = dropout(inner.unflatten(1, h.shape[1:3])).flatten(1, 2)  # by window and back
+        return torch.baddbmm(down_bias.unsqueeze(1), inner, down_weight).view_as(h)
 
 
-class UserNetwork(nn.Module):
+class ExpertBank(FeedForwards):
+    """K feed-forward networks; each user goes through one of them."""
+
+    def forward(self, h: Tensor, route: Tensor, dropout: Dropout) -> Tensor:
+        """Sends user b's positions ``h[b]`` (W, L, d) through expert ``route[b]``."""
+        return self.through(h, lambda weight: weight.index_select(0, route), dropout)
+
+
+class UserNetwork(FeedForwards):
     """UserFFN: each user's private network, one row per user; it starts as the zero function."""
 
     def __init__(self, dim: int, inner: int) -> None:
-        super().__init__()
-        self.up_weight = nn.Parameter(_uniform(1, dim, inner, fan_in=dim))
-        self.up_bias = nn.Parameter(torch.zeros(1, inner))
-        self.down_weight = nn.Parameter(torch.zeros(1, inner, dim))
-        self.down_bias = nn.Parameter(torch.zeros(1, dim))
+        super().__init__(1, dim, inner, starts_at_zero=True)
 
-    def forward(self, h: Tensor, *, dropout: float, key: Tensor | None, site: int) -> Tensor:
+    def forward(self, h: Tensor, dropout: Dropout) -> Tensor:
         """(B, W, L, d) -> (B, W, L, d); the parameters hold one row for all users, or B rows."""
-        own = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
-        rows = (weight.expand(len(h), *weight.shape[1:]) for weight in own)
-        return _feed_forward(h, *rows, dropout=dropout, key=key, site=site)
+        return self.through(h, lambda weight: weight.expand(len(h), *weight.shape[1:]), dropout)
 
 
-def _feed_forward(
-    h: Tensor,
-    up_weight: Tensor,  # (B, d, inner)
-    up_bias: Tensor,  # (B, inner)
-    down_weight: Tensor,  # (B, inner, d)
-    down_bias: Tensor,  # (B, d)
-    *,
-    dropout: float,
-    key: Tensor | None,
-    site: int,
-) -> Tensor:
-    flat = h.flatten(1, 2)  # (B, W L, d)
-    inner = F.relu(torch.baddbmm(up_bias.unsqueeze(1), flat, up_weight))  # (B, W L, inner)
-    inner = keyed_dropout(inner.unflatten(1, h.shape[1:3]), dropout, key, site).flatten(1, 2)
-    return torch.baddbmm(down_bias.unsqueeze(1), inner, down_weight).view_as(h)
-
-
-def _uniform(*shape: int, fan_in: int) -> Tensor:
+def _uniform(rows: int, fan_in: int, fan_out: int) -> Tensor:
     bound = 1.0 / math.sqrt(fan_in)
-    return torch.empty(*shape).uniform_(-bound, bound)
+    return torch.empty(rows, fan_in, fan_out).uniform_(-bound, bound)

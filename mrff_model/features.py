@@ -1,13 +1,45 @@
-"""Embeds an item's or a user's features: one table per feature, side by side."""
+"""What the network knows of a dataset's features, and how it embeds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 INITIAL_STD = 0.1  # of embedding tables: small against the layer norms that follow
+
+
+class FeatureSpec(Protocol):
+    """What the network needs to know of a feature of an item or a user."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...  # "id": the item itself; "multi": several values
+    @property
+    def size(self) -> int: ...  # number of codes, 0 included
+
+
+@dataclass(frozen=True)
+class DatasetFeatures:
+    """The features of a dataset's items and users, and its public catalogue.
+
+    Args:
+        catalogue: codes of every item, by feature: (items + 1,), or (items + 1, M) of a feature
+            with several values; row 0 is padding.
+    """
+
+    items: Sequence[FeatureSpec]
+    users: Sequence[FeatureSpec]
+    catalogue: Mapping[str, Tensor]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Item features that a user can have met before: all but the item itself."""
+        return tuple(feature.name for feature in self.items if feature.kind != "id")
 
 
 class FeatureEmbedding(nn.Module):
@@ -17,31 +49,54 @@ class FeatureEmbedding(nn.Module):
     mean of its values' embeddings.
 
     Args:
-        sizes: number of codes of each feature, 0 included, by feature name.
         dim: width of one feature's embedding.
     """
 
-    def __init__(self, sizes: Mapping[str, int], *, dim: int) -> None:
+    def __init__(self, features: Sequence[FeatureSpec], dim: int) -> None:
         super().__init__()
-        self.width = dim * len(sizes)
-        self.tables = {name: f"{name}_table" for name in sizes}  # attribute that holds each table
-        for name, size in sizes.items():
-            table = nn.Embedding(size, dim, padding_idx=0)
+        self.width = dim * len(features)
+        self.several = frozenset(f.name for f in features if f.kind == "multi")
+        self.tables = {f.name: f"{f.name}_table" for f in features}  # attribute of each table
+        for feature in features:
+            table = nn.Embedding(feature.size, dim, padding_idx=0)
             with torch.no_grad():
                 table.weight.normal_(std=INITIAL_STD)[0] = 0.0
-            self.add_module(self.tables[name], table)
+            self.add_module(self.tables[feature.name], table)
 
-    def forward(self, codes: Mapping[str, Tensor], several: frozenset[str]) -> Tensor:
-        """Embeds codes (...) of every feature, (..., M) of those with ``several`` values.
-
-        Returns:
-            (..., width).
-        """
+    def forward(self, codes: Mapping[str, Tensor]) -> Tensor:
+        """Codes by feature, (...) or (..., M) with several values -> (..., width)."""
         parts = []
         for name, attribute in self.tables.items():
             embedded = self.get_submodule(attribute)(codes[name])
-            if name in several:
+            if name in self.several:
                 present = (codes[name] > 0).sum(-1, keepdim=True).clamp(min=1)
                 embedded = embedded.sum(-2) / present.to(embedded.dtype)
             parts.append(embedded)
         return torch.cat(parts, dim=-1)
+
+
+class ItemTower(FeatureEmbedding):
+    """Embeds items by what the public catalogue says of them."""
+
+    def __init__(self, features: DatasetFeatures, dim: int) -> None:
+        super().__init__(features.items, dim)
+        for name in self.tables:
+            codes = features.catalogue[name].long()
+            self.register_buffer(f"catalogue_{name}", codes, persistent=False)
+
+    def codes(self, items: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Of the features ``names`` of ``items`` (...): (...) or (..., M) each."""
+        return {name: self.get_buffer(f"catalogue_{name}")[items] for name in names}
+
+    def embed(self, items: Tensor) -> Tensor:
+        """(...) -> (..., width)."""
+        return self(self.codes(items, self.tables))
+
+    def embed_distinct(self, items: Tensor) -> Tensor:
+        """The same with one look-up per distinct item.
+
+        Several times faster to differentiate, but gradients can then not be taken apart into
+        records.
+        """
+        distinct, places = torch.unique(items, return_inverse=True)
+        return self.embed(distinct).index_select(0, places.flatten()).view(*items.shape, -1)

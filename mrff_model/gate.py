@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+
+class GateHistory(NamedTuple):
+    """Users' windows as the gates of all layers see them."""
+
+    items: Tensor  # (B, W, L, item width), embedded
+    known: Tensor  # (B, W, L) bool, where there is an item
+    real: Tensor  # (B, W, L) bool, where the position exists
+    user: Tensor  # (B, E)
+
+
+class Choice(NamedTuple):
+    """What a gate chose."""
+
+    expert: Tensor  # (B,) int64
+    probability: Tensor  # (B,), of that expert
+    probabilities: Tensor  # (B, K), of all
+
+
+Sees = Callable[[Tensor, GateHistory, Tensor], Tensor]
+"""(B, W, L, d) hidden states, the history, (B, K) the gate below -> what a gate reads, (B, D)."""
+
+
+def mean_hidden(h: Tensor, history: GateHistory, below: Tensor) -> Tensor:
+    """The paper's ``gate-input = "hidden"``; labels in the history would reach earlier logits."""
+    return masked_mean(h, history.real)
+
+
+def mean_item_and_below(h: Tensor, history: GateHistory, below: Tensor) -> Tensor:
+    """``gate-input = "history"``: of a label it knows nothing."""
+    return torch.cat([masked_mean(history.items, history.known), below], dim=-1)
 
 
 class Gate(nn.Module):
     """One linear map from what is known of a user to K groups; the likeliest is chosen.
 
     Args:
-        inputs: width of ``z``.
+        sees: `mean_hidden` or `mean_item_and_below`.
+        inputs: width of what it sees, the user embedding included.
         num_experts: K.
     """
 
-    def __init__(self, inputs: int, num_experts: int) -> None:
+    def __init__(self, sees: Sees, inputs: int, num_experts: int) -> None:
         super().__init__()
+        self.sees = sees
         self.linear = nn.Linear(inputs, num_experts)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, inputs) -> the chosen groups (B,) and the probabilities of all (B, K)."""
-        probabilities = torch.softmax(self.linear(z), dim=-1)
-        return probabilities.argmax(dim=-1), probabilities
+    def forward(self, h: Tensor, history: GateHistory, below: Tensor) -> Choice:
+        """Chooses for B users by ``h`` (B, W, L, d) and the probabilities ``below`` (B, K)."""
+        z = torch.cat([self.sees(h, history, below), history.user], dim=-1)  # (B, inputs)
+        probabilities = torch.softmax(self.linear(z), dim=-1)  # (B, K)
+        expert = probabilities.argmax(dim=-1)  # (B,)
+        probability = probabilities.gather(-1, expert.unsqueeze(-1)).squeeze(-1)  # (B,)
+        return Choice(expert, probability, probabilities)
 
 
 def masked_mean(x: Tensor, present: Tensor) -> Tensor:

@@ -46,18 +46,9 @@ def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool)
         per feature its rate's logit less the user's, and its count (logarithmic, both).
     """
     seen, liked = (feedback > 0).float(), (feedback == 2).float()  # (B, W, L)
-    count, positive = seen.cumsum(-1), liked.cumsum(-1)
-    rate = (positive + 0.5 * PRIOR_WEIGHT) / (count + PRIOR_WEIGHT)
-    lately = _last(positive) + 1.0, _last(count) + 2.0
-    user = [
-        torch.logit(rate),
-        COUNT_SCALE * count.log1p(),
-        torch.where(seen > 0, lately[0] / lately[1] - rate, 0.0),
-        liked - 0.5 * seen,
-    ]
+    rate, user = _rates_overall(seen, liked)
     if newest:
-        user = [column[..., -1:] for column in user]
-        rate = rate[..., -1:]
+        rate, user = rate[..., -1:], [column[..., -1:] for column in user]
     counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
     sums_alike = _sums_of_window if newest else _running_sums
     features = []
@@ -70,6 +61,19 @@ def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool)
         features += [torch.logit(of_kind) - user[0], COUNT_SCALE * total.log1p()]
     width = features[0].shape if features else user[0].shape
     return torch.stack([column.expand(width) for column in (*user, *features)], dim=-1)
+
+
+def _rates_overall(seen: Tensor, liked: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """(B, W, L) the rate after every position, and the four columns that tell of the user."""
+    count, positive = seen.cumsum(-1), liked.cumsum(-1)
+    rate = (positive + 0.5 * PRIOR_WEIGHT) / (count + PRIOR_WEIGHT)
+    lately = (_last(positive) + 1.0) / (_last(count) + 2.0)
+    return rate, [
+        torch.logit(rate),
+        COUNT_SCALE * count.log1p(),
+        torch.where(seen > 0, lately - rate, 0.0),
+        liked - 0.5 * seen,
+    ]
 
 
 def _last(sums: Tensor) -> Tensor:

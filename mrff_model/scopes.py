@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 Scope = Literal["public", "group", "private"]
@@ -66,28 +65,28 @@ def scope_of(name: str, kept_private: str = "user") -> Scope:
     return "private" if re.fullmatch(KEPT_PRIVATE[kept_private], name) else found.pop()
 
 
-def names_by_scope(names: Iterable[str], kept_private: str = "user") -> dict[Scope, list[str]]:
+def names_by_scope(names: Iterable[str], kept_private: str = "user") -> dict[str, list[str]]:
     """All given parameter names, in order, each under its one scope."""
-    split: dict[Scope, list[str]] = {"public": [], "group": [], "private": []}
+    split: dict[str, list[str]] = {"public": [], "group": [], "private": []}
     for name in names:
         split[scope_of(name, kept_private)].append(name)
     return split
 
 
-def expert_name(layer: int, expert: int, weight: str) -> str:
-    """The name of one expert's array outside the network."""
-    return f"layers.{layer}.experts.{expert}.{weight}"
-
-
 def expert_names(bank: str, size: int) -> list[str]:
     """The names of the arrays of a bank ``layers.L.experts.NAME`` of ``size`` experts."""
     layer, weight = _bank_parts(bank)
-    return [expert_name(layer, expert, weight) for expert in range(size)]
+    return [f"layers.{layer}.experts.{expert}.{weight}" for expert in range(size)]
 
 
 def is_expert(name: str) -> bool:
     """Whether an array outside the network is one expert's."""
     return _EXPERT_NAME.fullmatch(name) is not None
+
+
+def has_expert(name: str) -> bool:
+    """Whether `expert_of` knows the array: one expert's, or a copy's of a whole network."""
+    return is_expert(name) or _CLUSTER_NAME.fullmatch(name) is not None
 
 
 def cluster_name(cluster: int, name: str) -> str:
@@ -132,27 +131,12 @@ def rate_kind(name: str) -> Literal["gate", "item_bias", "other"]:
     return "item_bias" if name.endswith("item_bias.weight") else "other"
 
 
-def split_bank(bank: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Banks ``layers.L.experts.NAME`` (K, ...) as one array per expert."""
-    experts = {}
-    for name, stacked in bank.items():
-        layer, weight = _bank_parts(name)
-        for expert, array in enumerate(stacked):
-            experts[expert_name(layer, expert, weight)] = array
-    return experts
-
-
-def join_bank(
-    experts: Mapping[str, Tensor], bank_names: Iterable[str], size: int
-) -> dict[str, Tensor]:
-    """The inverse of `split_bank` for a bank of ``size`` experts.
-
-    Raises:
-        KeyError: an expert is missing.
-    """
+def split_bank(banks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Banks ``layers.L.experts.NAME`` (K, ...) as one array per expert, a view of its bank."""
     return {
-        name: torch.stack([experts[expert_name(layer, k, weight)] for k in range(size)])
-        for name, (layer, weight) in ((name, _bank_parts(name)) for name in bank_names)
+        expert: array
+        for name, bank in banks.items()
+        for expert, array in zip(expert_names(name, len(bank)), bank, strict=True)
     }
 
 

@@ -6,25 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 
-from flwr.app import ConfigRecord, Context
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mrff.config import RunConfig
+from mrff.privacy.mechanisms import mechanism_of
+from mrff.wire.aggregation import RoundFailedError
+from mrff.wire.records import array_record
+from mrff.wire.requests import RunFacts
 from server_app.beginning import begin
-from server_app.model import Catalogue, open_catalogue
-from server_app.model_steps import learning_rates_of, optimizer_of
+from server_app.model import open_catalogue
+from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
-from server_app.privacy import make_aggregation
-from server_app.run.recorder import Recorder
+from server_app.parts import make_strategy, server_view
+from server_app.run.recorder import Recorder, RunIdentity
 from server_app.run.results import final_line, print_table, write_summary
-from server_app.run.run_folder import RunFolder, open_run_folder
-from strategies.messages import array_record
+from server_app.run.run_folder import open_run_folder
 from strategies.mrff import MRFF
-from strategies.receiving import RoundFailedError
-from strategies.round_sums import Aggregation
-from strategies.state import TrainingState
 
 app = ServerApp()
+SEND_WINDOW = 32
 log = getLogger("flwr")
 
 
@@ -34,88 +35,39 @@ def main(grid: Grid, context: Context) -> None:
     with _named_errors():
         # Everything that can be wrong before the first round is found here.
         config = RunConfig.from_flat(context.run_config)
+        check_names(config)
+        mechanism = mechanism_of(config)
         catalogue = open_catalogue(config)
         with open_run_folder(config, run_id=context.run_id) as folder:
             state = begin(config, catalogue, folder)
-            aggregation = make_aggregation(config, catalogue.schema, folder.name)
+            server_half = mechanism.server(server_view(config, catalogue.schema, folder.name))
             server = config.server
-            wait_for_nodes(grid, server.expected_nodes, timeout=server.node_wait_seconds)
-            _run(grid, config, catalogue, folder, state, aggregation)
+            wait_for_nodes(grid, server.expected_nodes or 0, timeout=server.node_wait_seconds)
+            identity = RunIdentity(config, catalogue.schema)
+            with Recorder(folder, identity) as recorder:
+                recorder.save(state)  # before any node hears of this run, or of its resumption
+                strategy = make_strategy(config, state, server_half, recorder)
+                _train_and_test(strategy, grid, config, identity.facts(folder.name))
+            if recorder.test is not None:
+                summary = write_summary(folder, state, recorder.test, identity)
+                print_table(summary)
+                log.info(final_line(summary))
 
 
-def _run(
-    grid: Grid,
-    config: RunConfig,
-    catalogue: Catalogue,
-    folder: RunFolder,
-    state: TrainingState,
-    aggregation: Aggregation,
-) -> None:
-    """Trains and tests, and writes down everything."""
-    rounds, schema_hash = config.server.num_server_rounds, catalogue.schema.schema_hash
-    facts = ConfigRecord(
-        {
-            "schema-hash": schema_hash,
-            "training-id": folder.name,
-            "data-dir": str(config.dataset_path),
-            "state-dir": str(config.home / "state"),
-        }
-    )
-    with Recorder(
-        folder,
-        config=config.to_flat(),
-        schema_hash=schema_hash,
-        rounds=rounds,
-        tensorboard=config.output.tensorboard,
-    ) as recorder:
-        recorder.save(state)  # before any node hears of this run, or of its resumption
-        strategy = make_strategy(config, state, recorder, aggregation)
-        try:
-            strategy.start(
-                grid,
-                array_record(state.public),
-                num_rounds=rounds,
-                timeout=config.server.reply_timeout_seconds,
-                train_config=facts,
-                evaluate_config=facts,
-            )
-        except Exception:
-            log.error("round %d is saved; continue with resume=%r", state.round, folder.name)
-            raise
-    if recorder.test is not None:
-        dataset = catalogue.schema.name
-        summary = write_summary(
-            folder, state, recorder.test, dataset=dataset, schema_hash=schema_hash
+def _train_and_test(strategy: MRFF, grid: Grid, config: RunConfig, facts: RunFacts) -> None:
+    state = strategy.state
+    try:
+        strategy.start(
+            grid,
+            array_record(state.public),
+            num_rounds=config.server.num_server_rounds,
+            timeout=config.server.reply_timeout_seconds,
+            train_config=facts.record(),
+            evaluate_config=facts.record(),
         )
-        print_table(summary)
-        log.info(final_line(summary))
-
-
-def make_strategy(
-    config: RunConfig,
-    state: TrainingState,
-    recorder: Recorder,
-    aggregation: Aggregation | None = None,
-) -> MRFF:
-    """The strategy that the configuration asks for."""
-    server, evaluation = config.server, config.evaluation
-    return MRFF(
-        state,
-        optimizer_of(server),
-        observer=recorder,
-        learning_rates=learning_rates_of(server),
-        balance_rate=server.balance_rate,
-        send_window=server.send_window,
-        reply_timeout=server.reply_timeout_seconds,
-        min_reply_fraction=server.min_reply_fraction,
-        evaluate_every=evaluation.evaluate_every,
-        early_stop_patience=evaluation.early_stop_patience,
-        checkpoint_every=config.output.checkpoint_every,
-        histogram_bins=evaluation.histogram_bins,
-        aggregation=aggregation,
-        validate_beside_training=evaluation.validate_beside_training,
-        routes_shape=config.routes_shape,
-    )
+    except Exception:
+        log.error("round %d is saved; continue with resume=%r", state.round, facts.training_id)
+        raise
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 from logging import getLogger
 
 from mrff.config import ConfigError, RunConfig
+from mrff.data.dataset import Catalogue
 from mrff.io.files import write_json
-from server_app.model import Catalogue, initial_state
+from server_app.model import initial_state
 from server_app.run.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
 from server_app.run.history import History
 from server_app.run.run_folder import RunFolder
@@ -22,7 +23,7 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
         CheckpointError: the checkpoint is missing, damaged, or of other data.
         ConfigError: the checkpoint is of another configuration, or past the last round asked for.
     """
-    if not config.output.resume:
+    if not config.run.resume:
         write_json(folder.config, config.to_flat())
         return initial_state(config, catalogue)
     state = _checkpointed(config, catalogue, folder)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from strategies.aggregation import Arrays
+from mrff.wire.requests import Arrays
 
 ENOUGH = 0.5  # of an equal share of the users: an expert with more is left alone
 

@@ -32,8 +32,8 @@ class LearningRates:
         """The factor for the array ``name`` in round ``server_round``, counted from 1."""
         return self.of_array(name) * self.of_round(server_round)
 
-    def of_round(self, server_round: int) -> float:
-        """The part of the factor that is the same for all arrays."""
+    def of_round(self, server_round: float) -> float:
+        """The part of the factor that is the same for all arrays; between rounds as well."""
         if not self.decay_rounds:
             return 1.0
         progress = min(1.0, (server_round - 1) / self.decay_rounds)

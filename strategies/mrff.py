@@ -1,47 +1,34 @@
-"""MRFF as a Flower strategy: public means, a mean per expert, loads, and the loop over rounds.
+"""MRFF as a Flower strategy: the loop over rounds.
 
 Zhang et al., "Multifaceted User Modeling in Recommendation: A Federated Foundation Models
-Approach" (AAAI 2025). Nodes send sums over their users; this class checks them, divides them,
-moves the shared model and decides when to validate, to checkpoint and to stop.
+Approach" (AAAI 2025). Nodes send sums over their users; the round's mechanism makes a mean update
+of them, which moves the shared model once. Flower's own names are the path that runs:
+`configure_train`, `aggregate_train`, `configure_evaluate`, `aggregate_evaluate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from logging import getLogger
+from typing import Literal
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
-from strategies.balancing import balanced_gates
-from strategies.evaluating import Evaluation, beside_traffic
-from strategies.learning_rates import LearningRates
-from strategies.messages import (
-    array_record,
-    arrays_of,
-    content_bytes,
-    largest_reply,
-    model_record,
-    requests,
-    round_record,
-)
-from strategies.receiving import RoundFailedError, receive
-from strategies.replies import Expected
-from strategies.reports import (
-    EvaluationReport,
-    Observer,
-    RoundReport,
-    Silent,
-    Traffic,
-    metric_record,
-)
-from strategies.round_sums import Aggregation, PlainAggregation
-from strategies.server_optimizer import ServerOptimizer, apply_means
+from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
+from mrff.sums import CohortSums, Expected, require
+from mrff.wire.aggregation import Asked, RoundFailedError
+from mrff.wire.records import array_record, arrays_of, content_bytes
+from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
+from mrff.wire.traffic import Traffic
+from strategies.exchange import Exchange, messages_for
+from strategies.model_step import ModelStep
+from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record
+from strategies.schedule import Conduct
 from strategies.state import TrainingState
-from strategies.window import Exchange
 
 log = getLogger("flwr")
 
@@ -51,64 +38,34 @@ class MRFF(Strategy):
 
     Args:
         state: where the run begins; a resumed run hands in the state of its checkpoint.
-        optimizer: how mean updates move the model.
-        observer: told of rounds, evaluations and states to save.
-        learning_rates: factors of the optimiser's learning rate by array and round.
-        balance_rate: how far the loads of a round move the gates, see `strategies.balancing`.
-        send_window: messages outstanding at once.
-        reply_timeout: seconds per phase; nodes without a reply by then are missing.
-        min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
-        evaluate_every: rounds between validations; the last round is always validated.
-        early_stop_patience: validations without a better AUC before training ends; 0: never.
-        checkpoint_every: rounds between checkpoints; a new best model and the end also make one.
-        histogram_bins: score bins of the evaluation.
-        aggregation: how replies become means; another one in every privacy mode.
-        validate_beside_training: a round's train message also asks for the validation of the model
-            it carries, which saves a phase and changes no number. Not with early stopping, which
-            has to know before it trains on, and not in a privacy mode.
-        routes_shape: layers and experts, where the experts are not among the shared arrays.
+        step: how a mean update moves the model.
+        mechanism: the server's half of the privacy mechanism.
+        evaluation: what nodes are asked in evaluations.
+        conduct: schedule, observer, and how messages are sent.
     """
 
     def __init__(
         self,
         state: TrainingState,
-        optimizer: ServerOptimizer,
-        *,
-        observer: Observer | None = None,
-        learning_rates: LearningRates | None = None,
-        balance_rate: float = 0.0,
-        send_window: int = 32,
-        reply_timeout: float = 600.0,
-        min_reply_fraction: float = 0.5,
-        evaluate_every: int = 5,
-        early_stop_patience: int = 0,
-        checkpoint_every: int = 10,
-        histogram_bins: int = 2048,
-        aggregation: Aggregation | None = None,
-        validate_beside_training: bool = False,
-        routes_shape: tuple[int, int] | None = None,
+        step: ModelStep,
+        mechanism: ServerHalf,
+        evaluation: Evaluation,
+        conduct: Conduct | None = None,
     ) -> None:
-        self.state = state
-        self.optimizer = optimizer
-        self.observer = observer or Silent()
-        self.learning_rates = learning_rates or LearningRates()
-        self.balance_rate = balance_rate
-        self.send_window = send_window
-        self.reply_timeout = reply_timeout
-        self.evaluate_every = evaluate_every
-        self.early_stop_patience = early_stop_patience
-        self.checkpoint_every = checkpoint_every
-        self.aggregation = aggregation or PlainAggregation()
-        self.expected = Expected.of(state.public, state.group, routes_shape)
-        hidden = self.aggregation.routes_are_hidden
-        self._evaluation = partial(
-            Evaluation, expected=self.expected, bins=histogram_bins, routes_are_hidden=hidden
+        self.state, self.step, self.mechanism = state, step, mechanism
+        self.evaluation, self.conduct = evaluation, conduct or Conduct()
+        self.schedule, self.observer = self.conduct.schedule, self.conduct.observer
+        self.timeout = self.conduct.reply_timeout
+        self.shapes = ModelShapes(
+            public={name: array.shape for name, array in state.public.items()},
+            group={name: array.shape for name, array in state.group.items()},
+            routes_shape=evaluation.grain.routes_shape,
         )
-        most_bytes = largest_reply(self.expected, histogram_bins)
-        self._receive = partial(receive, min_fraction=min_reply_fraction, most_bytes=most_bytes)
-        self._validates_beside = validate_beside_training and not (early_stop_patience or hidden)
         self.result = Result()
-        self._beside: Evaluation | None = None  # of the model that the round's messages carry
+        self._arrays = ArrayRecord()  # the public parameters, as Flower's names hand them on
+        self._with_validation = False  # of the model that the round's messages carry
+        self._round_report: RoundReport | None = None  # of the phase under way
+        self._evaluation_report: EvaluationReport | None = None
 
     def start(
         self,
@@ -125,7 +82,7 @@ class MRFF(Strategy):
         Args:
             initial_arrays: the public parameters to begin with; experts come with the state.
             timeout: seconds per phase, if shorter than the strategy's own limit.
-            train_config, evaluate_config: settings every message of the phase carries.
+            train_config, evaluate_config: the run's facts, as `RunFacts.record` has them.
             evaluate_fn: measured on the server after every round, if given.
 
         Returns:
@@ -134,17 +91,17 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted, or the model would become non-finite.
         """
-        self.reply_timeout = min(self.reply_timeout, timeout)
-        self.state.public = arrays_of(initial_arrays)
+        self.timeout = min(self.conduct.reply_timeout, timeout)
         train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
-        state, self.result = self.state, Result()
+        state, schedule, self.result = self.state, self.schedule, Result()
+        self._arrays, state.public = initial_arrays, arrays_of(initial_arrays)
         self.summary()
         try:
-            if self._phase_due(num_rounds):  # the run broke off between round and validation
+            if schedule.phase_due(state, num_rounds):  # broke off between round and validation
                 self._validate(grid, evaluate_config)
                 self._checkpoint()
-            while state.round < num_rounds and not self._has_stopped_improving():
+            while schedule.goes_on(state, num_rounds):
                 try:
                     self._train(grid, train_config)
                 except BudgetExceededError as error:
@@ -152,15 +109,15 @@ class MRFF(Strategy):
                         raise
                     log.warning("training ends after round %d: %s", state.round, error)
                     num_rounds = state.round  # what there is, is validated, saved and tested
-                    if self._validation_due(num_rounds):
+                    if schedule.validation_due(state, num_rounds):
                         self._validate(grid, evaluate_config)
                     self._checkpoint()
                     break
-                if evaluate_fn and (measured := evaluate_fn(state.round, self._public())):
+                if evaluate_fn and (measured := evaluate_fn(state.round, self._arrays)):
                     self.result.evaluate_metrics_serverapp[state.round] = measured
-                if self._phase_due(num_rounds):
+                if schedule.phase_due(state, num_rounds):
                     self._validate(grid, evaluate_config)
-                if self._checkpoint_due(num_rounds):
+                if schedule.checkpoint_due(state, num_rounds):
                     self._checkpoint()
             self._test(grid, evaluate_config)
         except Exception:
@@ -180,14 +137,12 @@ class MRFF(Strategy):
         Raises:
             BudgetExceededError: the privacy budget does not allow the round.
         """
-        record = round_record(config, self.state, server_round)
-        for key, value in self.aggregation.prepare(server_round, self.state).items():
-            record[key] = value
-        if self._validates_beside and self._validation_due(server_round):
-            record["validate"] = True
-            self._beside = self._evaluation("valid", self.state.round)
-        content = model_record(arrays_of(arrays), self.state.group, record)
-        return self._requests(content, MessageType.TRAIN, grid, server_round)
+        terms = self.mechanism.terms(server_round, self.state.clipping_norm)
+        due = self.schedule.validation_due(self.state, server_round)
+        self._with_validation = self.schedule.beside and due
+        facts = self._facts(server_round, "valid" if self._with_validation else "", terms)
+        request = Request(RunFacts.of(config), facts, arrays_of(arrays), self.state.group)
+        return self._messages(request, MessageType.TRAIN, grid)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -197,44 +152,48 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: see `start`; nothing has changed then.
         """
-        report = self._aggregate_round(server_round, replies)
-        return self._public(), metric_record(report)
-
-    def _train(self, grid: Grid, config: ConfigRecord) -> None:
-        server_round = self.state.round + 1
-        messages = self.configure_train(server_round, self._public(), config, grid)
-        report = self._aggregate_round(server_round, self._exchange(grid, messages))
-        self._count(report.traffic, messages)
-        self.result.train_metrics_clientapp[server_round] = metric_record(report)
-        self.observer.round_finished(report)
-
-    def _aggregate_round(self, server_round: int, replies: Iterable[Message]) -> RoundReport:
-        state = self.state
-        sums = self.aggregation.begin(server_round, self.expected, state)
-        beside, self._beside = self._beside, None
-        read = beside.beside(sums.read) if beside else sums.read
-        traffic = self._receive(replies, read, phase=f"training round {server_round}")
-        if beside and self._note_validation(beside.report(beside_traffic(traffic))):
-            self._checkpoint()  # while the model is still the one that was validated
-        blocks = {**state.public, **state.group}
-        means = sums.finish(state)
+        sums, traffic = self._collect(replies, self._asked_to_train(server_round))
+        if self._with_validation:
+            self._note_validation_beside(sums, traffic)
+        released = self.mechanism.release(sums, server_round, self.shapes)
         try:
-            moved, optimizer = apply_means(
-                self.optimizer,
-                blocks,
-                means,
-                state.optimizer,
-                factor_of=lambda name: self.learning_rates.factor(name, server_round),
-            )
+            self.step.take(self.state, released, server_round)
         except FloatingPointError as error:
             raise RoundFailedError(f"training round {server_round}: {error}") from error
-        public = {name: moved[name] for name in state.public}
-        balance_step = self.balance_rate * self.learning_rates.of_round(server_round)
-        state.public = balanced_gates(public, state.loads, balance_step, trained=means)
-        state.group = {name: moved[name] for name in state.group}
-        state.optimizer = optimizer
+        self._arrays = array_record(self.state.public)
+        self._round_report = report = RoundReport.of(server_round, released, traffic)
+        return self._arrays, metric_record(report)
+
+    def _train(self, grid: Grid, config: ConfigRecord) -> None:
+        state, server_round = self.state, self.state.round + 1
+        self._begin_phase()
+        messages = self.configure_train(server_round, self._arrays, config, grid)
+        replies = self._exchange(grid, messages)
+        arrays, metrics = self.aggregate_train(server_round, replies)
+        if arrays is not self._arrays:  # somebody's own `aggregate_train` has changed them
+            self._arrays, state.public = arrays, arrays_of(arrays)
         state.round = server_round
-        return sums.report(server_round, traffic)
+        self.result.train_metrics_clientapp[server_round] = metrics
+        report = self._round_report
+        if report is not None:  # somebody's own `aggregate_train` may make none
+            self._count(report.traffic, messages)
+            self.observer.round_finished(report)
+
+    def _asked_to_train(self, server_round: int) -> Asked:
+        """Of the mechanism and, where a validation goes with it, of the metrics."""
+        plain = self.mechanism.expected(self.shapes)
+        numbers = dict(plain.numbers)
+        if self._with_validation:
+            numbers |= {BESIDE + n: q for n, q in self.evaluation.quantities().items()}
+        expected = Expected(plain.updates, numbers, plain.optional)
+
+        def check(sums: CohortSums) -> None:
+            self.mechanism.check(sums, plain)
+            if self._with_validation:
+                reason = self.evaluation.check(sums.under(BESIDE))
+                require(not reason, reason)
+
+        return self._asked(f"training round {server_round}", server_round, expected, check)
 
     # Evaluation
 
@@ -242,9 +201,9 @@ class MRFF(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """A validation message of the current model for every connected node."""
-        record = round_record(config, self.state, server_round, split="valid")
-        content = model_record(arrays_of(arrays), self.state.group, record)
-        return self._requests(content, MessageType.EVALUATE, grid, server_round)
+        facts = self._facts(server_round, "valid")
+        request = Request(RunFacts.of(config), facts, arrays_of(arrays), self.state.group)
+        return self._messages(request, MessageType.EVALUATE, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord:
         """The measures over all users.
@@ -252,51 +211,96 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted.
         """
-        return metric_record(self._aggregate_evaluation("valid", server_round, replies))
+        self._evaluation_report = report = self._evaluated("valid", server_round, replies)
+        return metric_record(report)
 
     def _validate(self, grid: Grid, config: ConfigRecord) -> None:
         server_round = self.state.round
-        messages = self.configure_evaluate(server_round, self._public(), config, grid)
+        self._begin_phase()
+        messages = self.configure_evaluate(server_round, self._arrays, config, grid)
         replies = self._exchange(grid, messages)
-        report = self._aggregate_evaluation("valid", server_round, replies)
-        self._count(report.traffic, messages)
-        self._note_validation(report)
+        metrics = self.aggregate_evaluate(server_round, replies)
+        if self._evaluation_report is not None:  # somebody's own `aggregate_evaluate` makes none
+            self._count(self._evaluation_report.traffic, messages)
+        self._note_validation(server_round, metrics, self._evaluation_report)
 
-    def _note_validation(self, report: EvaluationReport) -> bool:
-        self.result.evaluate_metrics_clientapp[report.round] = metric_record(report)
-        is_best = self.state.note_validation(report.auc)
-        self.observer.evaluated(report, is_best=is_best)
+    def _note_validation_beside(self, sums: CohortSums, traffic: Traffic) -> None:
+        """Of the model that was sent; bytes and seconds are the training's already."""
+        who = Traffic(traffic.sent, traffic.replies, list(traffic.rejected), list(traffic.missing))
+        collected: Collected = sums.under(BESIDE), who
+        report = EvaluationReport.of("valid", self.state.round, self.evaluation, collected)
+        if self._note_validation(report.round, metric_record(report), report):
+            self._checkpoint()  # while the model is still the one that was validated
+
+    def _note_validation(
+        self, server_round: int, metrics: MetricRecord, report: EvaluationReport | None
+    ) -> bool:
+        """Whether the model is the best so far, by what ``metrics`` say."""
+        self.result.evaluate_metrics_clientapp[server_round] = metrics
+        metric = self.schedule.best_by
+        value = metrics.get(metric.name.replace("_", "-"))
+        measured = float(value) if isinstance(value, int | float) else None
+        is_best = self.state.note_validation(metric, measured)
+        if report is not None:
+            self.observer.evaluated(report, is_best=is_best)
         return is_best
 
     def _test(self, grid: Grid, config: ConfigRecord) -> None:
         state = self.state
-        record = round_record(config, state, state.best_round, split="test")
-        content = model_record(state.best_public, state.best_group, record)
-        messages = self._requests(content, MessageType.EVALUATE, grid, state.best_round)
-        replies = self._exchange(grid, messages)
-        report = self._aggregate_evaluation("test", state.best_round, replies)
+        facts = self._facts(state.best_round, "test")
+        request = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
+        messages = self._messages(request, MessageType.EVALUATE, grid)
+        report = self._evaluated("test", state.best_round, self._exchange(grid, messages))
         self._count(report.traffic, messages)
         self.observer.evaluated(report, is_best=True)
 
-    def _aggregate_evaluation(
-        self, split: str, server_round: int, replies: Iterable[Message]
+    def _evaluated(
+        self, part: Part, server_round: int, replies: Iterable[Message]
     ) -> EvaluationReport:
-        evaluation = self._evaluation(split, server_round)
-        phase = f"evaluation ({split}) of round {server_round}"
-        return evaluation.report(self._receive(replies, evaluation.read, phase=phase))
+        expected = Expected(numbers=self.evaluation.quantities())
+        phase = f"evaluation ({part}) of round {server_round}"
+
+        def check(sums: CohortSums) -> None:
+            reason = self.evaluation.check(sums)
+            require(not reason, reason)
+
+        asked = self._asked(phase, server_round, expected, check)
+        collected = self._collect(replies, asked)
+        return EvaluationReport.of(part, server_round, self.evaluation, collected)
 
     # Messages
 
-    def _requests(
-        self, content: RecordDict, message_type: str, grid: Grid, server_round: int
-    ) -> list[Message]:
-        nodes = grid.get_node_ids()
-        return requests(
-            content, message_type, nodes, server_round=server_round, ttl=self.reply_timeout
+    def _facts(
+        self, server_round: int, part: Part | Literal[""], terms: dict[str, float] | None = None
+    ) -> RoundFacts:
+        state = self.state
+        return RoundFacts(
+            round=server_round,
+            epoch_starts=state.epoch_starts,
+            checkpoint_round=state.checkpoint_round,
+            best_round=state.best_round,
+            loads=state.loads,
+            terms=terms or {},
+            part=part,
         )
 
+    def _messages(self, request: Request, message_type: str, grid: Grid) -> list[Message]:
+        return messages_for(request, message_type, grid.get_node_ids(), ttl=self.timeout)
+
     def _exchange(self, grid: Grid, messages: Sequence[Message]) -> Exchange:
-        return Exchange(grid, messages, window=self.send_window, timeout=self.reply_timeout)
+        return Exchange(grid, messages, window=self.conduct.send_window, timeout=self.timeout)
+
+    def _asked(
+        self,
+        phase: str,
+        server_round: int,
+        expected: Expected,
+        check: Callable[[CohortSums], None],
+    ) -> Asked:
+        return Asked(phase, server_round, expected, check, self.conduct.min_reply_fraction)
+
+    def _collect(self, replies: Iterable[Message], asked: Asked) -> Collected:
+        return self.conduct.aggregation.collect(replies, asked)
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
         if messages:
@@ -305,29 +309,8 @@ class MRFF(Strategy):
         self.state.bytes_up += traffic.bytes_up
         self.state.seconds += traffic.seconds
 
-    def _public(self) -> ArrayRecord:
-        return array_record(self.state.public)
-
-    # When to do what
-
-    def _validation_due(self, num_rounds: int) -> bool:
-        current = self.state.round
-        on_schedule = current % self.evaluate_every == 0 or current >= num_rounds
-        return on_schedule and self.state.validated_round < current
-
-    def _phase_due(self, num_rounds: int) -> bool:
-        """Whether a validation is due that cannot go with the next round's training."""
-        beside = self._validates_beside and self.state.round < num_rounds
-        return self._validation_due(num_rounds) and not beside
-
-    def _checkpoint_due(self, num_rounds: int) -> bool:
-        """A new best model is saved at once: nodes that hear of it drop older private state."""
-        current = self.state.round
-        on_schedule = current % self.checkpoint_every == 0 or current >= num_rounds
-        return on_schedule or self.state.best_round == current or self._has_stopped_improving()
-
-    def _has_stopped_improving(self) -> bool:
-        return 0 < self.early_stop_patience <= self.state.stale_validations
+    def _begin_phase(self) -> None:
+        self._round_report = self._evaluation_report = None
 
     def _checkpoint(self) -> None:
         self.state.checkpoint_round = self.state.round
@@ -335,11 +318,10 @@ class MRFF(Strategy):
 
     def summary(self) -> None:
         """Logs what will be done."""
-        numbers = sum(a.size for a in (*self.state.public.values(), *self.state.group.values()))
+        arrays: Arrays = {**self.state.public, **self.state.group}
         log.info(
             "MRFF: %s shared parameters, %s layers of %s experts, server optimiser %s",
-            f"{numbers:,}",
-            self.expected.num_layers,
-            self.expected.num_experts,
-            self.optimizer,
+            f"{sum(array.size for array in arrays.values()):,}",
+            *self.shapes.routes_shape,
+            self.step.optimizer,
         )

@@ -13,9 +13,8 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
+from mrff.privacy.mechanisms.base import Means
 from mrff_model.scopes import expert_names, expert_of, is_expert, network_name
-
-Means = dict[str, NDArray[np.float64]]
 
 
 def pool_experts(means: Means, weights: NDArray[np.float64], pooling: float) -> Means:

@@ -1,45 +1,21 @@
-"""What a round and an evaluation come to: sums over accepted replies, and the measures from them.
-
-Undefined measures are ``None``: the AUC of one class, the churn of users nobody has seen before.
-"""
+"""What a round and an evaluation come to. Undefined measures are ``None``."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from flwr.app import MetricRecord
-from numpy.typing import NDArray
 
-from mrff_model import metrics
-from strategies.replies import EvaluateReply, TrainReply
+from mrff.metrics import Evaluation
+from mrff.metrics.routes import loads_of
+from mrff.privacy.mechanisms.base import Released
+from mrff.sums import CohortSums
+from mrff.wire.requests import Part
+from mrff.wire.traffic import Traffic
 from strategies.state import TrainingState
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A reply that did not count."""
-
-    node: int
-    reason: str
-
-
-@dataclass
-class Traffic:
-    """Who answered in a phase, and how many bytes went either way.
-
-    Bytes are those of arrays and numbers in the messages, without Flower's envelopes.
-    """
-
-    sent: int = 0
-    replies: int = 0  # accepted
-    rejected: list[Rejection] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
-    bytes_down: int = 0
-    bytes_up: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,26 +37,51 @@ class RoundReport:
     traffic: Traffic
     privacy: dict[str, float | None] | None = None
 
+    @classmethod
+    def of(cls, server_round: int, released: Released, traffic: Traffic) -> RoundReport:
+        """The report of what a mechanism released."""
+        facts = {name: _defined(value) for name, value in released.facts.items()}
+        loads = [] if released.loads is None else released.loads.tolist()
+        return cls(
+            round=server_round, loads=loads, traffic=traffic, privacy=released.privacy, **facts
+        )
+
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """One evaluation of the model after ``round``, on "valid" or "test" targets."""
+    """One evaluation of the model after ``round``, on "valid" or "test" targets.
 
-    split: str
+    ``measures`` are those of `mrff.metrics.METRICS`, by name.
+    """
+
+    split: Part
     round: int
     users: int
     targets: int
     skipped_users: int
-    auc: float | None
-    auc_error_bound: float | None
-    log_loss: float | None
-    gauc: float | None
-    gauc_users: int
-    calibration_error: float | None
-    loads: list[list[float]]
-    load_entropy: float | None
-    churn: float | None
-    traffic: Traffic
+    measures: dict[str, float | None]
+    loads: list[list[float]] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @classmethod
+    def of(
+        cls, split: Part, server_round: int, evaluation: Evaluation, collected: Collected
+    ) -> EvaluationReport:
+        """The report of nodes' sums."""
+        sums, traffic = collected
+        return cls(
+            split=split,
+            round=server_round,
+            users=sums.number("users"),
+            targets=sums.number("targets"),
+            skipped_users=sums.number("skipped"),
+            measures=evaluation.measures(sums),
+            loads=loads_of(sums),
+            traffic=traffic,
+        )
+
+
+Collected = tuple[CohortSums, Traffic]
 
 
 class Observer(Protocol):
@@ -112,92 +113,16 @@ class Silent:
         """Nothing: such a run cannot be resumed."""
 
 
-class TrainSums:
-    """Running sums of what train replies report beside their arrays."""
-
-    def __init__(self, num_layers: int, num_experts: int) -> None:
-        self.users = self.targets = self.dropped = self.changed = self.compared = 0
-        self.loss = 0.0
-        self.expert_users = np.zeros((num_layers, num_experts), dtype=np.int64)
-
-    def add(self, reply: TrainReply) -> None:
-        """Adds one node's sums."""
-        self.users += reply.num_users
-        self.targets += reply.num_targets
-        self.dropped += reply.dropped_users
-        self.changed += reply.changed_users
-        self.compared += reply.compared_users
-        self.loss += reply.loss_sum
-        self.expert_users += reply.expert_users
-
-    def report(self, server_round: int, traffic: Traffic) -> RoundReport:
-        """The round's measures."""
-        return RoundReport(
-            round=server_round,
-            users=self.users,
-            targets=self.targets,
-            dropped_users=self.dropped,
-            train_loss=_defined(metrics.mean_or_nan(self.loss, self.targets)),
-            loads=metrics.load_shares(self.expert_users).tolist(),
-            load_entropy=_defined(metrics.load_entropy(self.expert_users)),
-            churn=_defined(metrics.churn(self.changed, self.compared)),
-            traffic=traffic,
-        )
-
-
-class EvaluationSums:
-    """Running sums of evaluate replies; histograms of ``bins`` score bins."""
-
-    def __init__(self, num_layers: int, num_experts: int, bins: int) -> None:
-        self.users = self.targets = self.skipped = self.changed = self.compared = 0
-        self.gauc_users = 0
-        self.log_loss = self.gauc = 0.0
-        self.positives: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
-        self.negatives: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
-        self.expert_users = np.zeros((num_layers, num_experts), dtype=np.int64)
-
-    def add(self, reply: EvaluateReply) -> None:
-        """Adds one node's sums."""
-        self.users += reply.num_users
-        self.targets += reply.num_targets
-        self.skipped += reply.skipped_users
-        self.changed += reply.changed_users
-        self.compared += reply.compared_users
-        self.gauc += reply.gauc_sum
-        self.gauc_users += reply.gauc_users
-        self.log_loss += reply.log_loss_sum
-        self.positives += reply.positives
-        self.negatives += reply.negatives
-        self.expert_users += reply.expert_users
-
-    def report(self, split: str, server_round: int, traffic: Traffic) -> EvaluationReport:
-        """The evaluation's measures."""
-        histograms = self.positives, self.negatives
-        return EvaluationReport(
-            split=split,
-            round=server_round,
-            users=self.users,
-            targets=self.targets,
-            skipped_users=self.skipped,
-            auc=_defined(metrics.histogram_auc(*histograms)),
-            auc_error_bound=_defined(metrics.auc_error_bound(*histograms)),
-            log_loss=_defined(metrics.mean_or_nan(self.log_loss, self.targets)),
-            gauc=_defined(metrics.mean_or_nan(self.gauc, self.gauc_users)),
-            gauc_users=self.gauc_users,
-            calibration_error=_defined(metrics.calibration_error(*histograms)),
-            loads=metrics.load_shares(self.expert_users).tolist(),
-            load_entropy=_defined(metrics.load_entropy(self.expert_users)),
-            churn=_defined(metrics.churn(self.changed, self.compared)),
-            traffic=traffic,
-        )
-
-
 def metric_record(report: RoundReport | EvaluationReport) -> MetricRecord:
     """The defined measures, as Flower's `Result` holds them."""
-    names = ("users", "targets", "train_loss", "auc", "log_loss", "gauc", "load_entropy", "churn")
-    values = {name: getattr(report, name, None) for name in names}
+    measures: Mapping[str, Any]
+    if isinstance(report, EvaluationReport):
+        measures = report.measures
+    else:
+        measures = {n: getattr(report, n) for n in ("train_loss", "load_entropy", "churn")}
+    values = {"users": report.users, "targets": report.targets, **measures}
     return MetricRecord({n.replace("_", "-"): v for n, v in values.items() if v is not None})
 
 
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _defined(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

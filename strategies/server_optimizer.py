@@ -1,8 +1,8 @@
 """Server optimisers: how the mean update of a round moves the shared parameters.
 
-Every array is a block with a state of its own (Reddi et al., "Adaptive Federated Optimization",
-2021, algorithm 2, with the mean update as pseudo-gradient). A block nobody trained in a round
-keeps value and state bit for bit: Adam's step count is the block's, not the round's.
+They are `torch.optim`'s, one for each array (Reddi et al., "Adaptive Federated Optimization", 2021,
+algorithm 2, with minus the mean update as gradient). An array nobody trained in a round keeps value
+and state bit for bit: Adam's step count is the array's, not the round's.
 
 Optimisers hold settings only. State is passed in and returned, so that a step which turns out
 non-finite leaves nothing behind.
@@ -10,15 +10,18 @@ non-finite leaves nothing behind.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from strategies.aggregation import Arrays
-from strategies.pooling import Means
+from mrff.privacy.mechanisms.base import Means
+from mrff.wire.requests import Arrays
 
 Block = NDArray[np.float32]
 Mean = NDArray[np.float64]
@@ -26,73 +29,70 @@ BlockState = dict[str, NDArray[Any]]
 OptimizerState = dict[str, BlockState]
 
 
-class ServerOptimizer(Protocol):
-    """One step of one block."""
+@dataclass(frozen=True)
+class ServerOptimizer(ABC):
+    """One step of one array, in double precision."""
+
+    learning_rate: float
+
+    @abstractmethod
+    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
+        """An optimiser of ``parameter`` alone."""
 
     def step(
         self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
     ) -> tuple[Block, BlockState]:
-        """The block's next value and state.
+        """The array's next value and state.
 
         Args:
-            state: of the block; empty before its first step.
-            factor: of the learning rate for this block.
+            state: of the array; empty before its first step.
+            factor: of the learning rate for this array.
         """
-        ...
+        parameter = torch.from_numpy(value.astype(np.float64))
+        parameter.grad = torch.from_numpy(-mean)
+        optimizer = self.of(parameter, factor * self.learning_rate)
+        if state:
+            slots = {slot: torch.from_numpy(array.copy()) for slot, array in state.items()}
+            optimizer.state[parameter] = slots
+        optimizer.step()
+        after = optimizer.state[parameter].items() if optimizer.state else ()
+        return (
+            parameter.numpy().astype(np.float32),
+            {slot: tensor.numpy() for slot, tensor in after},
+        )
 
 
-@dataclass(frozen=True)
-class Average:
+class Average(ServerOptimizer):
     """``theta += learning_rate * mean``; with rate 1 it is federated averaging."""
 
-    learning_rate: float = 1.0
-
-    def step(
-        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
-    ) -> tuple[Block, BlockState]:
-        """See `ServerOptimizer.step`."""
-        return _moved(value, factor * self.learning_rate * mean), state
+    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
+        """See `ServerOptimizer.of`."""
+        return torch.optim.SGD([parameter], lr=rate)
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(ServerOptimizer):
     """``v = momentum * v + mean; theta += learning_rate * v``."""
 
-    learning_rate: float
     momentum: float
 
-    def step(
-        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
-    ) -> tuple[Block, BlockState]:
-        """See `ServerOptimizer.step`."""
-        velocity = self.momentum * state["velocity"] + mean if state else mean
-        return _moved(value, factor * self.learning_rate * velocity), {"velocity": velocity}
+    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
+        """See `ServerOptimizer.of`."""
+        return torch.optim.SGD([parameter], lr=rate, momentum=self.momentum)
 
 
 @dataclass(frozen=True)
-class Adam:
-    """Adam with bias correction by the number of steps of the block."""
+class Adam(ServerOptimizer):
+    """Adam with bias correction by the number of steps of the array."""
 
-    learning_rate: float
     beta1: float
     beta2: float
     epsilon: float
 
-    def step(
-        self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
-    ) -> tuple[Block, BlockState]:
-        """See `ServerOptimizer.step`."""
-        first = (1.0 - self.beta1) * mean
-        second = (1.0 - self.beta2) * np.square(mean)
-        steps = 1
-        if state:
-            first += self.beta1 * state["first"]
-            second += self.beta2 * state["second"]
-            steps += int(state["steps"][0])
-        unbiased = first / (1.0 - self.beta1**steps)
-        scale = np.sqrt(second / (1.0 - self.beta2**steps)) + self.epsilon
-        moments: BlockState = {"first": first, "second": second, "steps": np.array([steps])}
-        return _moved(value, factor * self.learning_rate * unbiased / scale), moments
+    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
+        """See `ServerOptimizer.of`."""
+        betas = (self.beta1, self.beta2)
+        return torch.optim.Adam([parameter], lr=rate, betas=betas, eps=self.epsilon)
 
 
 def make_server_optimizer(
@@ -156,7 +156,3 @@ def unflatten_states(flat: Mapping[str, NDArray[Any]]) -> OptimizerState:
         block, _, slot = name.rpartition("/")
         states.setdefault(block, {})[slot] = array
     return states
-
-
-def _moved(value: Block, change: Mean) -> Block:
-    return (value + change).astype(np.float32)

@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from strategies.aggregation import Arrays
+from mrff.metrics.metric import Metric
+from mrff.wire.requests import Arrays
 from strategies.server_optimizer import OptimizerState, flatten_states, unflatten_states
 
 
@@ -29,7 +30,7 @@ class TrainingState:
     optimizer: OptimizerState = field(default_factory=dict)
     validated_round: int = 0  # last validated one, 0: none
     best_round: int = 0
-    best_auc: float | None = None
+    best_value: float | None = None  # of the metric that the best is chosen by
     best_public: Arrays = field(default_factory=dict)
     best_group: Arrays = field(default_factory=dict)
     stale_validations: int = 0  # since the best one
@@ -39,7 +40,6 @@ class TrainingState:
     bytes_up: int = 0
     seconds: float = 0.0
     clipping_norm: float = 0.0  # of the next private round; 0: that of the configuration
-    epsilon: float | None = None  # spent so far, where the server's ledger counts
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays, by ``part/name``."""
@@ -82,15 +82,15 @@ class TrainingState:
         """Marks that the run is taken up again from here."""
         self.epoch_starts = [*self.epoch_starts, self.round]
 
-    def note_validation(self, auc: float | None) -> bool:
-        """Keeps the current model as the best if it is; says whether it is.
+    def note_validation(self, metric: Metric, value: float | None) -> bool:
+        """Keeps the current model as the best if it is by ``metric``; says whether it is.
 
-        Without any defined AUC so far, the latest model counts as the best.
+        Without any defined value so far, the latest model counts as the best.
         """
         self.validated_round = self.round
-        better = self.best_auc is None or (auc is not None and auc > self.best_auc)
+        better = metric.is_better(value, self.best_value)
         if better:
-            self.best_round, self.best_auc = self.round, auc
+            self.best_round, self.best_value = self.round, value
             self.best_public = dict(self.public)
             self.best_group = dict(self.group)
             self.stale_validations = 0
@@ -105,7 +105,7 @@ _NUMBERS = (
     "loads",
     "validated_round",
     "best_round",
-    "best_auc",
+    "best_value",
     "stale_validations",
     "checkpoint_round",
     "epoch_starts",
@@ -113,5 +113,4 @@ _NUMBERS = (
     "bytes_up",
     "seconds",
     "clipping_norm",
-    "epsilon",
 )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mrff.data.prepare import prepare
+from tests.support.trained import train_small_run
 
 DEPLOYMENT = "tests/deployment/"
 
@@ -51,3 +52,18 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "synthetic"
     prepare("synthetic", out=folder, options={"users": 15, "items": 20, "events_per_user": 24})
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_home(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the finished run ``small``."""
+    home = tmp_path_factory.mktemp("home")
+    train_small_run(small_data, home)
+    return home
+
+
+@pytest.fixture
+def at_home(trained_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, where the command looks for it."""
+    monkeypatch.setenv("MRFF_HOME", str(trained_home))
+    return trained_home

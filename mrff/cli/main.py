@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+import click
+import typer
+
 from mrff.cli import (
-    compare_command,
-    data_commands,
-    demo_command,
-    deploy_commands,
-    export_command,
-    privacy_commands,
-    recommend_command,
-    report_command,
-    run_command,
+    backup,
+    compare,
+    data,
+    demo,
+    deploy,
+    export,
+    privacy,
+    recommend,
+    report,
+    run,
+    settings,
 )
 
-COMMANDS = (
-    data_commands,
-    run_command,
-    demo_command,
-    deploy_commands,
-    privacy_commands,
-    compare_command,
-    report_command,
-    recommend_command,
-    export_command,
+COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
+    ("data", data.commands),
+    ("run", run.run),
+    ("demo", demo.demo),
+    ("settings", settings.settings),
+    ("deploy", deploy.commands),
+    ("privacy", privacy.commands),
+    ("compare", compare.compare),
+    ("report", report.report),
+    ("recommend", recommend.recommend),
+    ("export", export.export),
+    ("backup", backup.backup),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for what the user can mend, 130 or 143 when interrupted."""
-    parser = argparse.ArgumentParser(prog="mrff", description="Federated recommendation (MRFF)")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    chosen = parser.parse_args(arguments)
+    commands = _commands()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["compare"]:
+        words = compare.spread(words)  # typer knows no option that takes several words
+    if "_MRFF_COMPLETE" in os.environ:
+        commands(prog_name="mrff")  # the shell asks how a word goes on; this call does not return
     try:
-        with _termination_interrupts():
-            status: int = chosen.handler(chosen)
+        with _termination_interrupts(), commands.make_context("mrff", words) as context:
+            commands.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        print(f"mrff: {_explained(error)}", file=sys.stderr)
+        return error.exit_code
     except BrokenPipeError:  # the reader, head for one, has seen enough
         sys.stderr.close()
-        return 0
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
@@ -57,7 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mrff: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    return status
+    return 0
+
+
+def _commands() -> click.Command:
+    app = typer.Typer(help="Federated recommendation (MRFF).", rich_markup_mode="rich")
+    for name, command in COMMANDS:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    group.commands = {name: group.commands[name] for name, _ in COMMANDS}  # typer puts groups last
+    return group
+
+
+def _explained(error: click.ClickException) -> str:
+    """What is wrong with the words of a command, and where its words are listed."""
+    # Both typer and newer versions of click add the nearest command.
+    found = error.message if "Did you mean" in error.message else error.format_message()
+    message = " ".join(found.split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see: {context.command_path if context else 'mrff'} --help"
 
 
 class Terminated(KeyboardInterrupt):

@@ -1,25 +1,28 @@
 """The run configuration: typed, validated, the same for server, clients and command line."""
 
-from mrff.config.parsing import ConfigError
+from mrff.config.declaration import ConfigError
+from mrff.config.names import FREE_KEYS, full_names
 from mrff.config.privacy import PrivacySettings
 from mrff.config.run_config import RunConfig
 from mrff.config.settings import (
     DataSettings,
     EvaluationSettings,
     NetworkSettings,
-    OutputSettings,
+    RunSettings,
     ServerSettings,
     TrainingSettings,
 )
 
 __all__ = [
+    "FREE_KEYS",
     "ConfigError",
     "DataSettings",
     "EvaluationSettings",
     "NetworkSettings",
-    "OutputSettings",
     "PrivacySettings",
     "RunConfig",
+    "RunSettings",
     "ServerSettings",
     "TrainingSettings",
+    "full_names",
 ]

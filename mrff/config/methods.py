@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from mrff.config.parsing import ConfigError, Value
+from mrff.config.declaration import ConfigError, Value
+from mrff.config.names import full_names
 
 Kind = Literal["mrff", "ablation", "baseline", "pooled", "floor"]
 
@@ -54,19 +55,19 @@ def method_named(name: str) -> Method:
 
 
 def overrides_of(name: str, base: Mapping[str, Value] | None = None) -> dict[str, Value]:
-    """``base`` (a dataset's configuration, kebab-case) with the method's overrides over it.
+    """``base`` (a dataset's settings) with the method's overrides over it, by full name.
 
     Raises:
-        ConfigError: no method has that name.
+        ConfigError: no method has that name, or no setting one in ``base``.
     """
-    return {**(base or {}), **method_named(name).overrides}
+    return {**full_names(base or {}), **method_named(name).overrides}
 
 
 # One model, the same for everybody: what plain federated learning trains.
 _ONE_MODEL: dict[str, Value] = {
     "num-experts": 1,
-    "user-network-dim": 0,
-    "user-embedding-dim": 0,
+    "user-network-dim": "off",
+    "user-embedding-dim": "off",
     "user-bias": False,
     "user-factors": False,
 }
@@ -89,7 +90,7 @@ def _method(
     **overrides: Value,
 ) -> Method:
     keys = {key.replace("_", "-"): value for key, value in overrides.items()}
-    return Method(name, description, kind, MappingProxyType({**base, **keys}))
+    return Method(name, description, kind, MappingProxyType(full_names({**base, **keys})))
 
 
 _MRFF = (
@@ -108,7 +109,9 @@ _MRFF = (
     _method("groups-2", "2 experts per layer", "ablation", num_experts=2),
     _method("groups-8", "8 experts per layer", "ablation", num_experts=8),
     _method("groups-16", "16 experts per layer", "ablation", num_experts=16),
-    _method("no-private-network", "no network of the user's own", "ablation", user_network_dim=0),
+    _method(
+        "no-private-network", "no network of the user's own", "ablation", user_network_dim="off"
+    ),
     _method("no-user-factors", "no factors of the user's own", "ablation", user_factors=False),
     _method(
         "no-pooling",
@@ -120,7 +123,7 @@ _MRFF = (
         "no-balance",
         "gates without balance loss that do not follow the loads",
         "ablation",
-        balance_weight=0.0,
+        balance_loss_weight=0.0,
         balance_rate=0.0,
     ),
     _method(
@@ -164,7 +167,7 @@ _BASELINES = (
         base=_ONE_MODEL,
         private_parameters="all",
         private_learning_rate=0.3,
-        item_bias=False,  # one user's number per item says nothing of items he has not met
+        item_bias=False,  # one user's number per item says nothing of items they have not met
     ),
     _method(
         "fedavg",
@@ -199,7 +202,7 @@ _BASELINES = (
         "one shared model and a private embedding of the user",
         "baseline",
         num_experts=1,
-        user_network_dim=0,
+        user_network_dim="off",
         user_bias=False,
         user_factors=False,
     ),

@@ -1,100 +1,64 @@
-"""Turns flat kebab-case values into frozen dataclasses and names what is wrong with them."""
+"""Checks one value of a run configuration against its declaration, and says what is wrong."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
 
-Value = bool | int | float | str
-Settings = TypeVar("Settings")
+from mrff.config.declaration import ConfigError, Setting, Value
 
-
-class ConfigError(ValueError):
-    """A run configuration that cannot be used; the message names value, limit and way out."""
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def setting(
-    default: Value,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A dataclass field with limits: ``low <= value <= high``, ``value > above``, or choices."""
-    limits = {"low": low, "high": high, "above": above, "choices": choices}
-    return dataclasses.field(default=default, metadata=limits)
-
-
-def key_of(field_name: str) -> str:
-    """``num_experts`` -> ``num-experts``."""
-    return field_name.replace("_", "-")
-
-
-def keys_of(settings: type[Any]) -> list[str]:
-    """The kebab-case keys a settings class takes."""
-    return [key_of(field.name) for field in dataclasses.fields(settings)]
-
-
-def parse(settings: type[Settings], values: Mapping[str, Value]) -> Settings:
-    """Builds ``settings`` from the keys it knows; absent keys take their defaults.
+def parsed(setting: Setting, value: Value) -> Value | None:
+    """The value in code; None for the setting's word.
 
     Raises:
         ConfigError: a value of the wrong type or outside its limits.
     """
-    types = get_type_hints(settings)
-    chosen = {}
-    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
-        key = key_of(field.name)
-        if key in values:
-            value = _typed(key, values[key], types[field.name])
-            _check_limits(key, value, field.metadata)
-            chosen[field.name] = value
-    return settings(**chosen)
+    if setting.limits.word and value == setting.limits.word:
+        return None
+    typed = _typed(setting, value)
+    _check_limits(setting, typed)
+    return typed
 
 
-def refuse_unknown(values: Mapping[str, Value], known: list[str]) -> None:
-    """Raises ConfigError for the first key that is not known, with the nearest known one."""
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"unknown configuration key {key!r}; {hint}")
-
-
-def _typed(key: str, value: Value, wanted: type) -> Value:
+def _typed(setting: Setting, value: Value) -> Value:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is float and is_number:
+    if setting.type is float and is_number:
         return float(value)
-    if wanted is int and isinstance(value, float) and value.is_integer():
+    if setting.type is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if type(value) is not wanted:
+    if type(value) is not setting.type or (setting.limits.word and value == ""):
         raise ConfigError(
-            f"{key} must be {_TYPE_NAMES[wanted]}, got {value!r} ({type(value).__name__})"
+            f"{setting.key} must be {_TYPE_NAMES[setting.type]}{_or_word(setting)}, "
+            f"got {value!r} ({type(value).__name__})"
         )
     return value
 
 
-def _check_limits(key: str, value: Value, limits: Mapping[str, Any]) -> None:
-    if limits.get("choices") and value not in limits["choices"]:
-        raise ConfigError(f"{key} must be one of {', '.join(limits['choices'])}, got {value!r}")
+def _check_limits(setting: Setting, value: Value) -> None:
+    limits = setting.limits
+    if limits.choices and value not in limits.choices:
+        raise ConfigError(
+            f"{setting.key} must be one of {', '.join(limits.choices)}, got {value!r}"
+        )
     if isinstance(value, str | bool):
         return
     if not math.isfinite(value):
-        raise ConfigError(f"{key} must be a finite number, got {value}")
-    low, high, above = (limits.get(name) for name in ("low", "high", "above"))
+        raise ConfigError(f"{setting.key} must be a finite number, got {value}")
+    low, high, above = limits.low, limits.high, limits.above
+    wanted = ""
     if above is not None and value <= above:
-        upper = "" if high is None else f" and at most {high:g}"
-        raise ConfigError(f"{key} must be greater than {above:g}{upper}, got {value}")
-    if low is not None and high is not None and not low <= value <= high:
-        raise ConfigError(f"{key} must be between {low:g} and {high:g}, got {value}")
-    if low is not None and value < low:
-        raise ConfigError(f"{key} must be at least {low:g}, got {value}")
-    if high is not None and value > high:
-        raise ConfigError(f"{key} must be at most {high:g}, got {value}")
+        wanted = f"greater than {above:g}" + ("" if high is None else f" and at most {high:g}")
+    elif low is not None and high is not None and not low <= value <= high:
+        wanted = f"between {low:g} and {high:g}"
+    elif low is not None and value < low:
+        wanted = f"at least {low:g}"
+    elif high is not None and value > high:
+        wanted = f"at most {high:g}"
+    if wanted:
+        raise ConfigError(f"{setting.key} must be {wanted}{_or_word(setting)}, got {value}")
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+def _or_word(setting: Setting) -> str:
+    return f' or "{setting.limits.word}"' if setting.limits.word else ""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrff.config.parsing import ConfigError, Value, key_of, keys_of, parse, refuse_unknown
-from mrff.config.privacy import PrivacySettings, check_privacy
+from mrff.config.declaration import ConfigError, Value
+from mrff.config.names import GROUPS, SETTINGS, check_full_names
+from mrff.config.parsing import parsed
+from mrff.config.privacy import PrivacySettings
 from mrff.config.settings import (
     DataSettings,
     EvaluationSettings,
     NetworkSettings,
-    OutputSettings,
+    RunSettings,
     ServerSettings,
     TrainingSettings,
 )
@@ -29,45 +31,45 @@ class RunConfig:
     data: DataSettings
     network: NetworkSettings
     training: TrainingSettings
-    privacy: PrivacySettings
     server: ServerSettings
+    privacy: PrivacySettings
     evaluation: EvaluationSettings
-    output: OutputSettings
+    run: RunSettings
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Value]) -> RunConfig:
-        """Builds the configuration from kebab-case keys, as Flower hands them over.
+        """Builds the configuration from full names, as Flower hands them over.
+
+        `mrff.config.full_names` makes full names of leaves and of tables.
 
         Raises:
-            ConfigError: an unknown key, a wrong type, a value outside its limits, or settings
+            ConfigError: an unknown name, a wrong type, a value outside its limits, or settings
                 that cannot go together.
         """
-        refuse_unknown(values, known_keys())
-        config = cls(
-            data=parse(DataSettings, values),
-            network=parse(NetworkSettings, values),
-            training=parse(TrainingSettings, values),
-            privacy=parse(PrivacySettings, values),
-            server=parse(ServerSettings, values),
-            evaluation=parse(EvaluationSettings, values),
-            output=parse(OutputSettings, values),
-        )
-        _check_together(config)
+        check_full_names(values)
+        given: dict[str, dict[str, Value | None]] = {group: {} for group in GROUPS}
+        for key, setting in SETTINGS.items():
+            if key in values:
+                given[setting.group][setting.attribute] = parsed(setting, values[key])
+        config = cls(**{group: settings(**given[group]) for group, settings in GROUPS.items()})
+        for conflict in _conflicts(config):
+            raise ConfigError(conflict)
         return config
 
     def to_flat(self) -> dict[str, Value]:
-        """The inverse of `from_flat`, every key included."""
-        flat: dict[str, Value] = {}
-        for part in dataclasses.fields(self):
-            for name, value in dataclasses.asdict(getattr(self, part.name)).items():
-                flat[key_of(name)] = value
-        return flat
+        """The inverse of `from_flat`, every setting included."""
+        return {
+            key: setting.written(getattr(getattr(self, setting.group), setting.attribute))
+            for key, setting in SETTINGS.items()
+        }
 
     def network_arguments(self) -> dict[str, Any]:
-        """The arguments of `mrff_model.building.build_network` that are settings."""
-        arguments = dataclasses.asdict(self.network)
-        del arguments["user_features"], arguments["clusters"]
-        return arguments | {"seed": self.training.seed, "window_length": self.data.window_length}
+        """The fields of `mrff_model.shape.NetworkShape`."""
+        shape = dataclasses.asdict(self.network) | {"window_length": self.data.window_length}
+        del shape["clusters"]
+        for width in ("hidden_dim", "expert_dim", "user_network_dim", "user_embedding_dim"):
+            shape[width] = shape[width] or 0
+        return shape
 
     @property
     def routes_shape(self) -> tuple[int, int]:
@@ -96,91 +98,45 @@ class RunConfig:
         return self.home / "data" / self.data.dataset
 
 
-def known_keys() -> list[str]:
-    """Every key a run configuration may hold."""
-    parts = (
-        DataSettings,
-        NetworkSettings,
-        TrainingSettings,
-        PrivacySettings,
-        ServerSettings,
-        EvaluationSettings,
-        OutputSettings,
-    )
-    return [key for part in parts for key in keys_of(part)]
-
-
-def _check_together(config: RunConfig) -> None:
-    network, output = config.network, config.output
-    check_privacy(config.privacy, config.data, config.training)
-    if config.evaluation.keep_test_scores and config.privacy.is_private:
-        raise ConfigError(
-            f"keep-test-scores=true cannot go with privacy-mode={config.privacy.privacy_mode}: "
-            "users who were promised privacy leave no list of their labels and scores behind; "
-            "set keep-test-scores=false, or compare with privacy-mode=none"
+def _conflicts(config: RunConfig) -> Iterator[str]:
+    """Which settings cannot go together and why, each with the way out."""
+    yield from _network_conflicts(config.network)
+    name, resume = config.run.name, config.run.resume
+    if name and resume:
+        yield (
+            f"run.name={name!r} cannot go with run.resume={resume!r}: "
+            "a resumed run keeps its name; leave run.name at auto"
         )
+    if name and (not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in {".", "..", "off"}):
+        yield (
+            "run.name may hold letters, digits, '.', '_' and '-' only, and is not off, "
+            f"got {name!r}"
+        )
+
+
+def _network_conflicts(network: NetworkSettings) -> Iterator[str]:
     if network.gate_input == "hidden" and network.history_feedback:
-        raise ConfigError(
-            "gate-input=hidden cannot go with history-feedback=true: the gate would carry later "
-            "labels back to earlier predictions; "
-            "choose gate-input=history or history-feedback=false"
+        yield (
+            "network.gate-input=hidden cannot go with network.history-feedback=true: the gate "
+            "would carry later labels back to earlier predictions; "
+            "choose network.gate-input=history or network.history-feedback=false"
         )
     if network.hidden_dim and network.hidden_dim % network.num_heads:
-        raise ConfigError(
-            f"hidden-dim must be a multiple of num-heads={network.num_heads}, "
+        yield (
+            f"network.hidden-dim must be a multiple of network.num-heads={network.num_heads}, "
             f"got {network.hidden_dim}"
         )
-    if network.user_factors and config.privacy.is_private:
-        _check_user_factors(config.privacy)
-    _check_rivals(config)
-    if config.privacy.is_private and config.server.max_update_norm:
-        raise ConfigError(
-            f"max-update-norm={config.server.max_update_norm:g} cannot go with privacy-mode="
-            f"{config.privacy.privacy_mode}: its uploads hold noise, and clipping-norm bounds what "
-            "a user adds; set max-update-norm=0"
-        )
-    if output.run_name and output.resume:
-        raise ConfigError(
-            f"run-name={output.run_name!r} cannot go with resume={output.resume!r}: "
-            "a resumed run keeps its name; leave run-name empty"
-        )
-    if not re.fullmatch(r"[A-Za-z0-9._-]*", output.run_name) or output.run_name in {".", ".."}:
-        raise ConfigError(
-            f"run-name may hold letters, digits, '.', '_' and '-' only, got {output.run_name!r}"
-        )
-
-
-def _check_user_factors(privacy: PrivacySettings) -> None:
-    if privacy.own_parameters == "noised":
-        raise ConfigError(
-            "user-factors=true cannot go with own-parameters=noised: how far factors move tells "
-            "how many targets a user has; use user-factors=false, or own-parameters=free or frozen"
-        )
-
-
-def _check_rivals(config: RunConfig) -> None:
-    """What other methods than MRFF exclude."""
-    network, privacy = config.network, config.privacy
-    if network.clusters and network.num_experts != 1:
-        raise ConfigError(
-            f"clusters={network.clusters} cannot go with num-experts={network.num_experts}: a copy "
-            "of the whole network per cluster has no experts to choose from; use num-experts=1"
-        )
-    if network.clusters and network.private_parameters != "user":
-        raise ConfigError(
-            f"clusters={network.clusters} cannot go with private-parameters="
-            f"{network.private_parameters}: what is private is in no copy; "
-            "use private-parameters=user"
-        )
-    if not privacy.is_private:
+    if not network.clusters:
         return
-    for key, value, plain in (
-        ("clusters", network.clusters, 0),
-        ("private-parameters", network.private_parameters, "user"),
-        ("proximal-weight", config.training.proximal_weight, 0.0),
-    ):
-        if value != plain:
-            raise ConfigError(
-                f"{key}={value} cannot go with privacy-mode={privacy.privacy_mode}, which knows "
-                f"MRFF's uploads only; use {key}={plain} or privacy-mode=none"
-            )
+    if network.num_experts != 1:
+        yield (
+            f"network.clusters={network.clusters} cannot go with network.num-experts="
+            f"{network.num_experts}: a copy of the whole network per cluster has no experts to "
+            "choose from; use network.num-experts=1"
+        )
+    if network.private_parameters != "user":
+        yield (
+            f"network.clusters={network.clusters} cannot go with network.private-parameters="
+            f"{network.private_parameters}: what is private is in no copy; "
+            "use network.private-parameters=user"
+        )

@@ -1,127 +1,223 @@
-"""Every setting of a run with its default, its limits and its reason, by the part that reads it.
+"""Every setting of a run but those of privacy, by the part that reads it.
 
-Keys in ``[tool.flwr.app.config]`` and ``--run-config`` are these names in kebab-case.
+A class is a group: `window_length` of `DataSettings` is ``data.window-length`` in Flower's run
+configuration. `mrff.config.declaration` says what a declaration holds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mrff.config.parsing import setting
+from mrff.config.declaration import Limits, setting
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """What is learned from: dataset, split, windows."""
 
-    dataset: str = setting("ml-100k")  # a recipe's name, or any name together with data-dir
-    data_dir: str = setting(
-        ""
-    )  # a prepared dataset; empty: <home>/data/<dataset>, made on first use
-    home: str = setting("")  # empty: the environment's MRFF_HOME, else ~/.mrff
+    dataset: str = setting("ml-100k", "a recipe's name, or any name together with data-dir")
+    data_dir: str | None = setting(
+        "auto",
+        "a prepared dataset; auto: HOME/data/DATASET, made on first use",
+        Limits(word="auto"),
+    )
+    home: str | None = setting(
+        "auto",
+        "for data, runs and private state; auto: the environment's MRFF_HOME, else ~/.mrff",
+        Limits(word="auto"),
+        free=True,
+    )
     holdout: int = setting(
-        1, low=1, high=50
-    )  # last k interactions = test, the k before = validation
-    window_length: int = setting(65, low=2, high=4096)  # L, positions of a training record
-    max_windows_per_user: int = setting(1, low=0)  # latest windows of L; 0: all of them
+        1, "k: a user's last k interactions are the test, the k before validation", Limits(1, 50)
+    )
+    window_length: int = setting(65, "L, positions of a training record", Limits(2, 4096))
+    max_windows_per_user: int | None = setting(
+        1, "latest windows of L positions that a user trains on", Limits(1, word="all")
+    )
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network (DESIGN 3). Sizes are numbers of units."""
+    """The network. Sizes are numbers of units."""
 
-    backbone: str = setting("sasrec", choices=("sasrec", "hstu", "linear"))
-    feature_dim: int = setting(8, low=1, high=512)  # per item or user feature
-    hidden_dim: int = setting(0, low=0, high=4096)  # d; 0: the features' concatenated width
-    num_layers: int = setting(2, low=1, high=16)
-    num_heads: int = setting(1, low=1, high=64)
-    num_experts: int = setting(4, low=1, high=64)  # K, expert networks per layer
-    expert_dim: int = setting(0, low=0, high=16384)  # inner width of an expert; 0: d
-    user_network_dim: int = setting(
-        8, low=0, high=16384
-    )  # inner width of the private network; 0: none
-    user_embedding_dim: int = setting(8, low=0, high=512)  # e_u; 0: none
-    user_bias: bool = setting(True)  # b_u
-    user_factors: bool = setting(False)  # p_u . e_i; pays where users have many interactions
-    item_bias: bool = setting(False)  # b_i, shared; for catalogues too large to embed
-    user_features: bool = setting(True)  # read age, gender, ... if the dataset has them
-    head_dim: int = setting(32, low=1, high=4096)  # inner width of the prediction MLP
-    gate_mode: str = setting("switch", choices=("switch", "hard"))
-    gate_input: str = setting("history", choices=("history", "hidden"))
-    history_feedback: bool = setting(True)  # past labels are part of the history
-    history_rates: bool = setting(True)  # the head reads the user's own rates on items alike
-    dropout: float = setting(0.3, low=0.0, high=0.95)
+    backbone: str = setting("sasrec", "attention between positions", Limits(registry="backbones"))
+    feature_dim: int = setting(8, "width of an item's or user's feature", Limits(1, 512))
+    hidden_dim: int | None = setting(
+        "auto", "d; auto: the features' widths added up", Limits(1, 4096, word="auto")
+    )
+    num_layers: int = setting(2, "layers", Limits(1, 16))
+    num_heads: int = setting(1, "attention heads of a layer; they divide d", Limits(1, 64))
+    num_experts: int = setting(4, "K, expert networks per layer: groups of users", Limits(1, 64))
+    expert_dim: int | None = setting(
+        "auto", "inner width of an expert; auto: d", Limits(1, 16384, word="auto")
+    )
+    user_network_dim: int | None = setting(
+        8, "inner width of the user's own network in every layer", Limits(1, 16384, word="off")
+    )
+    user_embedding_dim: int | None = setting(
+        8, "e_u, width of the user's own embedding", Limits(1, 512, word="off")
+    )
+    user_bias: bool = setting(True, "b_u, a number of the user's own in the logit")
+    user_factors: bool = setting(
+        False, "p_u . e_i in the logit; pays where users have many interactions"
+    )
+    item_bias: bool = setting(
+        False, "b_i, shared, in the logit; for catalogues too large to embed every item"
+    )
+    user_features: bool = setting(True, "read age, gender, ... if the dataset has them")
+    head_dim: int = setting(32, "inner width of the prediction MLP", Limits(1, 4096))
+    gate_mode: str = setting(
+        "switch",
+        "switch scales an expert by its probability, so that the task teaches the gate; "
+        "hard does not",
+        Limits(choices=("switch", "hard")),
+    )
+    gate_input: str = setting(
+        "history",
+        "what the gate reads: embeddings of past items, or hidden states as in the paper",
+        Limits(choices=("history", "hidden")),
+    )
+    history_feedback: bool = setting(True, "past labels are part of the history")
+    history_rates: bool = setting(True, "the head reads the user's own rates on items alike")
+    dropout: float = setting(0.3, "share of units left out in training", Limits(0.0, 0.95))
     private_parameters: str = setting(
-        "user", choices=("user", "head", "all")
-    )  # kept private: what is the user's own; the prediction head besides; everything
-    clusters: int = setting(0, low=0, high=64)  # copies of the whole network (IFCA); 0: experts
+        "user",
+        "what is kept private: the user's own parts; the prediction head besides; everything",
+        Limits(choices=("user", "head", "all")),
+    )
+    clusters: int | None = setting(
+        "off", "copies of the whole network to choose from (IFCA)", Limits(1, 64, word="off")
+    )
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """What a client does in a round."""
 
-    seed: int = setting(0, low=0, high=2**63 - 1)
-    trainer: str = setting("cohort", choices=("cohort", "serial"))  # many users at once, or a loop
-    cohort_memory_mb: int = setting(512, low=1)  # most that training a chunk of users may take
-    device: str = setting("auto", choices=("auto", "cpu", "cuda"))  # of the cohort trainer
-    sampling_rate: float = setting(0.2, above=0.0, high=1.0)  # share of users per round (Poisson)
-    local_steps: int = setting(1, low=1, high=1000)
-    local_optimizer: str = setting("sgd", choices=("sgd", "adam"))
-    local_learning_rate: float = setting(1.0, above=0.0)
-    private_learning_rate: float = setting(0.01, low=0.0)  # higher ones overfit in tens of rounds
-    private_weight_decay: float = setting(0.0, low=0.0)
-    user_factors_learning_rate: float = setting(10.0, low=0.0)  # times n / (n + prior), n targets
-    user_factors_prior: float = setting(800.0, low=0.0)  # targets that "no taste of his own" weighs
-    balance_weight: float = setting(0.01, low=0.0)  # alpha of the balance loss
-    proximal_weight: float = setting(0.0, low=0.0)  # mu of FedProx: pulls towards the shared model
-    user_weighting: str = setting("uniform", choices=("uniform", "targets"))
+    algorithm: str | None = setting(
+        "auto",
+        "what nodes train; auto: clusters where network.clusters says how many, else mrff",
+        Limits(registry="algorithms", word="auto"),
+    )
+    seed: int = setting(0, "of every draw but those of privacy", Limits(0, 2**63 - 1))
+    device: str = setting(
+        "auto",
+        "where a node computes; auto: on its GPU if it has one",
+        Limits(choices=("auto", "cpu", "cuda")),
+        free=True,
+    )
+    sampling_rate: float = setting(
+        0.2, "share of users per round, each drawn apart (Poisson)", Limits(above=0.0, high=1.0)
+    )
+    local_steps: int = setting(1, "gradient steps of a user in a round", Limits(1, 1000))
+    local_optimizer: str = setting("sgd", "of these steps", Limits(choices=("sgd", "adam")))
+    local_learning_rate: float = setting(1.0, "of the shared parameters", Limits(above=0.0))
+    private_learning_rate: float = setting(
+        0.01, "of private parameters; higher ones overfit in tens of rounds", Limits(0.0)
+    )
+    private_weight_decay: float = setting(0.0, "of private parameters", Limits(0.0))
+    user_factors_learning_rate: float = setting(
+        10.0, "of user factors, times n / (n + prior) for n targets", Limits(0.0)
+    )
+    user_factors_prior: float = setting(
+        800.0, 'targets that "no taste of their own" weighs', Limits(0.0)
+    )
+    balance_loss_weight: float = setting(
+        0.01, "alpha of the loss that spreads users over experts", Limits(0.0)
+    )
+    proximal_weight: float = setting(
+        0.0, "mu of FedProx: pulls towards the shared model", Limits(0.0)
+    )
+    user_weighting: str = setting(
+        "uniform",
+        "what a user's update counts: one, or as many as they have targets",
+        Limits(choices=("uniform", "targets")),
+    )
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """How replies become the next model, and how long to wait for them."""
 
-    num_server_rounds: int = setting(100, low=1, high=1_000_000)
-    server_optimizer: str = setting("adam", choices=("average", "momentum", "adam"))
-    server_learning_rate: float = setting(0.01, above=0.0)
-    gate_learning_rate_factor: float = setting(0.1, low=0.0)  # faster gates flip users every round
-    balance_rate: float = setting(0.01, low=0.0)  # of gates' intercepts: no expert without users
-    item_bias_learning_rate_factor: float = setting(3.0, low=0.0)  # most items are seen seldom
+    num_server_rounds: int = setting(
+        100, "all rounds of a run, those before it was resumed included",
+        Limits(1, 1_000_000), free=True,
+    )  # fmt: skip
+    server_optimizer: str = setting(
+        "adam", "what turns the mean update into a step",
+        Limits(choices=("average", "momentum", "adam")),
+    )  # fmt: skip
+    server_learning_rate: float = setting(0.01, "of that step", Limits(above=0.0))
+    gate_learning_rate_factor: float = setting(
+        0.1, "of gates: faster ones move users to other experts every round", Limits(0.0)
+    )
+    balance_rate: float = setting(
+        0.01, "how fast gates' intercepts follow the loads: no expert without users", Limits(0.0)
+    )
+    item_bias_learning_rate_factor: float = setting(
+        3.0, "of items' biases: most items are seen seldom", Limits(0.0)
+    )
     expert_pooling: float = setting(
-        0.5, low=0.0, high=1.0
-    )  # how far experts follow everybody; above 0 they start alike
-    server_decay_rounds: int = setting(100, low=0)  # cosine to the final rate; 0: stays full
-    server_final_rate: float = setting(0.05, low=0.0, high=1.0)  # share of the learning rate
-    server_momentum: float = setting(0.9, low=0.0, high=0.999999)  # momentum, and Adam's beta 1
-    server_beta2: float = setting(0.99, low=0.0, high=0.999999)
-    server_epsilon: float = setting(1e-8, above=0.0)
-    expected_nodes: int = setting(
-        0, low=0
-    )  # 0: as many as the simulation has; deployed: at least 1
-    node_wait_seconds: float = setting(120.0, above=0.0)
-    reply_timeout_seconds: float = setting(600.0, above=0.0)  # per phase; dead nodes: a minute
-    min_reply_fraction: float = setting(0.5, low=0.0, high=1.0)
-    max_update_norm: float = setting(0.0, low=0.0)  # of a node's mean update, per part; 0: any
-    send_window: int = setting(32, low=1, high=1000)  # messages outstanding at once
+        0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)
+    )
+    server_decay_rounds: int | None = setting(
+        100, "rounds of a cosine to the final rate; off: the rate stays", Limits(1, word="off")
+    )
+    server_final_rate: float = setting(0.05, "share of the rate at its end", Limits(0.0, 1.0))
+    server_momentum: float = setting(0.9, "momentum, and Adam's beta 1", Limits(0.0, 0.999999))
+    expected_nodes: int | None = setting(
+        "auto",
+        "nodes to wait for; auto: as many as the simulation has, deployed at least 1",
+        Limits(1, word="auto"),
+        free=True,
+    )
+    node_wait_seconds: float = setting(
+        120.0, "longest wait for nodes at the start", Limits(above=0.0), free=True
+    )
+    reply_timeout_seconds: float = setting(
+        600.0, "longest wait for replies in a phase; dead nodes: a minute",
+        Limits(above=0.0), free=True,
+    )  # fmt: skip
+    min_reply_fraction: float = setting(
+        0.5, "share of nodes that must reply in a round", Limits(0.0, 1.0), free=True
+    )
+    max_update_norm: float | None = setting(
+        "off", "of a node's mean update, per part: a longer one is refused",
+        Limits(above=0.0, word="off"),
+    )  # fmt: skip
+    send_window: int | None = setting(
+        "auto", "messages outstanding at once; auto: 32", Limits(1, 1000, word="auto"), free=True
+    )
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """When and how finely quality is measured."""
 
-    evaluate_every: int = setting(5, low=1)  # validation every n rounds, and after the last
-    validate_beside_training: bool = setting(True)  # in the next round's messages: a phase less
-    histogram_bins: int = setting(2048, low=16, high=65536)
-    early_stop_patience: int = setting(0, low=0)  # validations without a better AUC; 0: never stop
-    keep_test_scores: bool = setting(False)  # a node keeps its users' test scores; they never leave
+    evaluate_every: int = setting(5, "validation every n rounds, and after the last", Limits(1))
+    select_best_by: str = setting(
+        "auc", "validation metric that says which round's model is best", Limits(registry="metrics")
+    )
+    histogram_bins: int = setting(2048, "bins of the scores that AUC comes from", Limits(16, 65536))
+    early_stop_patience: int | None = setting(
+        "off", "validations without a better model that end a run", Limits(1, word="off")
+    )
+    keep_test_scores: bool = setting(
+        False, "a node keeps its users' test scores on its disk; they never leave"
+    )
 
 
 @dataclass(frozen=True)
-class OutputSettings:
+class RunSettings:
     """Where results go and how a run is taken up again."""
 
-    run_name: str = setting("")  # folder under <home>/runs; empty: dataset, time and run id
-    resume: str = setting("")  # name or path of a run to continue from its last checkpoint
-    checkpoint_every: int = setting(10, low=1)  # rounds
-    tensorboard: bool = setting(True)
+    name: str | None = setting(
+        "auto", "folder under HOME/runs; auto: dataset, time and run id",
+        Limits(word="auto"), free=True,
+    )  # fmt: skip
+    resume: str | None = setting(
+        "off", "name or path of a run to continue from its last checkpoint",
+        Limits(word="off"), free=True,
+    )  # fmt: skip
+    checkpoint_every: int = setting(10, "rounds between checkpoints", Limits(1), free=True)
+    tensorboard: bool = setting(True, "write event files for TensorBoard", free=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from mrff.data.errors import DataError
 from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, Feature, Schema
 
 IntArray = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The schema, and the items' codes by feature; row 0 of every array is zeros."""
+
+    schema: Schema
+    item_codes: dict[str, IntArray]  # (num_items + 1,) or (num_items + 1, width)
 
 
 @dataclass(frozen=True)
@@ -47,72 +56,63 @@ def load_dataset(folder: Path) -> Dataset:
     Raises:
         DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data.
     """
-    folder = Path(folder)
-    schema, item_features = load_catalogue(folder)
-    users = _read(
-        folder / USERS_FILE, ["user_id", "user_key", *(f.name for f in schema.user_features)]
-    )
+    catalogue = load_catalogue(folder)
+    schema = catalogue.schema
+    path = Path(folder) / USERS_FILE
+    users = _read(path, ["user_id", "user_key", *(f.name for f in schema.user_features)])
     num_users = users.num_rows
     if num_users == 0:
         raise DataError(f"{folder} has no users; give every node at least one user")
-    user_keys = _integers(users, "user_key", folder / USERS_FILE).astype(np.uint64, copy=False)
-    in_order = np.sort(user_keys)
-    if (in_order[1:] == in_order[:-1]).any():
-        raise DataError(f"{folder / USERS_FILE} names a user twice; prepare the dataset anew")
-    user_features = {
-        feature.name: _codes(users, feature, folder / USERS_FILE)
-        for feature in schema.user_features
-    }
+    user_keys = _integers(users, "user_key", path).astype(np.uint64, copy=False)
+    if len(np.unique(user_keys)) < num_users:
+        raise _damaged(f"{path} names a user twice")
+    user_ids = _names(users, "user_id", path)
+    user_features = {feature.name: _codes(users, feature, path) for feature in schema.user_features}
 
-    path = folder / INTERACTIONS_FILE
+    path = Path(folder) / INTERACTIONS_FILE
     # one column at a time: the file's buffers are freed before the next one is read
-    rows = _in_range(path, "user", _integers(_read(path, ["user"]), "user", path), 0, num_users - 1)
+    rows = _column(path, "user", 0, num_users - 1)
     if len(rows) == 0:
         raise DataError(f"{path} has no rows; a dataset needs at least one interaction")
     _check_sorted(path, rows, load_times(folder))
     offsets = np.zeros(num_users + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=num_users), out=offsets[1:])
-    items = _integers(_read(path, ["item"]), "item", path)
-    labels = _integers(_read(path, ["label"]), "label", path)
     return Dataset(
         schema=schema,
-        item_features=item_features,
-        user_ids=_names(users, "user_id", folder / USERS_FILE),
+        item_features=catalogue.item_codes,
+        user_ids=user_ids,
         user_keys=user_keys,
         user_features=user_features,
         offsets=offsets,
-        items=_in_range(path, "item", items, 1, schema.num_items).astype(np.int32, copy=False),
-        labels=_in_range(path, "label", labels, 0, 1).astype(np.int8, copy=False),
+        items=_column(path, "item", 1, schema.num_items).astype(np.int32, copy=False),
+        labels=_column(path, "label", 0, 1).astype(np.int8, copy=False),
     )
 
 
-def load_catalogue(folder: Path) -> tuple[Schema, dict[str, IntArray]]:
-    """Loads what is public, and all a server needs: the schema and the items' features.
+def load_catalogue(folder: Path) -> Catalogue:
+    """Loads what is public, and all a server needs.
 
-    Returns arrays ``(num_items + 1,)`` or ``(num_items + 1, width)``; row 0 is zeros.
+    Raises:
+        DataError: a missing or damaged file, a code outside its vocabulary.
     """
-    folder = Path(folder)
     schema = Schema.load(folder)
-    path = folder / ITEMS_FILE
+    path = Path(folder) / ITEMS_FILE
     table = _read(path, [feature.name for feature in schema.item_features])
     if table.num_rows != schema.num_items:
-        raise DataError(
-            f"{path} has {table.num_rows} items, schema.json says {schema.num_items}; "
-            f"prepare the dataset anew"
-        )
-    features = {}
+        raise _damaged(f"{path} has {table.num_rows} items, schema.json says {schema.num_items}")
+    item_codes = {}
     for feature in schema.item_features:
         codes = _codes(table, feature, path)
-        features[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])
-    return schema, features
+        item_codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])
+    return Catalogue(schema, item_codes)
 
 
 def load_titles(folder: Path) -> list[str]:
     """The items' names by code: entry 0 is empty; the item id where there is no title."""
     path = Path(folder) / ITEMS_FILE
-    names = _schema_of(path).names
-    table = _read(path, ["title" if "title" in names else "item_id"])
-    return ["", *table.column(0).to_pylist()]
+    with _reading(path) as file:
+        column = "title" if "title" in file.schema_arrow.names else "item_id"
+    return ["", *_read(path, [column]).column(0).to_pylist()]
 
 
 def load_times(folder: Path) -> NDArray[np.int64]:
@@ -167,50 +167,56 @@ def check_nodes(num_nodes: int, num_users: int) -> None:
         )
 
 
-def _schema_of(path: Path) -> Any:
+def _damaged(reason: str) -> DataError:
+    return DataError(f"{reason}; prepare the dataset anew")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
     try:
-        return pq.read_schema(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; prepare the dataset anew") from None
+        raise _damaged(f"{path} is missing") from None
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read ({reason}); prepare the dataset anew") from None
+        raise _damaged(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def _read(path: Path, columns: Sequence[str]) -> Any:
-    present = _schema_of(path).names
-    missing = [name for name in columns if name not in present]
-    if missing:
-        raise DataError(
-            f"{path} has no column {missing[0]!r} (it has {', '.join(present)}); "
-            f"prepare the dataset anew"
-        )
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read(columns=list(columns))
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read ({reason}); prepare the dataset anew") from None
+    with _reading(path) as file:
+        present = file.schema_arrow.names
+        for name in columns:
+            if name not in present:
+                raise _damaged(f"{path} has no column {name!r} (it has {', '.join(present)})")
+        return file.read(columns=list(columns))
+
+
+def _column(path: Path, name: str, low: int, high: int) -> NDArray[Any]:
+    return _in_range(path, name, _integers(_read(path, [name]), name, path), low, high)
 
 
 def _names(table: Any, name: str, path: Path) -> NDArray[Any]:
     column = table.column(name)
-    if not pa.types.is_string(column.type) or column.null_count:
-        raise DataError(
-            f"{path}, column {name!r} must hold text without gaps, it is {column.type} "
-            f"with {column.null_count} missing; prepare the dataset anew"
-        )
+    _check_column(path, name, column, "text without gaps", fits=pa.types.is_string(column.type))
     return np.array(column.to_pylist(), dtype=object)
 
 
 def _integers(table: Any, name: str, path: Path) -> NDArray[Any]:
     column = table.column(name)
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise DataError(
-            f"{path}, column {name!r} must hold whole numbers without gaps, it is {column.type} "
-            f"with {column.null_count} missing; prepare the dataset anew"
-        )
+    fits = pa.types.is_integer(column.type)
+    _check_column(path, name, column, "whole numbers without gaps", fits=fits)
     return _joined(column.chunks, column.type)
+
+
+def _check_column(path: Path, name: str, column: Any, wanted: str, *, fits: bool) -> None:
+    missing = column.null_count
+    if pa.types.is_list(column.type):
+        missing += sum(chunk.flatten().null_count for chunk in column.chunks)
+    if not fits or missing:
+        raise _damaged(
+            f"{path}, column {name!r} must hold {wanted}, it is {column.type} "
+            f"with {missing} missing"
+        )
 
 
 def _codes(table: Any, feature: Feature, path: Path) -> IntArray:
@@ -219,13 +225,8 @@ def _codes(table: Any, feature: Feature, path: Path) -> IntArray:
         codes = _in_range(path, feature.name, _integers(table, feature.name, path), 0, highest)
         return codes.astype(np.int32, copy=False)
     column = table.column(feature.name)
-    lists = pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type)
-    missing = column.null_count + sum(c.flatten().null_count for c in column.chunks if lists)
-    if not lists or missing:
-        raise DataError(
-            f"{path}, column {feature.name!r} must hold lists of codes, it is {column.type} "
-            f"with {missing} missing; prepare the dataset anew"
-        )
+    fits = pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type)
+    _check_column(path, feature.name, column, "lists of codes", fits=fits)
     sizes = np.concatenate(
         [np.diff(_joined([chunk.offsets], chunk.offsets.type)) for chunk in column.chunks]
         or [np.zeros(0, np.int32)]
@@ -255,9 +256,8 @@ def _joined(chunks: Sequence[Any], kind: Any) -> NDArray[Any]:
 def _in_range(path: Path, name: str, values: NDArray[Any], low: int, high: int) -> NDArray[Any]:
     if len(values) and (values.min() < low or values.max() > high):
         row = int(np.flatnonzero((values < low) | (values > high))[0])
-        raise DataError(
-            f"{path}, column {name!r}, row {row + 1}: {values[row]} is not between "
-            f"{low} and {high}; prepare the dataset anew"
+        raise _damaged(
+            f"{path}, column {name!r}, row {row + 1}: {values[row]} is not between {low} and {high}"
         )
     return values
 
@@ -267,7 +267,4 @@ def _check_sorted(path: Path, rows: NDArray[Any], times: NDArray[np.int64]) -> N
     later = rows[1:] > rows[:-1]
     later |= (rows[1:] == rows[:-1]) & (times[1:] >= times[:-1])
     if not later.all():
-        raise DataError(
-            f"{path} is not sorted by user and time at row {int(np.argmin(later)) + 2}; "
-            f"prepare the dataset anew"
-        )
+        raise _damaged(f"{path} is not sorted by user and time at row {int(np.argmin(later)) + 2}")

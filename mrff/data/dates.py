@@ -22,22 +22,21 @@ def looks_like_dates(column: Any) -> bool:
 
 def date_milliseconds(column: Any) -> Any:
     """Timestamps in ms (UTC where no zone is given); null where the text is no date."""
+    together = _stamps(column)
+    if together is not None:
+        return together
+    stamps = [_stamps(text) for text in column]
+    return pa.array([None if stamp is None else stamp.value for stamp in stamps], pa.int64())
+
+
+def _stamps(texts: Any) -> Any:
+    """A column or one text as timestamps, None where that does not work for all."""
     for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
         try:
-            return column.cast(kind)
+            return texts.cast(kind)
         except pa.ArrowException:
             continue
-    stamps = []
-    for text in column:
-        for kind in (pa.timestamp("ms"), pa.timestamp("ms", tz="UTC")):
-            try:
-                stamps.append(text.cast(kind).value)
-                break
-            except pa.ArrowException:
-                continue
-        else:
-            stamps.append(None)
-    return pa.array(stamps, pa.int64())
+    return None
 
 
 def parsed_by(pattern: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -60,7 +59,7 @@ def parsed_by(pattern: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.
 
 def is_pattern(pattern: str) -> bool:
     """Whether the pattern has codes, and a time written by it can be read by it."""
-    import pandas as pd
+    import pandas as pd  # heavy, and only where a pattern is given
 
     written = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC).strftime(pattern)
     try:

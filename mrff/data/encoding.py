@@ -14,20 +14,18 @@ from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
 from mrff.data.schema import Feature
-from mrff.data.writing import Catalogue, Codes, UserChunk
+from mrff.data.writing import Codes, Encoded, Items, Prepared, UserChunk
 
 Repeats = Literal["keep", "exact", "first", "last"]
 
 
-def item_id_feature(num_items: int, name: str = "item") -> tuple[Feature, Codes]:
+def item_id_feature(num_items: int, name: str = "item") -> Encoded:
     """The item itself as a feature: its code."""
     codes = np.arange(1, num_items + 1, dtype=np.int32)
     return Feature(name, "id", num_items + 1), codes
 
 
-def categorical(
-    name: str, column: Any, *, values: Sequence[str] | None = None
-) -> tuple[Feature, Codes]:
+def categorical(name: str, column: Any, *, values: Sequence[str] | None = None) -> Encoded:
     """Codes of a text column; without ``values`` the vocabulary is what the column holds."""
     vocabulary = natural_order(pc.unique(column)) if values is None else list(values)
     return Feature(name, "categorical", len(vocabulary) + 1, 1, tuple(vocabulary)), codes_of(
@@ -37,7 +35,7 @@ def categorical(
 
 def multi(
     name: str, rows: Sequence[Sequence[str]], *, values: Sequence[str] | None = None
-) -> tuple[Feature, Codes]:
+) -> Encoded:
     """Codes ``(N, width)`` of rows with any number of values; repeated values count once."""
     rows = [list(dict.fromkeys(row)) for row in rows]
     flat = pa.array([value for row in rows for value in row], pa.string())
@@ -51,9 +49,7 @@ def multi(
     return feature, np.ascontiguousarray(codes[:, :width])
 
 
-def bucket(
-    name: str, numbers: NDArray[np.float64], edges: Sequence[float]
-) -> tuple[Feature, Codes]:
+def bucket(name: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> Encoded:
     """Code 1 below the first edge, 2 from it to the second, ...; 0 where the number is NaN.
 
     Raises:
@@ -88,16 +84,6 @@ def natural_order(values: Any) -> list[str]:
     return sorted(names)
 
 
-def with_user_features(
-    chunk: UserChunk, ids: Any, encoded: Sequence[tuple[Feature, Codes]]
-) -> tuple[Feature, ...]:
-    """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
-    position = codes_of(pa.array(chunk.ids, pa.string()), ids.to_pylist())
-    for feature, codes in encoded:
-        chunk.codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])[position]
-    return tuple(feature for feature, _ in encoded)
-
-
 @dataclass(frozen=True)
 class Rows:
     """Interactions as read: ``users`` and ``items`` are text, all of the same length."""
@@ -106,25 +92,43 @@ class Rows:
     items: Any
     labels: NDArray[np.int8]
     times: NDArray[np.int64]
+    repeats: Repeats = "keep"  # what becomes of several rows of one user with one item
 
 
-def sorted_users(
-    rows: Rows, catalogue: Catalogue, *, repeats: Repeats, dropped: dict[str, int]
-) -> UserChunk:
+@dataclass(frozen=True)
+class UserTable:
+    """Users' ids (text) and the codes of their features, in any order; users may be missing."""
+
+    ids: Any
+    encoded: Sequence[Encoded]
+
+
+def prepared(
+    name: str, label_rule: str, items: Items, rows: Rows, users: UserTable | None = None
+) -> Prepared:
+    """The dataset of interactions that fit into memory."""
+    dropped: dict[str, int] = {}
+    chunk = sorted_users(rows, items, dropped)
+    features = () if users is None else with_user_features(chunk, users)
+    return Prepared(name, label_rule, items, features, [chunk], dropped)
+
+
+def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk:
     """All users in natural order of their ids, each with the interactions by time.
 
     The sort is stable: interactions at the same time keep the order of the file. Rows of unknown
-    items and the repeats the rule forbids are left out and counted in ``dropped``. ``repeats``
-    of one user with one item: ``keep`` all, drop ``exact`` copies (same time and label), keep
-    only the ``first`` or ``last`` in time.
+    items and the repeats the rule forbids are left out and counted in ``dropped``. The rule may
+    ``keep`` all, drop ``exact`` copies (same time and label), or keep only the ``first`` or
+    ``last`` in time.
     """
     names = natural_order(pc.unique(rows.users))
     users = codes_of(rows.users, names) - 1
-    items = codes_of(rows.items, catalogue.ids)
+    items = codes_of(rows.items, known.ids)
     order = np.lexsort((rows.times, users))
     order = order[items[order] > 0]
     dropped["rows of items missing from the catalogue"] = len(users) - len(order)
-    kept = order[_kept(users[order], items[order], rows, order, repeats)]
+    kept = order[_kept(users[order], items[order], rows, order)]
+    repeats = rows.repeats
     reason = "exact copies of a row" if repeats == "exact" else f"repeated items, {repeats} kept"
     dropped[reason] = len(order) - len(kept)
     sizes = np.bincount(users[kept], minlength=len(names)).astype(np.int64)
@@ -140,21 +144,29 @@ def sorted_users(
 
 
 def _kept(
-    users: NDArray[np.int32], items: Codes, rows: Rows, order: NDArray[np.int64], repeats: Repeats
+    users: NDArray[np.int32], items: Codes, rows: Rows, order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Positions in ``order`` that the rule for repeats leaves, in order."""
-    if repeats == "keep":
+    if rows.repeats == "keep":
         return np.arange(len(order))
     keys = [users.astype(np.int64), items.astype(np.int64)]
-    if repeats == "exact":
+    if rows.repeats == "exact":
         keys += [rows.times[order], rows.labels[order].astype(np.int64)]
     by_key = np.lexsort(keys)  # stable: equal keys stay in time order
     differs = np.zeros(max(0, len(order) - 1), dtype=bool)
     for key in keys:
         differs |= key[by_key][1:] != key[by_key][:-1]
     edge = np.ones(len(order), dtype=bool)
-    if repeats == "last":
+    if rows.repeats == "last":
         edge[:-1] = differs
     else:
         edge[1:] = differs
     return np.sort(by_key[edge])
+
+
+def with_user_features(chunk: UserChunk, users: UserTable) -> tuple[Feature, ...]:
+    """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
+    position = codes_of(pa.array(chunk.ids, pa.string()), users.ids.to_pylist())
+    for feature, codes in users.encoded:
+        chunk.codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])[position]
+    return tuple(feature for feature, _ in users.encoded)

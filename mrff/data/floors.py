@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
-from mrff.data.windows import eligible_users
+from mrff.data.windows import check_part, eligible_users
 
 SMOOTHING = 5.0  # rows; about the best of 1, 2, 5, 10, 20 on ml-100k and kuaisar-r
 
@@ -75,10 +75,7 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     Raises:
         DataError: no user is long enough.
     """
-    if part not in ("valid", "test"):
-        raise DataError(f"part must be valid or test, got {part!r}")
-    if holdout < 1:
-        raise DataError(f"holdout must be at least 1, got {holdout}")
+    check_part(part, holdout)
     users = eligible_users(dataset, holdout=holdout)
     if not len(users):
         raise DataError(
@@ -168,12 +165,20 @@ def exact_auc(labels: NDArray[Any], scores: Floats) -> float:
     values, inverse = np.unique(scores, return_inverse=True)
     positive = np.bincount(inverse, weights=labels, minlength=len(values))
     negative = np.bincount(inverse, minlength=len(values)) - positive
-    pairs = positive.sum() * negative.sum()
-    if pairs == 0:
+    auc = auc_of_counts(negative, positive)
+    if auc is None:
         raise DataError(
             f"AUC needs both classes, the {len(labels)} held-out rows have one; "
             f"use a larger holdout or another label rule"
         )
+    return auc
+
+
+def auc_of_counts(negative: NDArray[Any], positive: NDArray[Any]) -> float | None:
+    """AUC of rows counted by score, lowest first; None if there is one class only."""
+    pairs = positive.sum() * negative.sum()
+    if pairs == 0:
+        return None
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / pairs)
 

@@ -16,18 +16,12 @@ from filelock import FileLock
 
 from mrff.data.errors import DataError
 from mrff.data.recipes import Progress, recipe_named
-from mrff.data.schema import (
-    INTERACTIONS_FILE,
-    ITEMS_FILE,
-    SCHEMA_FILE,
-    USERS_FILE,
-    Schema,
-)
-from mrff.data.writing import sync, write_folder
+from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, SCHEMA_FILE, USERS_FILE, Schema
+from mrff.data.writing import write_folder
+from mrff.io.files import sync_folder
 
 Result = TypeVar("Result")
-VERSION = ("recipe", "recipe_version")
-OWN_FILES = {SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE, "truth.parquet"}
+FILES = (SCHEMA_FILE, ITEMS_FILE, USERS_FILE, INTERACTIONS_FILE)
 
 
 def prepare(
@@ -52,26 +46,25 @@ def prepare(
     out = Path(out).expanduser().absolute()
     if source is not None and not source.exists():
         raise DataError(f"{source} does not exist; check the path given with --from")
+    recipe.check_options(options)
     identity = {
         "recipe": recipe.name,
         "recipe_version": recipe.version,
         **recipe.identify(source, options),
     }
     name = recipe.dataset_name(source)
-    anything = source is None and recipe.downloads
-    wanted = {key: identity[key] for key in VERSION} if anything else identity
-    found = _already(out, name, wanted)
+
+    def build(staging: Path) -> Schema:
+        prepared = recipe.build(source, options, staging, report)
+        return write_folder(prepared, staging, source=identity)
+
+    found = _already(out, name, identity)
     if found is None:
         with exclusive(out):
-            found = _already(out, name, wanted)  # another process may have been faster
+            found = _already(out, name, identity)  # another process may have been faster
             if found is None:
-                return replace_folder(
-                    out,
-                    lambda staging: write_folder(
-                        recipe.build(source, options, staging, report), staging, source=identity
-                    ),
-                    is_own=OWN_FILES.__contains__,
-                )
+                own = {*FILES, *recipe.extra_files}
+                return replace_folder(out, build, is_own=own.__contains__)
     report(f"{out} is up to date", 1, 1)
     return found
 
@@ -103,9 +96,9 @@ def replace_folder(
             staging = workplace / "new"
             staging.mkdir()
             result = build(staging)
-            sync(staging)
+            sync_folder(staging)
             _swap(staging, out, aside=workplace / "old")
-            sync(out.parent)
+            sync_folder(out.parent)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
     return result
@@ -141,11 +134,8 @@ def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
         )
     if "shard" in schema.source:
         raise DataError(f"{out} holds a node's shard; choose another folder with --out")
-    if not _complete(out, schema):
-        return None
-    if any(schema.source.get(key) != value for key, value in wanted.items()):
-        return None
-    return schema
+    same = all(schema.source.get(key) == value for key, value in wanted.items())
+    return schema if same and _complete(out, schema) else None
 
 
 def _complete(folder: Path, schema: Schema) -> bool:

@@ -10,12 +10,11 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrff.data.dataset import Dataset, check_nodes, load_dataset, load_times, rows_of
+from mrff.data.dataset import Dataset, check_nodes, load_dataset, load_times, rows_of, take_users
 from mrff.data.errors import DataError
 from mrff.data.prepare import exclusive, replace_folder
 from mrff.data.schema import ITEMS_FILE, Schema
@@ -34,8 +33,8 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
     """Writes ``out/node-0`` to ``out/node-(n-1)`` and ``out/server``; returns the nodes' schemas.
 
     All of them have the same ``schema_hash``. Shards that were in ``out`` before are replaced as
-    a whole; an error leaves them as they were. Nothing is
-    forced to the disk: shards are quickly made again.
+    a whole; an error leaves them as they were. Files are not forced to the disk: shards are
+    quickly made again.
 
     Raises:
         DataError: more nodes than users, an unusable dataset, an ``out`` that holds other things.
@@ -45,53 +44,44 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
     check_nodes(nodes, dataset.num_users)
     if out == folder or out in folder.parents:
         raise DataError(f"{out} contains the dataset itself; choose another folder with --out")
-    times = load_times(folder)
+    schema, times = dataset.schema, load_times(folder)
+
+    def new_folder(path: Path) -> Path:
+        path.mkdir()
+        shutil.copyfile(folder / ITEMS_FILE, path / ITEMS_FILE)
+        return path
 
     def build(staging: Path) -> list[Schema]:
         schemas = []
         for node in range(nodes):
-            users = np.arange(node, dataset.num_users, nodes)
-            target = node_folder(staging, node)
-            target.mkdir()
-            schemas.append(_write_node(dataset, times, users, folder, target, node, nodes))
-        server = staging / SERVER_FOLDER
-        server.mkdir()
-        shutil.copyfile(folder / ITEMS_FILE, server / ITEMS_FILE)
-        public = replace(dataset.schema, counts={"items": dataset.schema.num_items})
-        public.save(server)
+            chunk = _users(dataset, times, np.arange(node, dataset.num_users, nodes))
+            origin = {"node": node, "nodes": nodes, "of": schema.content_hash}
+            own = replace(schema, source={**schema.source, "shard": origin})
+            schemas.append(_write_node(new_folder(node_folder(staging, node)), own, chunk))
+        public = replace(schema, counts={"items": schema.num_items})
+        public.save(new_folder(staging / SERVER_FOLDER))
         return schemas
 
     with exclusive(out):
         return replace_folder(out, build, is_own=lambda name: bool(_OWN.fullmatch(name)))
 
 
-def _write_node(
-    dataset: Dataset,
-    times: NDArray[np.int64],
-    users: NDArray[np.int64],
-    folder: Path,
-    target: Path,
-    node: int,
-    nodes: int,
-) -> Schema:
-    rows = rows_of(dataset.offsets, users)
-    chunk = UserChunk(
-        ids=dataset.user_ids[users].tolist(),
-        codes={name: codes[users] for name, codes in dataset.user_features.items()},
-        sizes=np.diff(dataset.offsets)[users],
-        items=dataset.items[rows],
-        labels=dataset.labels[rows],
+def _users(dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64]) -> UserChunk:
+    part, rows = take_users(dataset, users), rows_of(dataset.offsets, users)
+    return UserChunk(
+        ids=part.user_ids.tolist(),
+        codes=part.user_features,
+        sizes=np.diff(part.offsets),
+        items=part.items,
+        labels=part.labels,
         times=times[rows],
     )
-    schema = dataset.schema
-    shutil.copyfile(folder / ITEMS_FILE, target / ITEMS_FILE)
-    totals = write_users(target, schema.user_features, [chunk])
-    origin: dict[str, Any] = {"node": node, "nodes": nodes, "of": schema.content_hash}
-    own = replace(
-        schema,
-        counts={"items": schema.num_items, **totals.counts},
-        source={**schema.source, "shard": origin},
-        content_hash=totals.content_hash,
-    )
-    own.save(target)
+
+
+def _write_node(folder: Path, schema: Schema, chunk: UserChunk) -> Schema:
+    """Adds the users and the schema, completed by what they count to."""
+    totals = write_users(folder, schema.user_features, [chunk])
+    counts = {"items": schema.num_items, **totals.counts}
+    own = replace(schema, counts=counts, content_hash=totals.content_hash)
+    own.save(folder)
     return own

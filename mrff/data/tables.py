@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +71,13 @@ def _read_delimited(
     path: Path, columns: Sequence[str] | None, layout: Layout, tolerant: bool
 ) -> Table:
     with pa.input_stream(str(path), compression="detect") as stream:
-        content = stream.read()
-    separator = layout.separator
-    if len(separator) > 1:  # the reader knows single characters only
-        content, separator = content.replace(separator.encode(), b"\x1f"), "\x1f"
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    first, _, rest = content.partition(b"\n")
+        content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    if len(layout.separator) > 1:  # the reader knows single characters only
+        content = content.replace(layout.separator.encode(), b"\x1f")
+        layout = replace(layout, separator="\x1f")
     if layout.names is None:
-        header = first.decode(layout.encoding).rstrip("\r")
-        reader = csv.reader([header], delimiter=separator, quotechar=layout.quote or None)
-        names = [name.strip() for name in next(reader, [])]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise DataError(f"{path} has two columns named {min(repeated)!r}; rename one")
-        content = rest
+        header, _, content = content.partition(b"\n")
+        names = _header(path, header, layout)
     else:
         names = list(layout.names)
     wanted = _known(path, columns, names)
@@ -102,7 +95,7 @@ def _read_delimited(
             column_names=names, encoding=layout.encoding, use_threads=False
         ),
         parse_options=pa_csv.ParseOptions(
-            delimiter=separator,
+            delimiter=layout.separator,
             quote_char=layout.quote or False,
             newlines_in_values=layout.quote is not None,
             invalid_row_handler=on_wrong_width,
@@ -122,6 +115,16 @@ def _read_delimited(
         )
     arrays = {name: _one_array(table.column(name)) for name in wanted}
     return Table(path, arrays, table.num_rows, tolerant, len(skipped))
+
+
+def _header(path: Path, line: bytes, layout: Layout) -> list[str]:
+    text = line.decode(layout.encoding).rstrip("\r")
+    reader = csv.reader([text], delimiter=layout.separator, quotechar=layout.quote or None)
+    names = [name.strip() for name in next(reader, [])]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise DataError(f"{path} has two columns named {min(repeated)!r}; rename one")
+    return names
 
 
 def _known(path: Path, columns: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:

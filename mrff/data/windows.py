@@ -78,14 +78,19 @@ def evaluation_records(
     Raises:
         DataError: a user shorter than the split, or settings out of range.
     """
-    _check("holdout", holdout, 1)
+    check_part(part, holdout)
     _check("length", length, holdout)
-    if part not in ("valid", "test"):
-        raise DataError(f"part must be valid or test, got {part!r}")
     ends = _sizes(dataset, users, holdout) - (holdout if part == "valid" else 0)
     starts = np.maximum(ends - length, 0)
     first = dataset.offsets[users] + starts
     return _gather(dataset, first[:, None], (ends - starts)[:, None], counted=holdout)
+
+
+def check_part(part: str, holdout: int) -> None:
+    """Raises DataError unless ``part`` names one of two held-out parts that exist."""
+    if part not in ("valid", "test"):
+        raise DataError(f"part must be valid or test, got {part!r}")
+    _check("holdout", holdout, 1)
 
 
 def _sizes(dataset: Dataset, users: Users, holdout: int) -> NDArray[np.int64]:

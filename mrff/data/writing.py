@@ -7,11 +7,10 @@ the chunks nor on how parquet encodes them.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,18 +19,31 @@ from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
 from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, RESERVED, USERS_FILE, Feature, Schema
+from mrff.io.files import sync
 
 Codes = NDArray[np.int32]  # (N,), or (N, width) with zeros behind the values of a row
+Encoded = tuple[Feature, Codes]
+_ROWS = pa.schema(
+    [("user", pa.int32()), ("item", pa.int32()), ("label", pa.int8()), ("time", pa.int64())]
+)
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Items:
     """The public items in the order of their codes (entry 0 is code 1)."""
 
     ids: list[str]
     features: tuple[Feature, ...]
     codes: dict[str, Codes]
     titles: list[str] | None = None
+
+    @classmethod
+    def of(
+        cls, ids: list[str], encoded: Sequence[Encoded], titles: list[str] | None = None
+    ) -> Self:
+        """Items with these features, each with the codes of all items."""
+        codes = {feature.name: codes for feature, codes in encoded}
+        return cls(ids, tuple(feature for feature, _ in encoded), codes, titles)
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Prepared:
 
     name: str
     label_rule: str
-    catalogue: Catalogue
+    items: Items
     user_features: tuple[Feature, ...]
     chunks: Iterable[UserChunk]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
@@ -61,21 +73,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class UserTotals:
-    """What was written of users."""
+    """What was written of users; ``counts`` (users, interactions, positive) as in the schema."""
 
-    users: int
-    interactions: int
-    positive: int
+    counts: dict[str, int]
     content_hash: str
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """As they stand in the schema."""
-        return {
-            "users": self.users,
-            "interactions": self.interactions,
-            "positive": self.positive,
-        }
 
 
 def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
@@ -84,29 +85,27 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
     Raises:
         DataError: a user named twice, a reserved feature name, or nothing to write.
     """
-    catalogue = prepared.catalogue
-    if not catalogue.ids:
+    items = prepared.items
+    if not items.ids:
         raise DataError(f"{prepared.name} has no items; nothing to prepare")
-    for feature in (*catalogue.features, *prepared.user_features):
+    for feature in (*items.features, *prepared.user_features):
         if feature.name in RESERVED:
             raise DataError(f"a feature cannot be named {feature.name!r}; rename it")
-    _write_items(catalogue, folder / ITEMS_FILE)
+    _write_items(items, folder / ITEMS_FILE)
     totals = write_users(folder, prepared.user_features, prepared.chunks)
     dropped = {reason: count for reason, count in prepared.dropped.items() if count}
-    if totals.interactions == 0:
+    if not totals.counts["interactions"]:
         reasons = "; ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise DataError(
-            f"{prepared.name} has no interactions to write"
-            + (f" (dropped: {reasons}); check the source" if reasons else "; check the source")
-        )
+        why = f" (dropped: {reasons})" if reasons else ""
+        raise DataError(f"{prepared.name} has no interactions to write{why}; check the source")
     schema = Schema(
         name=prepared.name,
         label_rule=prepared.label_rule,
-        item_features=catalogue.features,
+        item_features=items.features,
         user_features=prepared.user_features,
-        num_items=len(catalogue.ids),
-        catalogue_hash=_catalogue_hash(catalogue),
-        counts={"items": len(catalogue.ids), **totals.counts, "dropped": dropped},
+        num_items=len(items.ids),
+        catalogue_hash=_catalogue_hash(items),
+        counts={"items": len(items.ids), **totals.counts, "dropped": dropped},
         source={**source, **prepared.facts},
         content_hash=totals.content_hash,
     )
@@ -124,14 +123,30 @@ def write_users(
     Raises:
         DataError: a user named twice.
     """
-    writer = _UserWriter(folder, features)
-    try:
+    kinds = [(f.name, pa.list_(pa.int32()) if f.kind == "multi" else pa.int32()) for f in features]
+    schema = pa.schema([("user_id", pa.string()), ("user_key", pa.uint64()), *kinds])
+    counts = dict.fromkeys(("users", "interactions", "positive"), 0)
+    content = _ContentHash()
+    seen = [np.zeros(0, np.uint64)]
+    with (
+        _open(folder / USERS_FILE, schema) as users_file,
+        _open(folder / INTERACTIONS_FILE, _ROWS) as rows_file,
+    ):
         for chunk in chunks:
-            writer.add(chunk)
-    finally:
-        writer.close()
-    writer.refuse_repeated_users()
-    return UserTotals(writer.users, writer.interactions, writer.positive, writer.content_hash())
+            keys = user_keys(chunk.ids)
+            codes = [column_of(feature, chunk.codes[feature.name]) for feature in features]
+            users_file.write_table(_table((chunk.ids, keys, *codes), schema))
+            owners = np.repeat(np.arange(len(keys)) + counts["users"], chunk.sizes)
+            columns = (owners, chunk.items, chunk.labels, chunk.times)
+            rows_file.write_table(_table(columns, _ROWS))
+            content.add(chunk, keys, features)
+            seen.append(keys)
+            counts["users"] += len(keys)
+            counts["interactions"] += len(owners)
+            counts["positive"] += int(chunk.labels.sum())
+    if len(np.unique(np.concatenate(seen))) < counts["users"]:
+        raise DataError("two users have the same user_id; give every user an id of its own")
+    return UserTotals(counts, content.hexdigest())
 
 
 def user_keys(ids: list[str]) -> NDArray[np.uint64]:
@@ -140,89 +155,40 @@ def user_keys(ids: list[str]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def sync(path: Path) -> None:
-    """Forces a file or folder to the disk, so that a rename cannot overtake its content."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class _ContentHash:
+    """A running hash of every column."""
 
+    def __init__(self) -> None:
+        self._hashers: dict[str, Any] = {}
 
-class _UserWriter:
-    """Two open parquet files, and running hashes over what goes into them."""
-
-    def __init__(self, folder: Path, features: tuple[Feature, ...]) -> None:
-        self._features = features
-        feature_fields = [
-            pa.field(f.name, pa.list_(pa.int32()) if f.kind == "multi" else pa.int32())
-            for f in features
+    def add(
+        self, chunk: UserChunk, keys: NDArray[np.uint64], features: tuple[Feature, ...]
+    ) -> None:
+        columns: list[tuple[str, NDArray[Any], str]] = [
+            ("ids", keys, "<u8"),
+            ("sizes", chunk.sizes, "<i8"),
+            ("items", chunk.items, "<i4"),
+            ("labels", chunk.labels, "<i1"),
+            ("times", chunk.times, "<i8"),
+            *((feature.name, chunk.codes[feature.name], "<i4") for feature in features),
         ]
-        user_fields = [pa.field("user_id", pa.string()), pa.field("user_key", pa.uint64())]
-        self._user_schema = pa.schema(user_fields + feature_fields)
-        self._rows_schema = pa.schema(
-            [("user", pa.int32()), ("item", pa.int32()), ("label", pa.int8()), ("time", pa.int64())]
-        )
-        self._users_file = _open(folder / USERS_FILE, self._user_schema)
-        self._rows_file = _open(folder / INTERACTIONS_FILE, self._rows_schema)
-        names = ["ids", "sizes", "items", "labels", "times", *(f.name for f in features)]
-        self._hashers = {name: hashlib.blake2b(digest_size=16) for name in names}
-        self._keys: list[NDArray[np.uint64]] = []
-        self.users = self.interactions = self.positive = 0
+        for name, values, dtype in columns:
+            hasher = self._hashers.setdefault(name, hashlib.blake2b(digest_size=16))
+            hasher.update(np.ascontiguousarray(values, dtype=dtype).tobytes())
 
-    def add(self, chunk: UserChunk) -> None:
-        keys = user_keys(chunk.ids)
-        columns = [pa.array(chunk.ids, pa.string()), pa.array(keys)]
-        columns += [column_of(feature, chunk.codes[feature.name]) for feature in self._features]
-        self._users_file.write_table(pa.table(columns, schema=self._user_schema))
-        rows = np.repeat(np.arange(self.users, self.users + len(keys)), chunk.sizes)
-        table = pa.table(
-            [
-                pa.array(rows.astype(np.int32)),
-                pa.array(chunk.items.astype(np.int32)),
-                pa.array(chunk.labels.astype(np.int8)),
-                pa.array(chunk.times.astype(np.int64)),
-            ],
-            schema=self._rows_schema,
-        )
-        self._rows_file.write_table(table)
-        self._hash("ids", keys, "<u8")
-        self._hash("sizes", chunk.sizes, "<i8")
-        self._hash("items", chunk.items, "<i4")
-        self._hash("labels", chunk.labels, "<i1")
-        self._hash("times", chunk.times, "<i8")
-        for feature in self._features:
-            self._hash(feature.name, chunk.codes[feature.name], "<i4")
-        self._keys.append(keys)
-        self.users += len(keys)
-        self.interactions += len(rows)
-        self.positive += int(chunk.labels.sum())
-
-    def close(self) -> None:
-        self._users_file.close()
-        self._rows_file.close()
-
-    def refuse_repeated_users(self) -> None:
-        keys = np.sort(np.concatenate([np.zeros(0, np.uint64), *self._keys]))
-        if (keys[1:] == keys[:-1]).any():
-            raise DataError("two users have the same user_id; give every user an id of its own")
-
-    def content_hash(self) -> str:
+    def hexdigest(self) -> str:
         total = hashlib.blake2b(digest_size=16)
         for name, hasher in sorted(self._hashers.items()):
             total.update(name.encode() + b"\0" + hasher.digest())
         return total.hexdigest()
 
-    def _hash(self, name: str, values: NDArray[Any], dtype: str) -> None:
-        self._hashers[name].update(np.ascontiguousarray(values, dtype=dtype).tobytes())
 
-
-def _write_items(catalogue: Catalogue, path: Path) -> None:
-    columns = {"item_id": pa.array(catalogue.ids, pa.string())}
-    if catalogue.titles is not None:
-        columns["title"] = pa.array(catalogue.titles, pa.string())
-    for feature in catalogue.features:
-        columns[feature.name] = column_of(feature, catalogue.codes[feature.name])
+def _write_items(items: Items, path: Path) -> None:
+    columns = {"item_id": pa.array(items.ids, pa.string())}
+    if items.titles is not None:
+        columns["title"] = pa.array(items.titles, pa.string())
+    for feature in items.features:
+        columns[feature.name] = column_of(feature, items.codes[feature.name])
     table = pa.table(columns)
     with _open(path, table.schema) as file:
         file.write_table(table)
@@ -237,15 +203,22 @@ def column_of(feature: Feature, codes: Codes) -> Any:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[used].astype(np.int32)))
 
 
-def _catalogue_hash(catalogue: Catalogue) -> str:
+def _catalogue_hash(items: Items) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    for name in catalogue.ids:
+    for name in items.ids:
         encoded = name.encode()
         hasher.update(len(encoded).to_bytes(4, "little") + encoded)
-    for feature in catalogue.features:
-        codes = np.ascontiguousarray(catalogue.codes[feature.name], dtype="<i4")
+    for feature in items.features:
+        codes = np.ascontiguousarray(items.codes[feature.name], dtype="<i4")
         hasher.update(feature.name.encode() + b"\0" + codes.tobytes())
     return hasher.hexdigest()
+
+
+def _table(columns: Sequence[Any], schema: Any) -> Any:
+    typed = [
+        pa.array(values, type=kind) for values, kind in zip(columns, schema.types, strict=True)
+    ]
+    return pa.table(typed, schema=schema)
 
 
 def _open(path: Path, schema: Any) -> Any:

@@ -40,7 +40,12 @@ def json_bytes(value: Any) -> bytes:
 
 def sync_folder(folder: Path) -> None:
     """Makes created, renamed and deleted names in ``folder`` durable."""
-    handle = os.open(folder, os.O_RDONLY)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Forces a file's content, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -1,4 +1,8 @@
-"""A SuperLink's control port, through the ``flwr`` command: nodes, runs, and how a run ended.
+"""A SuperLink, through Flower's programs: nodes, runs, and how a run ended.
+
+What this product takes from Flower without Flower promising it stands in this file alone: the
+connections in ``config.toml`` of its home, the JSON its commands answer, the SuperLink's options
+for simulation, its health page and its environment variables.
 
 ``flwr run`` exits with 0 when a run fails, and keeps its connections in a file of the user's home;
 here a run's status is asked for, and the connection lives in a folder of its own.
@@ -11,18 +15,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-CONNECTION = "deployment"
+CONNECTION = "mrff"
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+COMPLETED = "finished:completed"
 _POLL_SECONDS = 1.0
 _RUN_POLL_SECONDS = 4.0  # a command of its own each time, and runs take minutes
 
 
-class ControlError(OSError):
-    """The SuperLink cannot be reached, refuses, or a run did not complete."""
+class FlowerError(OSError):
+    """Flower cannot be started or reached, refuses, or a run did not complete."""
 
 
 class Control:
@@ -31,10 +39,22 @@ class Control:
     Args:
         address: ``HOST:PORT``.
         ca: the certificate to check the SuperLink's by; None: no TLS, for trials on one machine.
-        folder: for Flower's own files; made if it is not there.
+        folder: for Flower's own files, and where its programs work; made if it is not there.
+        variables: more of the environment of Flower's programs.
+
+    Raises:
+        FlowerError: there is no such certificate.
     """
 
-    def __init__(self, address: str, ca: Path | None, folder: Path) -> None:
+    def __init__(
+        self,
+        address: str,
+        ca: Path | None,
+        folder: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        if ca is not None:
+            _require(ca)
         folder.mkdir(parents=True, exist_ok=True)
         trust = "insecure = true" if ca is None else f"root-certificates = {_text(ca.absolute())}"
         (folder / "config.toml").write_text(
@@ -42,73 +62,81 @@ class Control:
             f"address = {_text(address)}\n{trust}\n"
         )
         self.address = address
-        self._folder = folder
+        self._folder = folder.absolute()
+        self.environment = {**environment(self._folder), **(variables or {})}
 
     def wait_until_reachable(self, seconds: float) -> None:
         """Returns when the SuperLink answers.
 
         Raises:
-            ControlError: it does not within ``seconds``; the last reason is in the message.
+            FlowerError: it does not within ``seconds``; the last reason is in the message.
         """
         deadline = time.monotonic() + seconds
         while True:
             try:
                 self.runs()
                 return
-            except ControlError:
+            except FlowerError:
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(_POLL_SECONDS)
 
     def register(self, public_key: Path, name: str) -> bool:
         """Lets the node with this key take part; False if it may already."""
+        _require(public_key)
         try:
             self._ask("supernode", "register", str(public_key.absolute()), CONNECTION,
                       "--name", name)  # fmt: skip
-        except ControlError as error:
+        except FlowerError as error:
             if "already in use" in str(error):
                 return False
             raise
         return True
-
-    def unregister(self, node_id: str) -> None:
-        """Shuts a node out; one that is connected loses its connection."""
-        self._ask("supernode", "unregister", node_id, CONNECTION)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Registered nodes, each with ``node-id`` and ``status``."""
         nodes: list[dict[str, Any]] = self._ask("supernode", "list", CONNECTION)["nodes"]
         return nodes
 
-    def submit(self, app: Path, run_config: Sequence[str]) -> str:
+    def submit(self, app: Path, run_config: Sequence[str], federation: str = "") -> str:
         """Starts a run of the app in this folder and returns the run's id.
 
         Args:
             run_config: ``KEY=VALUE`` with values in TOML, or one path of a TOML file.
+            federation: for a simulation, see `federation_config`.
         """
-        changes = [part for setting in run_config for part in ("--run-config", setting)]
-        return str(self._ask("run", str(app.absolute()), CONNECTION, *changes)["run-id"])
+        # In one: of several options Flower keeps only the last of each group of settings.
+        more = ["--run-config", " ".join(run_config)] if run_config else []
+        more += ["--federation-config", federation] if federation else []
+        return str(self._ask("run", str(app.absolute()), CONNECTION, *more)["run-id"])
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs that the SuperLink knows."""
         runs: list[dict[str, Any]] = self._ask("ls", CONNECTION)["runs"]
         return runs
 
-    def status(self, run_id: str) -> tuple[str, str]:
-        """``finished:completed`` or another state of Flower's, and its details."""
-        run = self._ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
-        return str(run["status"]), str(run.get("status-details") or "")
+    def follow(self, run_id: str, log: Path | None = None) -> None:
+        """Shows the run's log, or writes it to a file, and waits for the run's end.
 
-    def show_log(self, run_id: str) -> None:
-        """Prints the run's log until the run ends or the connection does."""
+        Raises:
+            FlowerError: the run did not complete.
+        """
         command = [program("flwr"), "log", run_id, CONNECTION, "--stream"]
-        subprocess.run(command, env=self._environment(), check=False)
+        with nullcontext(None) if log is None else log.open("wb") as out:
+            subprocess.run(
+                command, env=self.environment, cwd=self._folder, check=False,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            )  # fmt: skip
+        status, details = self.wait(run_id)
+        if status != COMPLETED:
+            raise FlowerError(f"the run ended as {status} ({details or 'see the log above'})")
 
     def wait(self, run_id: str, seconds: float | None = None) -> tuple[str, str]:
-        """The status of the run once it is finished, or after ``seconds``."""
+        """The run's status and its details once it is finished, or after ``seconds``."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            status, details = self.status(run_id)
+            run = self._ask("ls", CONNECTION, "--run-id", run_id)["runs"][0]
+            status, details = str(run["status"]), str(run.get("status-details") or "")
             late = deadline is not None and time.monotonic() >= deadline
             if status.startswith("finished") or late:
                 return status, details
@@ -122,7 +150,8 @@ class Control:
         """A ``flwr`` command's answer in JSON."""
         done = subprocess.run(
             [program("flwr"), *arguments, "--format", "json"],
-            env=self._environment(), capture_output=True, text=True, check=False,
+            env=self.environment, cwd=self._folder, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         try:
             answer: dict[str, Any] = json.loads(done.stdout[done.stdout.find("{") :])
@@ -130,11 +159,39 @@ class Control:
             answer = {"error-message": f"{done.stdout} {done.stderr}"}
         if not answer.get("success"):
             said = " ".join(str(answer.get("error-message", answer)).split())
-            raise ControlError(f"flwr {arguments[0]} at {self.address}: {said[-400:]}")
+            raise FlowerError(f"flwr {arguments[0]} at {self.address}: {said[-400:]}")
         return answer
 
-    def _environment(self) -> dict[str, str]:
-        return environment(self._folder)
+
+def simulation_command(port: int) -> list[str]:
+    """Starts a SuperLink that simulates its nodes, for this machine alone."""
+    return [
+        program("flower-superlink"), "--insecure", "--simulation",
+        "--isolation", "subprocess", "--host", "127.0.0.1", "--port", str(port),
+        "--disable-runtime-dependency-installation",
+    ]  # fmt: skip
+
+
+def is_healthy(port: int) -> bool:
+    """Whether the SuperLink on this machine answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
+    """What Flower is told of a simulation on a machine of ``cpus`` processors.
+
+    Flower starts as many workers as Ray has room for, however few the nodes: Ray is given no more
+    processors than the nodes can use.
+    """
+    wanted = min(cpus, nodes * cpus_per_node)
+    return (
+        f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node} "
+        f"init-args-num-cpus={wanted}"
+    )
 
 
 def environment(flower_home: Path) -> dict[str, str]:
@@ -148,6 +205,11 @@ def program(name: str) -> str:
     """A program of this environment, activated or not."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else name
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise FlowerError(f"{file} is no file; make it with: mrff deploy keys")
 
 
 def _text(value: object) -> str:

@@ -8,35 +8,32 @@ it started is stopped when the command ends.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from filelock import FileLock, Timeout
+
+from mrff.ops.control import (
+    Control,
+    FlowerError,
+    federation_config,
+    is_healthy,
+    simulation_command,
+)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _MARK = "MRFF_FLOWER_ENGINE"  # in the environment of every process of the engine
-_CONNECTION = "engine"
 _MARK_FILE, _LOCK_FILE = "mark", ".lock"
-
-
-class FlowerError(OSError):
-    """Flower could not be started, or a run of it failed."""
 
 
 class FlowerEngine:
@@ -45,11 +42,19 @@ class FlowerEngine:
     Args:
         parent: where the engine makes a folder for Flower's own files and logs, which is also the
             neutral working directory. It is removed at the end, and kept when something failed.
+        nodes, cpus_per_node: of every run.
     """
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, *, nodes: int, cpus_per_node: int) -> None:
+        self.nodes, self._cpus_per_node = nodes, cpus_per_node
         self._mark = uuid.uuid4().hex
         self.folder = parent / f"engine-{self._mark[:8]}"
+        self._variables = {
+            "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "PYTHONUNBUFFERED": "1",
+            _MARK: self._mark,
+        }
         self._superlink: subprocess.Popen[bytes] | None = None
         self._lock = FileLock(self.folder / _LOCK_FILE)
 
@@ -59,19 +64,12 @@ class FlowerEngine:
             self._lock.acquire()  # given up with this process, however it ends
             (self.folder / _MARK_FILE).write_text(self._mark)
             port = _free_port()
-            (self.folder / "config.toml").write_text(
-                f'[superlink]\ndefault = "{_CONNECTION}"\n[superlink.{_CONNECTION}]\n'
-                f'address = "127.0.0.1:{port}"\ninsecure = true\n'
-            )
+            self._control = Control(f"127.0.0.1:{port}", None, self.folder, self._variables)
             with (self.folder / "superlink.log").open("wb") as log:
                 self._superlink = subprocess.Popen(
-                    [
-                        _program("flower-superlink"), "--insecure", "--simulation",
-                        "--isolation", "subprocess", "--host", "127.0.0.1", "--port", str(port),
-                        "--disable-runtime-dependency-installation",
-                    ],
-                    cwd=self.folder, env=self._environment(), start_new_session=True,
+                    simulation_command(port), env=self._control.environment, cwd=self.folder,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
             raise FlowerError(f"cannot start Flower in {self.folder}: {error}") from error
@@ -97,43 +95,19 @@ class FlowerEngine:
         """Whether the SuperLink is there; without it no further run has a chance."""
         return self._superlink is not None and self._superlink.poll() is None
 
-    def run(
-        self,
-        app: Path,
-        run_config: Path,
-        *,
-        nodes: int,
-        cpus_per_node: int,
-        log: Path | None = None,
-    ) -> None:
+    def run(self, app: Path, run_config: Path, log: Path | None = None) -> None:
         """Submits a run, shows its log, and waits for its end. Several may go on at once.
 
         Args:
             log: a file that gets the log instead of being shown.
 
         Raises:
-            FlowerError: the run was refused or did not complete. (``flwr run`` itself exits with 0
-                when a run fails, so the run's status is asked for.)
+            FlowerError: the run was refused or did not complete.
         """
-        submitted = self._flwr(
-            "run", str(app), _CONNECTION, "--run-config", str(run_config), "--federation-config",
-            federation_config(nodes, cpus_per_node, cpus=os.cpu_count() or 1),
-        )  # fmt: skip
-        if not submitted.get("success"):
-            raise FlowerError(f"flwr run refused: {submitted.get('error-message', submitted)}")
-        run_id = str(submitted["run-id"])
-        with nullcontext(None) if log is None else log.open("wb") as out:
-            subprocess.run(
-                [_program("flwr"), "log", run_id, _CONNECTION, "--stream"],
-                env=self._environment(), cwd=self.folder, check=False, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=None if out is None else subprocess.STDOUT,
-            )  # fmt: skip
-        listed = self._flwr("ls", _CONNECTION, "--run-id", run_id)
-        runs = listed.get("runs") or [{}]
-        status = runs[0].get("status", "unknown")
-        if status != "finished:completed":
-            details = runs[0].get("status-details") or "see the log above"
-            raise FlowerError(f"the run ended as {status} ({details})")
+        cpus = os.cpu_count() or 1
+        federation = federation_config(self.nodes, self._cpus_per_node, cpus=cpus)
+        run_id = self._control.submit(app, [str(run_config)], federation)
+        self._control.follow(run_id, log)
 
     def stop(self) -> None:
         """Ends every process of the engine, Ray's included, by pid."""
@@ -149,65 +123,13 @@ class FlowerEngine:
         running = [self._superlink.pid] if self._superlink.poll() is None else []
         return sorted({*running, *_marked(self._mark)})
 
-    def _environment(self) -> dict[str, str]:
-        programs = str(Path(sys.executable).parent)
-        return {
-            **os.environ,
-            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
-            "FLWR_HOME": str(self.folder),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "PYTHONUNBUFFERED": "1",
-            _MARK: self._mark,
-        }
-
-    def _flwr(self, *arguments: str) -> dict[str, Any]:
-        """A ``flwr`` command's answer in JSON."""
-        done = subprocess.run(
-            [_program("flwr"), *arguments, "--format", "json"],
-            env=self._environment(), cwd=self.folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        start = done.stdout.find("{")
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout[start:])
-        except ValueError:
-            said = (done.stdout + done.stderr).strip().replace("\n", " ")
-            raise FlowerError(f"flwr {arguments[0]} failed: {said[-300:]}") from None
-        return answer
-
     def _wait_until_healthy(self, port: int) -> None:
-        assert self._superlink is not None
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if self._superlink.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+        while self.is_running and time.monotonic() < deadline:
+            if is_healthy(port):
+                return
+            time.sleep(0.1)
         raise FlowerError(f"the SuperLink did not start; see {self.folder / 'superlink.log'}")
-
-
-def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
-    """What Flower is told of a simulation on a machine of ``cpus`` processors.
-
-    Flower starts as many workers as Ray has room for, however few the nodes: Ray is given no more
-    processors than the nodes can use.
-    """
-    wanted = min(cpus, nodes * cpus_per_node)
-    return (
-        f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node} "
-        f"init-args-num-cpus={wanted}"
-    )
-
-
-def _program(name: str) -> str:
-    """A program of this environment, activated or not."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else name
 
 
 def _free_port() -> int:

@@ -6,7 +6,6 @@ what its user does and asks again; the user's private parameters and features ar
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -24,10 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrff.data.schema import ITEMS_FILE, SCHEMA_FILE
-from mrff.ops.nodes import UserModel
+from mrff.io.files import write_json
+from mrff.ops.nodes import NodesAtHand, UserModel, windows_of
 from mrff.ops.trained_run import BestModel, RunError
 from mrff_model.building import tensors_of
-from mrff_model.network import Batch
 
 MODEL_FILE, PARAMETERS_FILE, META_FILE = "model.onnx", "parameters.safetensors", "meta.json"
 FORMAT_VERSION = 1
@@ -58,47 +57,29 @@ class DeviceModel(nn.Module):
         Returns:
             Probabilities (N,), the user's group per layer (layers,), its probability (layers,).
         """
-        start = torch.zeros(1, dtype=torch.int64)
-        items = torch.cat([start, history])[None, None]  # (1, 1, n + 1)
-        ones = torch.ones_like(items)
-        batch = Batch(
-            items=items,
-            feedback=torch.cat([start, feedback])[None, None],
-            targets=items,
-            labels=ones.to(torch.float32),
-            mask=ones > 0,
-            real=ones > 0,
-            user_codes={name: self.get_buffer(f"codes_{name}") for name in self.code_names},
-        )
+        codes = {name: self.get_buffer(f"codes_{name}") for name in self.code_names}
+        batch = windows_of(history[None], feedback[None], codes)
         output = self.network.score_items(batch, candidates)
         return torch.sigmoid(output.logits[0]), output.routes[0], output.chosen[0]
 
 
-def require_onnx() -> None:
-    """Raises RunError where the packages of the extra ``export`` are missing."""
-    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise RunError(
-            f"mrff export needs {' and '.join(missing)}, not installed here; "
-            "install the extra: pip install 'mrff[export]'"
-        )
-
-
-def export_user(
-    user: UserModel, best: BestModel, *, user_id: str, dataset: Path, out: Path
-) -> float | None:
+def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
     """Writes the folder ``out``; all of it, or nothing.
-
-    Args:
-        dataset: prepared folder with the public catalogue.
 
     Returns:
         The largest difference between onnxruntime's and PyTorch's logits; None where onnxruntime
         is not installed.
 
     Raises:
-        RunError: ``out`` exists, or the exported model does not agree with PyTorch.
+        RunError: no node knows the user, a package is missing, ``out`` exists, or the exported
+            model does not agree with PyTorch.
     """
+    if not user.is_known:
+        raise RunError(
+            f"user {user.name!r} is not in {nodes.dataset_folder}, nothing was exported; "
+            "mrff recommend shows what the shared model says to a user without history"
+        )
+    _require_onnx()
     if out.exists():
         raise RunError(f"{out} exists already; name a new folder with --out, or remove it")
     with _all_or_nothing(out) as folder:
@@ -107,9 +88,8 @@ def export_user(
         difference = check_onnx(model, user, folder / MODEL_FILE)
         save_file(_parameters(user), folder / PARAMETERS_FILE)
         for name in (ITEMS_FILE, SCHEMA_FILE):
-            shutil.copyfile(dataset / name, folder / name)
-        meta = _meta(user, best, user_id, difference)
-        (folder / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            shutil.copyfile(nodes.dataset_folder / name, folder / name)
+        write_json(folder / META_FILE, _meta(user, nodes.best, difference))
     return difference
 
 
@@ -121,7 +101,7 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
     """
     if find_spec("onnxruntime") is None:
         return None
-    import onnxruntime
+    import onnxruntime  # heavy, and an extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     num_items = user.node.dataset.schema.num_items
@@ -150,6 +130,16 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
             f"{TOLERANCE:g}: it must not be used"
         )
     return worst
+
+
+def _require_onnx() -> None:
+    """Raises RunError where the packages of the extra ``export`` are missing."""
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise RunError(
+            f"mrff export needs {' and '.join(missing)}, not installed here; "
+            "install the extra: pip install 'mrff[export]'"
+        )
 
 
 def _write_onnx(model: DeviceModel, user: UserModel, path: Path) -> None:
@@ -189,14 +179,12 @@ def _parameters(user: UserModel) -> dict[str, Tensor]:
     }
 
 
-def _meta(
-    user: UserModel, best: BestModel, user_id: str, difference: float | None
-) -> dict[str, Any]:
+def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[str, Any]:
     schema = user.node.dataset.schema
     private = sorted(tensors_of(user.network, "private"))
     return {
         "format_version": FORMAT_VERSION,
-        "user": user_id,
+        "user": user.name,
         "has_own_parameters": user.has_own,
         "training_id": best.training_id,
         "best_round": best.round,

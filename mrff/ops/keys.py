@@ -14,10 +14,8 @@ secret that lets it fetch work, and neither a certificate's key nor the node's. 
 from __future__ import annotations
 
 import ipaddress
-import os
 import secrets
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,22 +32,18 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mrff.io.files import write_bytes
+
 CA_DAYS = 3650
 SERVER_DAYS = 365
 RENEW_BEFORE = timedelta(days=30)
 SUPERLINK = "superlink"
 LOOPBACK = ("localhost", "127.0.0.1")
+RENEWABLE = CERTIFICATES, NODE_KEYS = "certificates", "node-keys"
 
 
 class KeyFolderError(ValueError):
     """A folder of keys that cannot be used as it is."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a call of `make_keys` changed: paths below the folder, for people and tests."""
-
-    files: tuple[str, ...]
 
 
 def node_name(node: int) -> str:
@@ -63,10 +57,11 @@ def make_keys(
     nodes: int,
     superlink_hosts: Sequence[str] = (),
     node_hosts: Sequence[str] = (),
-    renew_certificates: bool = False,
-    renew_node_keys: bool = False,
-) -> Made:
+    renew: Collection[str] = (),
+) -> tuple[str, ...]:
     """Makes what is missing or about to expire in ``folder`` and leaves the rest alone.
+
+    Returns the files that it wrote, as paths below the folder.
 
     Args:
         nodes: how many node folders there are.
@@ -74,8 +69,8 @@ def make_keys(
             and those of the loopback are always among them.
         node_hosts: the same for every node's own runtime port, if its executors run on another
             host; ``node-N`` and those of the loopback are always among them.
-        renew_certificates: makes every server certificate anew, with a new key; the CA stays.
-        renew_node_keys: makes every node's authentication key anew; they must be registered again.
+        renew: of `RENEWABLE`, what is made anew although it is there. Server certificates get a
+            new key, the CA stays; nodes with new keys must be registered again.
 
     Raises:
         KeyFolderError: certificates are there but the CA's key that made them is not.
@@ -90,7 +85,7 @@ def make_keys(
     for party, names in hosts.items():
         writer.put(f"{party}/ca.crt", authority.pem)
         certificate = folder / party / "server.crt"
-        if renew_certificates or not _serves(certificate, names, authority):
+        if CERTIFICATES in renew or not _serves(certificate, names, authority):
             key = ec.generate_private_key(ec.SECP256R1())
             writer.put(f"{party}/server.key", _private_pem(key), secret=True)
             writer.put(f"{party}/server.crt", authority.certificate_for(key, names))
@@ -100,17 +95,20 @@ def make_keys(
         writer.put(f"{party}-executor/ca.crt", authority.pem)
         writer.put(f"{party}-executor/superexec.secret", secret.read_bytes(), secret=True)
     for node in range(nodes):
-        _authentication_key(folder, node_name(node), writer, renew=renew_node_keys)
-    return Made(tuple(writer.written))
+        _authentication_key(folder, node_name(node), writer, renew=NODE_KEYS in renew)
+    return tuple(writer.written)
 
 
+@dataclass(frozen=True)
 class _Authority:
     """The federation's own certificate authority."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-        self._key = key
-        self.certificate = certificate
-        self.pem = certificate.public_bytes(Encoding.PEM)
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
 
     def certificate_for(self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]) -> bytes:
         """A server certificate for ``hosts`` (names or addresses), PEM."""
@@ -126,7 +124,7 @@ class _Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=False)
             .add_extension(issuer, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(self.key, hashes.SHA256())
             .public_bytes(Encoding.PEM)
         )
 
@@ -146,16 +144,10 @@ def _authority(folder: Path, writer: _Writer) -> _Authority:
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "MRFF federation CA")])
     usage = x509.KeyUsage(
-        key_cert_sign=True,
-        crl_sign=True,
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
+        key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,
+        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
         decipher_only=False,
-    )
+    )  # fmt: skip
     certificate = (
         _builder("MRFF federation CA", name, key.public_key(), CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -233,10 +225,7 @@ class _Writer:
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # readable by us alone
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        write_bytes(path, content)  # readable by us alone
         if not secret:
-            os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            path.chmod(0o644)
         self.written.append(name)

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from client_app.node import Node, open_node
-from client_app.rounds import open_cohort
-from mrff.ops.trained_run import BestModel, RunError
+from client_app.private_store import FILE as PRIVATE_STORE
+from mrff.ops.trained_run import BestModel, RunError, find_run, load_best
+from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import Batch, MRFFNetwork
-
-NO_FEEDBACK = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class NodesAtHand:
     @property
     def has_private_state(self) -> bool:
         """Whether any node has trained here."""
-        return any(self.state_folder.rglob("round-*.safetensors"))
+        return any(self.state_folder.rglob(PRIVATE_STORE))
 
     def open_all(self) -> Iterator[Node]:
         """One node after the other; they share one network, which holds the best shared model.
@@ -66,16 +65,16 @@ class NodesAtHand:
         if best.config.network.clusters:
             raise RunError(
                 f"run {best.training_id} learned clusters={best.config.network.clusters} copies of "
-                "the network; a single user's model is opened for runs with clusters=0 only"
+                "the network; a single user's model is opened for runs with clusters=off only"
             )
-        run_config = {**best.config.to_flat(), "device": "cpu"}
-        request = {
-            "schema-hash": best.schema_hash,
-            "data-dir": str(self.dataset_folder),
-            "state-dir": str(self.state_folder.parent),
-            "training-id": best.training_id,
-            "epoch-starts": best.epoch_starts,
-        }
+        run_config = {**best.config.to_flat(), "training.device": "cpu"}
+        facts = RunFacts(
+            schema_hash=best.schema_hash,
+            training_id=best.training_id,
+            data_dir=str(self.dataset_folder),
+            state_dir=str(self.state_folder.parent),
+        )
+        request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
             node = open_node(run_config, node_config, request)
             _load_best(node.network, best)
@@ -98,14 +97,37 @@ class NodesAtHand:
 class UserModel:
     """The network with one user's private parameters, and the user's history."""
 
-    network: MRFFNetwork
+    name: str
     node: Node
+    best_round: int
     is_known: bool  # in the node's data
     has_own: bool  # private parameters of the best round or an earlier one
     items: np.ndarray  # (n,) int64 codes of all interactions, newest last
     labels: np.ndarray  # (n,) 0 or 1
     user_codes: Mapping[str, Tensor]
     private: Mapping[str, Tensor]  # (1, ...) each
+
+    @property
+    def network(self) -> MRFFNetwork:
+        """The node's, with this user's private parameters in it."""
+        return self.node.network
+
+    @property
+    def provenance(self) -> str:
+        """Whose parameters answer, in one sentence."""
+        name, best_round = self.name, self.best_round
+        if not self.is_known:
+            return (
+                f"user {name} is unknown here: no history, the shared model of round {best_round}"
+            )
+        if not self.private:
+            return f"user {name}: shared model of round {best_round}; nothing in it is private"
+        if not self.has_own:
+            return (
+                f"user {name} has no private parameters up to round {best_round} here: "
+                "the shared model with the user's own history"
+            )
+        return f"user {name}: shared model of round {best_round} with the user's private parameters"
 
     @property
     def most_history(self) -> int:
@@ -116,20 +138,35 @@ class UserModel:
         """Items and labels that the network reads."""
         return self.items[-self.most_history :], self.labels[-self.most_history :]
 
-    def batch(self, items: np.ndarray, feedback: np.ndarray) -> Batch:
-        """Histories of this user (B, n), each with ``feedback`` 1 + label, as windows."""
-        start = np.zeros((len(items), 1), dtype=np.int64)
-        window = torch.from_numpy(np.concatenate([start, items], axis=1))[:, None]  # (B, 1, n + 1)
-        codes = np.concatenate([start + NO_FEEDBACK, feedback], axis=1)
-        return Batch(
-            items=window,
-            feedback=torch.from_numpy(codes)[:, None],
-            targets=torch.zeros_like(window),
-            labels=torch.zeros(window.shape),
-            mask=torch.zeros(window.shape, dtype=torch.bool),
-            real=torch.ones(window.shape, dtype=torch.bool),
-            user_codes={n: c.expand(len(items), *c.shape[1:]) for n, c in self.user_codes.items()},
-        )
+    def batch(self, items: np.ndarray, labels: np.ndarray) -> Batch:
+        """Histories of this user (B, n) with their labels, as windows."""
+        feedback = torch.from_numpy(labels.astype(np.int64) + 1)
+        return windows_of(torch.from_numpy(items), feedback, self.user_codes)
+
+
+def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]) -> Batch:
+    """Histories of one user (B, n), ``feedback`` being 1 + label, with nothing to predict."""
+    start = torch.zeros((items.shape[0], 1), dtype=torch.int64)
+    window = torch.cat([start, items], dim=1)[:, None]  # (B, 1, n + 1)
+    nothing = torch.zeros_like(window)
+    return Batch(
+        items=window,
+        feedback=torch.cat([start, feedback], dim=1)[:, None],
+        targets=nothing,
+        labels=nothing.to(torch.float32),
+        mask=nothing > 0,
+        real=nothing == 0,
+        user_codes={n: c.expand(items.shape[0], *c.shape[1:]) for n, c in user_codes.items()},
+    )
+
+
+def nodes_at_hand(run: str, data_dir: Path | None, state_dir: Path | None) -> NodesAtHand:
+    """The nodes of a run given by its name or folder.
+
+    Raises:
+        RunError: there is no such run, or it has no best model that can be used.
+    """
+    return NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
 
 
 def open_user(nodes: NodesAtHand, user: str) -> UserModel:
@@ -139,45 +176,35 @@ def open_user(nodes: NodesAtHand, user: str) -> UserModel:
         RunError: see `NodesAtHand.open_all`.
         PrivateStoreError: the private state is damaged or of another network.
     """
-    node = None
-    for node in nodes.open_all():
+    for node in nodes.open_all():  # there is always one
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):
-            return _known(node, rows, nodes.best.round)
-    assert node is not None  # there is always a node
-    codes = {
-        name: torch.zeros((1, *codes.shape[1:]), dtype=torch.int64)
-        for name, codes in node.dataset.user_features.items()
-    }
-    nothing = np.zeros(0, dtype=np.int64)
-    return _model(node, dict(node.initial_private), nothing, nothing, codes, known=False, own=False)
-
-
-def _known(node: Node, rows: np.ndarray, best_round: int) -> UserModel:
-    cohort, routes = open_cohort(node, rows, up_to_round=best_round)
+            break
     dataset = node.dataset
-    events = slice(dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1])
-    codes = {n: torch.from_numpy(c[rows]).long() for n, c in dataset.user_features.items()}
-    return _model(
-        node, dict(cohort.private),
-        dataset.items[events].astype(np.int64), dataset.labels[events].astype(np.int64), codes,
-        known=True, own=bool((routes >= 0).all()),
-    )  # fmt: skip
-
-
-def _model(
-    node: Node,
-    private: dict[str, Tensor],
-    items: np.ndarray,
-    labels: np.ndarray,
-    codes: Mapping[str, Tensor],
-    *,
-    known: bool,
-    own: bool,
-) -> UserModel:
+    if len(rows):
+        cohort = node.cohort(rows, up_to_round=nodes.best.round)
+        private, has_own = cohort.private, bool((cohort.routes >= 0).all())
+        events = slice(dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1])
+        codes = {n: torch.from_numpy(c[rows]).long() for n, c in dataset.user_features.items()}
+    else:
+        private, has_own, events = node.initial_private, False, slice(0, 0)
+        codes = {
+            name: torch.zeros((1, *codes.shape[1:]), dtype=torch.int64)
+            for name, codes in dataset.user_features.items()
+        }
     for name, value in tensors_of(node.network, "private").items():
         value.copy_(private[name])
-    return UserModel(node.network, node, known, own, items, labels, codes, private)
+    return UserModel(
+        name=user,
+        node=node,
+        best_round=nodes.best.round,
+        is_known=len(rows) > 0,
+        has_own=has_own,
+        items=dataset.items[events].astype(np.int64),
+        labels=dataset.labels[events].astype(np.int64),
+        user_codes=codes,
+        private=private,
+    )
 
 
 def _load_best(network: MRFFNetwork, best: BestModel) -> None:

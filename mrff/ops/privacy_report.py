@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
+from mrff.ops.trained_run import RunError, find_run, load_config
 from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
 from mrff.privacy.ledger import Ledger
-from server_app.privacy import WHOLE_DATASET, limit_of, round_release, server_ledger
+from mrff.privacy.mechanisms import mechanism_of
+from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
 from server_app.run.history import read_history
-
-NOT_TRUSTED = {
-    "local-dp-sgd": "the server and everyone after it",
-    "laplace": "the server and everyone after it",
-    "central-user": "everyone after the server; the server itself is trusted and sees updates",
-}
-COVERED = {
-    "local-dp-sgd": "everything a node uploads in training",
-    "laplace": "everything a node uploads in training",
-    "central-user": "the model after every round, and all published numbers of training",
-}
 
 
 @dataclass(frozen=True)
@@ -51,9 +39,9 @@ class Report:
         privacy = self.config.privacy
         return {
             "run": self.name,
-            "privacy_mode": privacy.privacy_mode,
-            "unit": privacy.privacy_unit if privacy.is_private else None,
-            "private": privacy.is_private and privacy.noise_is_secret,
+            "privacy_mode": privacy.mode,
+            "unit": privacy.unit if privacy.is_private else None,
+            "private": privacy.is_private,
             "rounds": self.rounds,
             "epsilon": self.epsilon if self.release else None,
             "epsilon_of_all_runs": self.ledger_epsilon,
@@ -66,30 +54,26 @@ class Report:
     def sentences(self) -> list[str]:
         """For people."""
         privacy = self.config.privacy
-        mode = privacy.privacy_mode
+        mode, mechanism = privacy.mode, mechanism_of(self.config)
         if self.release is None:
             return [
-                f"Run {self.name} was trained with privacy-mode=none: no differential privacy. "
+                f"Run {self.name} was trained with privacy.mode=none: no differential privacy. "
                 "Epsilon is unbounded.",
                 "Users' own parameters and their interactions did not leave the nodes; sums of "
                 "updates and of losses did, as they were.",
             ]
-        lines = [f"Run {self.name}: {self.rounds} rounds in privacy-mode={mode}."]
-        if not privacy.noise_is_secret:
-            lines.append(
-                f"NOT PRIVATE: noise-seed={privacy.noise_seed} makes the noise predictable. The "
-                "numbers below would hold for secret noise."
-            )
+        lines = [f"Run {self.name}: {self.rounds} rounds in privacy.mode={mode}."]
         lines += [
-            f"Protected is one {privacy.privacy_unit} (there or not there).",
-            f"Not trusted: {NOT_TRUSTED[mode]}.",
-            f"The guarantee covers {COVERED[mode]}.",
+            f"Protected is one {privacy.unit} (there or not there).",
+            f"Not trusted: {mechanism.not_trusted}.",
+            f"The guarantee covers {mechanism.covers}.",
             *self._cost(),
             *self._composed(),
             *self._signal(),
             "Not covered: evaluation (AUC, LogLoss, score histograms, and the choice of the best "
             "round by them), how many users and records there are, who is connected, and timing.",
-            "Predictions shown to a user come from his own parameters, which stay on his node.",
+            "Predictions shown to a user come from parameters of the user's own, which stay on the "
+            "user's node.",
         ]
         if self.release.sampling_rate < 1.0:
             unit = "users" if mode == "central-user" else "records"
@@ -112,7 +96,7 @@ class Report:
         return lines
 
     def _composed(self) -> list[str]:
-        budget = self.config.privacy.epsilon_budget
+        budget = self.config.privacy.epsilon_budget or 0.0
         lines = []
         if self.ledger_epsilon is None:
             lines.append(
@@ -140,25 +124,20 @@ def open_report(run: str) -> Report:
     """The report of a run given by its name or folder.
 
     Raises:
-        ConfigError: there is no such run.
+        RunError: there is no such run, or its configuration is missing.
         LedgerError: a ledger of its data cannot be trusted.
     """
-    home = Path(os.environ.get("MRFF_HOME") or "~/.mrff").expanduser().absolute()
-    folder = Path(run).expanduser()
-    if not (folder / "config.json").is_file():
-        folder = home / "runs" / run
-    if not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"there is no run {run!r}: neither a folder with a config.json nor in {home / 'runs'}"
-        )
-    config = RunConfig.from_flat(json.loads((folder / "config.json").read_text()))
-    rounds = [e for e in read_history(folder / "history.jsonl") if e["kind"] == "round"]
+    folder = find_run(run)
+    if not folder.config.exists():
+        raise RunError(f"{folder.config} is missing: nothing says what run {folder.name} promised")
+    config = RunConfig.from_flat(load_config(folder))
+    rounds = [e for e in read_history(folder.history) if e["kind"] == "round"]
     ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
     return Report(
         name=folder.name,
         config=config,
         rounds=max((int(e["round"]) for e in rounds), default=0),
-        release=round_release(config) if config.privacy.is_private else None,
+        release=mechanism_of(config).release(config),
         ledger_epsilon=_ledger_epsilon(config) if config.privacy.is_private else None,
         snr=[ratio for ratio in ratios if ratio is not None],
     )
@@ -168,14 +147,10 @@ def _ledger_epsilon(config: RunConfig) -> float | None:
     """Of the dearest user in the ledgers under this home; None where there are none."""
     if not (config.dataset_path / "schema.json").is_file():
         return None
-    schema = load_catalogue(config.dataset_path)[0]
-    limit = limit_of(config.privacy)
-    if config.privacy.privacy_mode == "central-user":
-        return server_ledger(config.home, schema).epsilon(WHOLE_DATASET, limit)
-    dataset = schema.content_hash or schema.schema_hash
-    folder = config.home / "state" / "privacy" / dataset
-    costs = [
-        ledger.epsilon(ledger.users(), limit)
-        for ledger in (Ledger(path, dataset) for path in sorted(folder.glob("*.jsonl")))
-    ]
-    return max(costs, default=None)
+    schema = load_catalogue(config.dataset_path).schema
+    limit, population = limit_of(config.privacy), schema.content_hash or schema.schema_hash
+    state = config.home / "state"
+    if config.privacy.mode == "central-user":
+        return server_ledger(state, population).epsilon(WHOLE_DATASET, limit)
+    ledger = Ledger(state / "privacy", population, config.privacy.unit)
+    return ledger.epsilon(users, limit) if (users := ledger.users()) else None

@@ -8,6 +8,7 @@ of groups included, react as they would have. Parts therefore need not add up to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from mrff.ops.nodes import UserModel
 
 CANDIDATES = 65536  # scored at once
 POSITIONS = 65536  # of histories scored at once
+MOVERS = 5  # history items named per item and direction
+SHOWN_PART = 0.005  # of a logit; smaller parts are not worth a word
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,57 @@ class Recommendations:
         """(n,) of a click."""
         chances: np.ndarray = 1.0 / (1.0 + np.exp(-self.logits))
         return chances
+
+
+def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> dict[str, Any]:
+    """What the user is recommended, by whose parameters, and on request why; as in JSON.
+
+    Args:
+        titles: of all items, by code.
+        explain: adds ``raised_by`` and ``lowered_by`` to every item, and ``moved_alike``: whether
+            the history moves all of the items alike.
+
+    Raises:
+        DataError: see `recommend`.
+    """
+    found = recommend(user, top)
+    groups = zip(found.routes, found.chosen, strict=True)
+    items: list[dict[str, Any]] = [
+        {"item": titles[item], "code": int(item), "probability": float(chance)}
+        for item, chance in zip(found.items, found.probabilities, strict=True)
+    ]
+    said = {
+        "user": user.name,
+        "is_known": user.is_known,
+        "has_own_parameters": user.has_own,
+        "best_round": user.best_round,
+        "provenance": user.provenance,
+        "history": len(user.recent()[0]),  # items that the network reads
+        "groups": [
+            {"layer": layer, "group": int(group) + 1, "probability": float(chance)}
+            for layer, (group, chance) in enumerate(groups, start=1)
+        ],
+        "items": items,
+    }
+    if explain:
+        parts = leave_one_out(user, found.items)
+        for line, column in zip(items, parts.T, strict=True):
+            line["raised_by"] = _movers(user, titles, column, sign=1)
+            line["lowered_by"] = _movers(user, titles, column, sign=-1)
+        said["moved_alike"] = not parts.size or bool(np.ptp(parts, axis=1).max() < SHOWN_PART)
+    return said
+
+
+def _movers(
+    user: UserModel, titles: list[str], parts: np.ndarray, *, sign: int
+) -> list[dict[str, Any]]:
+    """The history items with the largest parts of a sign, the largest first."""
+    items, labels = user.recent()
+    return [
+        {"item": titles[items[i]], "liked": bool(labels[i]), "part": float(parts[i])}
+        for i in np.argsort(-sign * parts, kind="stable")[:MOVERS]
+        if sign * parts[i] >= SHOWN_PART
+    ]
 
 
 def recommend(user: UserModel, top: int) -> Recommendations:
@@ -56,7 +110,7 @@ def recommend(user: UserModel, top: int) -> Recommendations:
 def score(user: UserModel, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits (N,) of items as the user's next, the user's groups and their probabilities."""
     items, labels = user.recent()
-    history = user.batch(items[None], labels[None] + 1)
+    history = user.batch(items[None], labels[None])
     logits = []
     for first in range(0, len(candidates), CANDIDATES):
         part = torch.from_numpy(candidates[first : first + CANDIDATES])
@@ -78,7 +132,7 @@ def leave_one_out(user: UserModel, candidates: np.ndarray) -> np.ndarray:
     wanted = torch.from_numpy(candidates)
     without = [
         user.network.score_items(
-            user.batch(items[part], labels[part] + 1), wanted
+            user.batch(items[part], labels[part]), wanted
         ).logits.double().numpy()
         for part in (others[first : first + rows] for first in range(0, n, rows))
     ]  # fmt: skip

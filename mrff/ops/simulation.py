@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import ConfigError, RunConfig, full_names
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import is_prepared
+from server_app.names import check_names
 
 Values = dict[str, bool | int | float | str]
 
@@ -27,20 +28,15 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
         FlowerError: the run failed.
     """
     config = RunConfig.from_flat(values)
+    check_names(config)
     app_folder(app)
     _check_dataset(config)
-    with FlowerEngine(config.home / "flower") as engine:
-        return run_on(engine, values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+    with FlowerEngine(config.home / "flower", nodes=nodes, cpus_per_node=cpus_per_node) as engine:
+        return run_on(engine, values, app=app)
 
 
 def run_on(
-    engine: FlowerEngine,
-    values: Values,
-    *,
-    nodes: int,
-    cpus_per_node: int,
-    app: Path | None,
-    log: Path | None = None,
+    engine: FlowerEngine, values: Values, *, app: Path | None, log: Path | None = None
 ) -> dict[str, Any]:
     """As `simulate`, on an engine that is running; ``log`` is a file for the run's log.
 
@@ -49,16 +45,14 @@ def run_on(
         FlowerError: the run failed.
     """
     config = RunConfig.from_flat(values)
-    name = config.output.resume or config.output.run_name or _fresh_name(config)
-    values = {**values, "home": str(config.home)}
-    if not config.output.resume:
-        values["run-name"] = name
+    name = config.run.resume or config.run.name or _fresh_name(config)
+    values = {**values, "data.home": str(config.home)}
+    if not config.run.resume:
+        values["run.name"] = name
     if not config.server.expected_nodes:
-        values["expected-nodes"] = nodes
+        values["server.expected-nodes"] = engine.nodes
     with tempfile.TemporaryDirectory() as folder:
-        run_config = Path(folder) / "run.toml"
-        run_config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        engine.run(app_folder(app), run_config, nodes=nodes, cpus_per_node=cpus_per_node, log=log)
+        engine.run(app_folder(app), write_settings(values, Path(folder)), log)
     summary = config.home / "runs" / Path(name).name / "summary.json"
     content: dict[str, Any] = json.loads(summary.read_text())
     return content
@@ -73,15 +67,22 @@ def read_settings(config: Path | None, changes: list[str]) -> Values:
     values: Values = {}
     if config is not None:
         try:
-            values |= tomllib.loads(config.read_text())
+            values |= full_names(tomllib.loads(config.read_text()))
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read the settings in {config}: {error}") from error
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise ConfigError(f"a setting is given as KEY=VALUE, got {change!r}")
-        values[key.strip()] = _value(text.strip())
+        values |= full_names({key.strip(): _value(text.strip())})
     return values
+
+
+def write_settings(values: Values, folder: Path) -> Path:
+    """A TOML file in ``folder`` for ``flwr run --run-config``."""
+    path = folder / "run.toml"
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    return path
 
 
 def app_folder(app: Path | None) -> Path:

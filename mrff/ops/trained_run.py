@@ -13,7 +13,6 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from mrff.config import RunConfig
-from server_app.run.checkpoint import CheckpointError, load_checkpoint
 from server_app.run.history import read_history
 from server_app.run.run_folder import RunFolder
 
@@ -40,14 +39,14 @@ def find_run(run: str) -> RunFolder:
     Raises:
         RunError: there is none.
     """
-    named = RunConfig.from_flat({}).home / "runs" / run
-    for path in (Path(run).expanduser(), named):
+    runs = RunConfig.from_flat({}).home / "runs"
+    for path in (Path(run).expanduser(), runs / run):
         folder = RunFolder(path.absolute())
         if folder.history.exists() or folder.config.exists() or folder.best.is_dir():
             return folder
-    known = sorted(p.name for p in named.parent.iterdir() if p.is_dir()) if _exists(named) else []
+    known = sorted(path.name for path in runs.glob("*/"))
     shown = f"; runs there: {', '.join(known[-8:])}" if known else ""
-    raise RunError(f"there is no run {run!r}, neither as a folder nor in {named.parent}{shown}")
+    raise RunError(f"there is no run {run!r}, neither as a folder nor in {runs}{shown}")
 
 
 def load_history(run: RunFolder) -> list[dict[str, Any]]:
@@ -102,18 +101,10 @@ def load_best(run: RunFolder) -> BestModel:
             config=RunConfig.from_flat(about["config"]),
             training_id=str(about["training_id"]),
             schema_hash=str(about["schema_hash"]),
-            epoch_starts=[int(start) for start in about.get("epoch_starts") or _epochs(run)],
+            epoch_starts=[int(start) for start in about["epoch_starts"]],
         )
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(path, error) from error
-
-
-def _epochs(run: RunFolder) -> list[int]:
-    """Runs of earlier versions of this program name their epochs in the checkpoint only."""
-    try:
-        return load_checkpoint(run.checkpoints).state.epoch_starts
-    except CheckpointError as error:
-        raise RunError(f"which private parameters belong to {run.name} is lost: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -130,7 +121,3 @@ def _damaged(path: Path, reason: object) -> RunError:
     kind = f"{type(reason).__name__}: " if isinstance(reason, KeyError | TypeError) else ""
     text = " ".join(str(reason).split())
     return RunError(f"{path} is damaged ({kind}{text}); restore it, or run the training again")
-
-
-def _exists(path: Path) -> bool:
-    return path.parent.is_dir()

@@ -58,6 +58,15 @@ class Release:
         return replace(self, steps=self.steps * rounds)
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What may be spent; ``epsilon`` 0: there is no limit."""
+
+    epsilon: float
+    delta: float
+    accountant: Accountant = "prv"
+
+
 def check_delta(delta: float, units: int | None = None) -> None:
     """Whether ``delta`` says anything about ``units`` protected units.
 
@@ -146,7 +155,7 @@ def _prv_epsilon(parts: tuple[Release, ...], delta: float, error: float) -> floa
 
 
 def _rdp_epsilon(parts: tuple[Release, ...], delta: float) -> float:
-    from opacus.accountants.analysis.rdp import get_privacy_spent
+    from opacus.accountants.analysis.rdp import get_privacy_spent  # brings PyTorch
 
     total: NDArray[np.float64] = np.zeros(len(ORDERS))
     for part in parts:
@@ -169,7 +178,7 @@ def _rdp(part: Release) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1024)
 def _rdp_of_a_step(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]:
-    from opacus.accountants.analysis.rdp import compute_rdp
+    from opacus.accountants.analysis.rdp import compute_rdp  # brings PyTorch
 
     return np.asarray(
         compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=ORDERS)

@@ -1,4 +1,4 @@
-"""The one vector a unit contributes, and how its norm is shared out (DESIGN 6, rule 1).
+"""The one vector a unit contributes, and how its norm is shared out.
 
 A unit's vector is its update of everything that is trained, the whole expert bank included, and a
 few statistics: which expert it took in each layer (one-hot), and whether it was clipped (plus or

@@ -1,30 +1,51 @@
 """The ledger: what was released of whom, for ever. Append-only, crash-safe, tamper-evident.
 
-    NAME.jsonl   one entry per line, each with the hash of the one before
-    NAME.head    number of entries and the last hash, replaced after every append
+    ledger.sqlite   a row for each release, with the hash of the row before
+    ledger.head     number of rows and last hash of each chain, replaced after every append
 
-An entry is durable before anything is released under it: a crash counts too much, never too
-little. A changed, removed or reordered line breaks the chain; a removed end disagrees with the
-head; a lost file disagrees with the one that is left. Then nothing may be trained: a ledger is
-never begun anew. Whoever may delete the whole folder can make it forget; no file can prevent that.
+A row is durable before anything is released under it: a crash counts too much, never too little.
+A changed, removed or reordered row breaks its chain; a removed end disagrees with the head; a lost
+file disagrees with the one that is left. Then nothing may be trained: a ledger is never begun anew.
+Whoever may delete the whole folder can make it forget; no file can prevent that.
+
+The users of a population lie in 64 chains by their keys. Who asks about some users reads and checks
+their chains only, so that many nodes of one simulation can share the file.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
-from mrff.privacy.accounting import Accountant, Release, epsilon_of, merged
+from mrff.io.files import write_json
+from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
+from mrff.privacy.accounting import Limit, Release, merged
+from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier
+from mrff.privacy.histories import Histories, History, highest_epsilon
 
+CHAINS = np.uint64(64)
+SCHEMA = """
+CREATE TABLE releases (
+    population TEXT NOT NULL, chain INTEGER NOT NULL, number INTEGER NOT NULL,
+    users BLOB NOT NULL,  -- their keys in ascending order, 8 bytes each, the low byte first
+    unit TEXT NOT NULL, mechanism TEXT NOT NULL, parameters TEXT NOT NULL, steps INTEGER NOT NULL,
+    run TEXT, round INTEGER, previous TEXT NOT NULL, PRIMARY KEY (population, chain, number)
+);
+CREATE TABLE imported (file TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (file, last));
+"""
 _GENESIS = "0" * 64
+_UNKNOWN = "unknown"  # the unit of imported rows, which did not note it: counted for either
 Key = int  # of a user; 0 for a whole dataset
+Ends = dict[int, tuple[int, str]]  # rows and last hash of each chain
 
 
 class LedgerError(ValueError):
@@ -35,52 +56,46 @@ class BudgetExceededError(ValueError):
     """The next release would cost more than the budget has left; it was not made."""
 
 
-@dataclass(frozen=True)
-class Limit:
-    """What may be spent; ``epsilon`` 0: there is no limit."""
+class _Chains:
+    """What was read of some chains, and checked."""
 
-    epsilon: float
-    delta: float
-    accountant: Accountant = "prv"
+    def __init__(self, chains: Iterable[int]) -> None:
+        self.ends: Ends = dict.fromkeys(chains, (0, _GENESIS))
+        self.histories = Histories()
 
 
 class Ledger:
-    """What was released of each user, in one pair of files.
+    """What was released of each user of one population.
 
     Args:
-        path: ending in ``.jsonl``; made when first written to.
-        dataset: hash of the data that the ledger is about.
-
-    Raises:
-        LedgerError: what is there is damaged, or about other data.
+        folder: holds the ledgers of all populations; made when first written to.
+        population: hash of the data that the users come from.
+        unit: what one guarantee protects, ``user`` or ``record``. Releases of another unit stand
+            beside it and are never added to it.
     """
 
-    def __init__(self, path: Path, dataset: str) -> None:
-        self.path, self._dataset = path, dataset
-        self._head = path.with_suffix(".head")
-        self._lock = path.with_suffix(".lock")
-        self._spent: dict[Key, dict[Release, int]] = {}
-        self._last, self._count = _GENESIS, 0
-        self._seen = (-1, -1)
-        self._read()
+    def __init__(self, folder: Path, population: str, unit: str) -> None:
+        self.path = folder / "ledger.sqlite"
+        self._head, self._lock = folder / "ledger.head", folder / "ledger.lock"
+        self._population, self._unit = population, unit
 
     def users(self) -> list[Key]:
-        """Everybody of whom something was released."""
-        return sorted(self._spent)
+        """Everybody of whom something was released; reads and checks all chains.
 
-    def releases(self, user: Key) -> tuple[Release, ...]:
+        Raises:
+            LedgerError: what is there is damaged.
+        """
+        users: list[Key] = self._read(range(int(CHAINS))).histories.users().tolist()
+        return users
+
+    def releases(self, user: Key) -> History:
         """Everything released of ``user``."""
-        spent = self._spent.get(user, {})
-        return merged(_times(kind, steps) for kind, steps in spent.items())
+        (history,) = self._histories([user])
+        return history
 
     def epsilon(self, users: Iterable[Key], limit: Limit, extra: Iterable[Release] = ()) -> float:
         """The highest epsilon of any of ``users``, with ``extra`` releases counted too."""
-        more = tuple(extra)
-        histories = {merged([*self.releases(user), *more]) for user in users}
-        # Costs grow with steps: a history within another one cannot be the dearest.
-        return max(
-            (epsilon_of(h, limit.delta, limit.accountant) for h in _top(histories)), default=0
-        )
+        return _highest(self._histories(users), limit, tuple(extra))
 
     def check(self, users: Iterable[Key], release: Release, limit: Limit) -> None:
         """Whether ``release`` of all ``users`` stays within the budget.
@@ -88,22 +103,8 @@ class Ledger:
         Raises:
             BudgetExceededError: it does not; the message has the numbers.
         """
-        users = list(users)
-        if limit.epsilon <= 0.0 or not users:
-            return
-        quick = Limit(limit.epsilon, limit.delta, "rdp")  # bounds the other from above
-        if self.epsilon(users, quick, [release]) <= limit.epsilon:
-            return
-        after = self.epsilon(users, limit, [release])
-        if after > limit.epsilon:
-            before = self.epsilon(users, limit)
-            raise BudgetExceededError(
-                f"the privacy budget does not allow this round: it would bring epsilon from "
-                f"{before:.4f} to {after:.4f} at delta={limit.delta:g}, above "
-                f"epsilon-budget={limit.epsilon:g} ({release.steps} step(s) with noise-multiplier "
-                f"{release.noise_multiplier:g} at sampling rate {release.sampling_rate:g}, "
-                f"accountant {limit.accountant}; ledger {self.path})"
-            )
+        if limit.epsilon > 0.0:
+            self._check(self._histories(users), release, limit)
 
     def append(
         self,
@@ -112,139 +113,186 @@ class Ledger:
         about: Mapping[str, Any],
         limit: Limit | None = None,
     ) -> None:
-        """Notes ``release`` of ``users``; durable when it returns.
+        """Notes ``release`` of all ``users``, or of none; durable when it returns.
 
         Args:
-            about: what else the entry says, such as run and round.
-            limit: checked once more while nobody else can write: two runs that start at once
-                cannot both take the last of a budget.
+            about: the ``training`` and the ``round`` that it was for.
+            limit: checked while nobody else can write: two runs that start at once cannot both
+                take the last of a budget.
 
         Raises:
             BudgetExceededError: see `check`; nothing was written.
             LedgerError: it cannot be written, or changed meanwhile in a way it must not.
         """
-        users = sorted(users)
-        if not users:
+        keys = _ascending(users)
+        if not len(keys):
             return
+        self._import_earlier()
+        with self._writing() as database:
+            with transaction(database):
+                chains = self._checked(database, keys % CHAINS)
+                if limit is not None and limit.epsilon > 0.0:
+                    self._check(chains.histories.of(keys), release, limit)
+                where = (self._unit, about.get("training"), about.get("round"))
+                self._add(database, chains.ends, keys, release, where)
+            self._write_head(chains.ends)
+
+    def _check(self, histories: set[History], release: Release, limit: Limit) -> None:
+        quick = replace(limit, accountant="rdp")  # bounds the other from above
+        if _highest(histories, quick, [release]) <= limit.epsilon:
+            return
+        after = _highest(histories, limit, [release])
+        if after > limit.epsilon:
+            raise BudgetExceededError(
+                f"the privacy budget does not allow this round: it would bring epsilon from "
+                f"{_highest(histories, limit):.4f} to {after:.4f} at delta={limit.delta:g}, above "
+                f"epsilon-budget={limit.epsilon:g} ({release.steps} step(s) with noise-multiplier "
+                f"{release.noise_multiplier:g} at sampling rate {release.sampling_rate:g}, "
+                f"accountant {limit.accountant}; ledger {self.path})"
+            )
+
+    def _histories(self, users: Iterable[Key]) -> set[History]:
+        keys = _ascending(users)
+        return self._read(keys % CHAINS).histories.of(keys)
+
+    def _read(self, chains: Iterable[int]) -> _Chains:
+        self._import_earlier()
+        try:
+            if not self.path.exists() and not self._heads():
+                return _Chains(())
+            with opened(self.path) as database:
+                return self._checked(database, chains)
+        except OSError as error:
+            raise self._broken(f"it cannot be read: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The database while nobody else appends; the head's file is there before it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock, timeout=60):
-                if self._read(repair=True) and limit is not None:
-                    self.check(users, release, limit)
-                entry = {
-                    "previous": self._last,
-                    "dataset": self._dataset,
-                    "mechanism": release.mechanism,
-                    "noise_multiplier": release.noise_multiplier,
-                    "sampling_rate": release.sampling_rate,
-                    "steps": release.steps,
-                    "users": [f"{user:x}" for user in users],
-                    **about,
-                }
-                line = json.dumps(entry, sort_keys=True, allow_nan=False)
-                self._write(f"{line}\n".encode())
-                self._take(entry, line)
-                self._write_head()
-                self._seen = self._stamp()
-        except (OSError, TimeoutError) as error:
+                if not self.path.exists():
+                    if self._heads():
+                        raise self._broken(f"{self.path.name} is missing")
+                    write_json(self._head, {})
+                with opened(self.path, SCHEMA) as database:
+                    yield database
+        except DamagedDatabaseError as error:
+            raise self._broken(f"it cannot be read: {error}") from error
+        except OSError as error:
             raise LedgerError(
                 f"privacy ledger {self.path} cannot be written ({error}); nothing is released "
                 "without an entry: free space, or restore access"
             ) from error
 
-    def _read(self, *, repair: bool = False) -> bool:
-        """Takes in what was appended since the last look, by whatever process; says if there was.
-
-        Args:
-            repair: cut off an unfinished last line; only who holds the lock may.
-        """
-        if self._stamp() == self._seen:
-            return False
-        head = self._read_head()
-        content = self._content()
-        lines = content.split(b"\n")
-        unfinished = lines.pop()  # what a crash cut off: that round was never released
-        self._spent, self._last, self._count = {}, _GENESIS, 0
-        at_head = _GENESIS
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-                if entry["previous"] != self._last:
-                    raise self._broken(f"line {number} does not follow the one before")
-                if entry["dataset"] != self._dataset:
-                    raise self._broken(f"line {number} is about other data")
-                self._take(entry, line.decode())
-            except LedgerError:
-                raise
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._broken(f"line {number} cannot be read: {error}") from error
-            if head and number == head[0]:
-                at_head = self._last
-        if head is None and self._count > 1:
-            raise self._broken(f"{self._head.name} is missing")
-        if head and (self._count < head[0] or at_head != head[1]):
-            raise self._broken(
-                f"it has {self._count} entries, its head knows {head[0]} with another end"
-            )
-        if unfinished and repair:
-            with self.path.open("r+b") as file:
-                file.truncate(len(content) - len(unfinished))
-                os.fsync(file.fileno())
-        self._seen = self._stamp() if repair or not unfinished else (-1, -1)
-        return True
-
-    def _stamp(self) -> tuple[int, int]:
-        """Size and time of the file: it is read again when either has changed."""
-        if not self.path.exists():
-            return 0, 0
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
-
-    def _content(self) -> bytes:
-        try:
-            return self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            raise self._broken(f"it cannot be read: {error}") from error
-
-    def _take(self, entry: Mapping[str, Any], line: str) -> None:
-        kind = Release(
-            float(entry["noise_multiplier"]), float(entry["sampling_rate"]), 1, entry["mechanism"]
-        )
-        steps = int(entry["steps"])
-        if steps < 0:
-            raise ValueError("negative steps")
-        for name in entry["users"]:
-            spent = self._spent.setdefault(int(name, 16), {})
-            spent[kind] = spent.get(kind, 0) + steps
-        self._last = sha256(line.encode()).hexdigest()
-        self._count += 1
-
-    def _write(self, line: bytes) -> None:
-        is_new = not self.path.exists()
-        with self.path.open("ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        if is_new:
-            _sync_folder(self.path.parent)
-
-    def _write_head(self) -> None:
-        temporary = self._head.with_suffix(".tmp")
-        with temporary.open("w") as file:
-            file.write(f"{self._count} {self._last}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._head)
-        _sync_folder(self.path.parent)
-
-    def _read_head(self) -> tuple[int, str] | None:
+    def _checked(self, database: sqlite3.Connection, chains: Iterable[int]) -> _Chains:
+        """The rows of ``chains``, each after the one before it and all up to the head."""
+        wanted = sorted({int(chain) for chain in chains})
         if not self._head.exists():
-            return None
+            raise self._broken(f"{self._head.name} is missing")
+        heads = self._heads().get(self._population, {})  # before the rows: writers do them first
+        found = _Chains(wanted)
+        rows = database.execute(
+            "SELECT chain, number, users, unit, mechanism, parameters, steps, run, round, previous "
+            "FROM releases WHERE population = ? AND chain IN (SELECT value FROM json_each(?)) "
+            "ORDER BY chain, number",
+            (self._population, json.dumps(wanted)),
+        )
+        at_head = dict(found.ends)
+        for row in rows:
+            count, last = found.ends[row[0]]
+            if row[1] != count + 1 or row[-1] != last:
+                raise self._broken(f"row {row[1]} of chain {row[0]} does not follow the one before")
+            self._take(found, row)
+            if heads.get(str(row[0]), (0,))[0] == count + 1:
+                at_head[row[0]] = found.ends[row[0]]
+        for chain in wanted:
+            head = tuple(heads.get(str(chain), (0, _GENESIS)))
+            if at_head[chain] != head:
+                raise self._broken(
+                    f"chain {chain} has {found.ends[chain][0]} rows, its head knows {head[0]} with "
+                    "another end"
+                )
+        return found
+
+    def _take(self, found: _Chains, row: tuple[Any, ...]) -> None:
+        chain, number, users, unit, mechanism, parameters, steps, *_ = row
         try:
-            count, last = self._head.read_text().split()
-            return int(count), last
-        except (OSError, ValueError) as error:
+            found.ends[chain] = number, _hash(self._population, row)
+            release = Release(**json.loads(parameters), steps=steps, mechanism=mechanism)
+            if unit in (self._unit, _UNKNOWN):
+                found.histories.add(np.frombuffer(users, "<u8"), release)
+        except (ValueError, TypeError) as error:
+            raise self._broken(f"row {number} of chain {chain} cannot be read: {error}") from error
+
+    def _add(
+        self,
+        database: sqlite3.Connection,
+        ends: Ends,
+        keys: np.ndarray,
+        release: Release,
+        where: tuple[str, str | None, int | None],
+    ) -> None:
+        """Puts a row at the end of each chain of ``keys``; ``ends`` move on."""
+        unit, run, number = where
+        fields = asdict(release)
+        steps, mechanism = fields.pop("steps"), fields.pop("mechanism")
+        for chain in np.unique(keys % CHAINS).tolist():
+            users = keys[keys % CHAINS == chain].astype("<u8").tobytes()
+            count, last = ends[chain]
+            row = (
+                chain, count + 1, users, unit, mechanism, json.dumps(fields), steps, run, number,
+                last,
+            )  # fmt: skip
+            database.execute(
+                "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (self._population, *row),
+            )
+            ends[chain] = count + 1, _hash(self._population, row)
+
+    def _heads(self) -> dict[str, dict[str, tuple[int, str]]]:
+        """The ends of all chains of all populations, as the last append left them."""
+        try:
+            heads: dict[str, Any] = json.loads(self._head.read_bytes())
+            return {
+                name: {chain: (int(n), str(last)) for chain, (n, last) in chains.items()}
+                for name, chains in heads.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise self._broken(f"{self._head.name} cannot be read: {error}") from error
+
+    def _write_head(self, ends: Ends) -> None:
+        heads = self._heads()
+        chains = heads.get(self._population, {}) | {str(chain): end for chain, end in ends.items()}
+        write_json(self._head, heads | {self._population: chains})
+
+    def _import_earlier(self) -> None:
+        """Takes in, in one transaction, what earlier releases noted of this population."""
+        folder = self.path.parent
+        if not earlier_ledgers(folder, self._population):
+            return
+        with self._writing() as database:
+            try:
+                paths = earlier_ledgers(folder, self._population)
+                earlier = [read_earlier(path, self._population) for path in paths]
+            except ValueError as error:
+                raise self._broken(str(error)) from error
+            with transaction(database):
+                ends = self._checked(database, range(int(CHAINS))).ends
+                for ledger in earlier:
+                    mark = (str(ledger.path.relative_to(folder)), ledger.last)
+                    done = "SELECT 1 FROM imported WHERE file = ? AND last = ?"
+                    if database.execute(done, mark).fetchone():
+                        continue  # a crash came before the file was set aside
+                    for entry in ledger.entries:
+                        where = (_UNKNOWN, entry.run, entry.round)
+                        self._add(database, ends, _ascending(entry.users), entry.release, where)
+                    database.execute("INSERT INTO imported VALUES (?, ?)", mark)
+            self._write_head(ends)
+            for ledger in earlier:
+                ledger.set_aside()
 
     def _broken(self, why: str) -> LedgerError:
         return LedgerError(
@@ -253,26 +301,16 @@ class Ledger:
         )
 
 
-def _times(kind: Release, steps: int) -> Release:
-    return Release(kind.noise_multiplier, kind.sampling_rate, steps, kind.mechanism)
+def _ascending(users: Iterable[Key]) -> np.ndarray:
+    return np.unique(np.fromiter(users, np.uint64))
 
 
-def _top(histories: set[tuple[Release, ...]]) -> list[tuple[Release, ...]]:
-    """Histories that no other one contains."""
-    as_steps = [{_times(r, 1): r.steps for r in history} for history in histories]
-    return [
-        history
-        for history, own in zip(histories, as_steps, strict=True)
-        if not any(
-            own is not other and all(other.get(kind, 0) >= steps for kind, steps in own.items())
-            for other in as_steps
-        )
-    ]
+def _hash(population: str, row: tuple[Any, ...]) -> str:
+    chain, number, users, *rest = row
+    return sha256(json.dumps([population, chain, number, *rest]).encode() + users).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _highest(histories: set[History], limit: Limit, extra: Iterable[Release] = ()) -> float:
+    """The highest epsilon of any history, with ``extra`` releases counted too."""
+    longer = {merged([*history, *extra]) for history in histories}
+    return highest_epsilon(longer, limit.delta, limit.accountant)

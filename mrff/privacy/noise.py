@@ -4,13 +4,16 @@ PyTorch's and NumPy's generators can be rebuilt from their output, and PyTorch's
 seeded with 32 bits only. Here the bits are a ChaCha20 stream under a key of 256 fresh bits from the
 operating system. Values are computed in float64 and rounded to float32 together with what they
 hide; the low bits that give float noise away (Mironov 2012; Holohan and Braghin 2021) do not
-survive that rounding. A test may set a seed: then nothing is secret.
+survive that rounding. A test may make the streams predictable in its own process; no
+configuration and no environment can.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 import numpy as np
@@ -19,6 +22,23 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 20  # numbers drawn at once: bounds memory
+_test_seed: int | None = None
+
+
+@contextmanager
+def predictable(seed: int) -> Iterator[None]:
+    """For tests: meanwhile streams of this process depend on ``seed`` and their purpose alone."""
+    global _test_seed
+    before, _test_seed = _test_seed, seed
+    try:
+        yield
+    finally:
+        _test_seed = before
+
+
+def is_predictable() -> bool:
+    """Whether a test makes noise predictable; then coins and streams are keyed by user as well."""
+    return _test_seed is not None
 
 
 class NoiseSource:
@@ -30,6 +50,7 @@ class NoiseSource:
     """
 
     def __init__(self, seed: int | None = None, purpose: str = "") -> None:
+        seed = _test_seed if seed is None else seed
         self.is_secret = seed is None
         if seed is None:
             key = secrets.token_bytes(32)

@@ -21,33 +21,13 @@ from typing import Any
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from mrff.config import ConfigError
+from mrff.config import FREE_KEYS, ConfigError
 from mrff.io.files import json_bytes, sync_folder, write_bytes
 from strategies.state import TrainingState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEPT = 2
 ARRAYS_FILE, STATE_FILE = "arrays.safetensors", "state.json"
-
-# What may differ between a run and its resumption: none of it changes what a round computes
-# (a device or memory limit does in the last bits).
-FREE_KEYS = frozenset(
-    {
-        "run-name",
-        "resume",
-        "num-server-rounds",
-        "home",
-        "checkpoint-every",
-        "tensorboard",
-        "expected-nodes",
-        "node-wait-seconds",
-        "reply-timeout-seconds",
-        "min-reply-fraction",
-        "send-window",
-        "cohort-memory-mb",
-        "device",
-    }
-)
 
 
 class CheckpointError(ValueError):

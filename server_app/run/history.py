@@ -65,7 +65,8 @@ def _fields(report: RoundReport | EvaluationReport) -> dict[str, Any]:
     fields = asdict(report)
     if fields.get("privacy", {}) is None:  # nothing to say in mode none
         del fields["privacy"]
-    return fields | fields.pop("traffic")
+    measures, traffic = fields.pop("measures", {}), fields.pop("traffic")
+    return {**fields, **measures, **traffic}
 
 
 def _line(entry: dict[str, Any]) -> bytes:

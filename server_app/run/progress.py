@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from strategies.reports import EvaluationReport, Rejection, RoundReport
+from mrff.metrics import shown
+from mrff.wire.traffic import Rejection
+from strategies.reports import EvaluationReport, RoundReport
 
 SHOWN = 3  # rejected or missing nodes named per phase; the history has all of them
 
@@ -32,10 +34,12 @@ def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
     """``round 15 validation  auc 0.7712 ...``."""
     name = "test" if report.split == "test" else "validation"
     best = "  (best so far)" if is_best and report.split != "test" else ""
-    return (
-        f"round {report.round} {name}  auc {_number(report.auc)}  logloss "
-        f"{_number(report.log_loss)}  gauc {_number(report.gauc)}  users {report.users}{best}"
+    measured = "  ".join(
+        f"{metric.name.replace('_', '')} {_number(report.measures[metric.name], metric.digits)}"
+        for metric in shown(report.measures)
+        if metric.better and metric.name != "calibration_error"
     )
+    return f"round {report.round} {name}  {measured}  users {report.users}{best}"
 
 
 def rejection_lines(rejected: Sequence[Rejection], missing: Sequence[int]) -> list[str]:

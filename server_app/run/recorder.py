@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from logging import getLogger
 from types import TracebackType
 from typing import Any
 
 import safetensors.numpy
 
+from mrff.config import RunConfig
+from mrff.data.schema import Schema
 from mrff.io.files import write_bytes, write_json
+from mrff.wire.requests import RunFacts
 from server_app.run.checkpoint import Checkpoint, save_checkpoint
 from server_app.run.history import History
 from server_app.run.progress import evaluation_line, rejection_lines, round_line
@@ -21,39 +24,43 @@ from strategies.state import TrainingState
 log = getLogger("flwr")
 
 
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run's results belong to."""
+
+    config: RunConfig
+    schema: Schema
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The configuration, for files."""
+        return self.config.to_flat()
+
+    def facts(self, training_id: str) -> RunFacts:
+        """What nodes are told of the run."""
+        return RunFacts(
+            schema_hash=self.schema.schema_hash,
+            training_id=training_id,
+            data_dir=str(self.config.dataset_path),
+            state_dir=str(self.config.home / "state"),
+        )
+
+
 class Recorder:
-    """The strategy's observer; use it as a context, so that event files are closed.
+    """The strategy's observer; use it as a context, so that event files are closed."""
 
-    Args:
-        folder: of the run.
-        config: flat, for the checkpoints.
-        schema_hash: of the dataset.
-        rounds: how many there will be in all, for the estimate of the time left.
-        tensorboard: whether to write event files.
-    """
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        *,
-        config: Mapping[str, Any],
-        schema_hash: str,
-        rounds: int,
-        tensorboard: bool,
-    ) -> None:
+    def __init__(self, folder: RunFolder, identity: RunIdentity) -> None:
         self.test: EvaluationReport | None = None
-        self._folder = folder
-        self._config = dict(config)
-        self._schema_hash = schema_hash
-        self._rounds = rounds
+        self._folder, self._identity = folder, identity
+        self._rounds = identity.config.server.num_server_rounds
         self._history = History(folder.history)
         self._saved_best = 0
         self._began = time.monotonic()
         self._first_done: float | None = None
         self._rounds_since = 0
         self._events = None
-        if tensorboard:
-            from server_app.run.tensorboard_events import EventFile  # 0.25 s, only where wanted
+        if identity.config.run.tensorboard:
+            from server_app.run.tensorboard_events import EventFile  # brings TensorBoard: 0.25 s
 
             self._events = EventFile(folder.tensorboard)
 
@@ -80,7 +87,7 @@ class Recorder:
         """See `strategies.reports.Observer`."""
         if state.best_round not in (0, self._saved_best):
             self._save_best(state)
-        checkpoint = Checkpoint(state, self._config, self._schema_hash)
+        checkpoint = Checkpoint(state, self._identity.flat, self._identity.schema.schema_hash)
         save_checkpoint(self._folder.checkpoints, checkpoint)
 
     def _save_best(self, state: TrainingState) -> None:
@@ -88,14 +95,15 @@ class Recorder:
         self._folder.best.mkdir(exist_ok=True)
         arrays = safetensors.numpy.save({**state.best_public, **state.best_group})
         write_bytes(self._folder.best / f"model-round-{state.best_round}.safetensors", arrays)
+        best_by = self._identity.config.evaluation.select_best_by
         about = {
             "round": state.best_round,
-            "validation_auc": state.best_auc,
+            f"validation_{best_by}": state.best_value,
             "model": f"model-round-{state.best_round}.safetensors",
             "training_id": self._folder.name,
             "epoch_starts": list(state.epoch_starts),  # which private versions belong to it
-            "schema_hash": self._schema_hash,
-            "config": self._config,
+            "schema_hash": self._identity.schema.schema_hash,
+            "config": self._identity.flat,
         }
         write_json(self._folder.best / "best.json", about)
         for other in self._folder.best.glob("model-round-*.safetensors"):

@@ -8,33 +8,30 @@ from rich.console import Console
 from rich.table import Table
 
 from mrff.io.files import write_json
+from mrff.metrics import METRICS, shown
 from server_app.run.progress import duration, megabytes
+from server_app.run.recorder import RunIdentity
 from server_app.run.run_folder import RunFolder
 from strategies.reports import EvaluationReport
 from strategies.state import TrainingState
 
-MEASURES = ("auc", "auc_error_bound", "log_loss", "gauc", "calibration_error", "load_entropy")
-
 
 def write_summary(
-    folder: RunFolder,
-    state: TrainingState,
-    test: EvaluationReport,
-    *,
-    dataset: str,
-    schema_hash: str,
+    folder: RunFolder, state: TrainingState, test: EvaluationReport, identity: RunIdentity
 ) -> dict[str, Any]:
     """Writes ``summary.json``; only a finished run has one. Undefined measures are null."""
+    best_by = identity.config.evaluation.select_best_by
     summary = {
         "run": folder.name,
         "path": str(folder.path),
         "training_id": folder.name,
-        "dataset": dataset,
-        "schema_hash": schema_hash,
+        "dataset": identity.schema.name,
+        "schema_hash": identity.schema.schema_hash,
         "rounds": state.round,
         "best_round": state.best_round,
-        "validation_auc": state.best_auc,
-        "test": {name: getattr(test, name) for name in MEASURES},
+        "best_by": best_by,
+        f"validation_{best_by}": state.best_value,
+        "test": test.measures,
         "test_users": test.users,
         "test_targets": test.targets,
         "skipped_users": test.skipped_users,
@@ -55,20 +52,14 @@ def final_line(summary: dict[str, Any]) -> str:
 def print_table(summary: dict[str, Any], console: Console | None = None) -> None:
     """The summary for people; plain text where output is no terminal, as in Flower's log."""
     table = Table(title=f"MRFF on {summary['dataset']}", show_header=False)
-    test = summary["test"]
+    test, best_by = summary["test"], METRICS[summary["best_by"]]
+    for metric in shown(test):
+        table.add_row(f"test {metric.label}", _number(test[metric.name], metric.digits))
     for name, value in (
-        (
-            "test AUC",
-            f"{_number(test['auc'])} (binning error < {_number(test['auc_error_bound'], 5)})",
-        ),
-        ("test LogLoss", _number(test["log_loss"])),
-        ("test GAUC", _number(test["gauc"])),
-        ("calibration error", _number(test["calibration_error"])),
         ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
         ("users too short for the split", f"{summary['skipped_users']:,}"),
         ("best of rounds", f"{summary['best_round']} of {summary['rounds']}"),
-        ("validation AUC", _number(summary["validation_auc"])),
-        ("load entropy", _number(test["load_entropy"], 2)),
+        (f"validation {best_by.label}", _number(summary[f"validation_{best_by.name}"])),
         ("sent, received", f"{megabytes(summary['bytes_down'])}, {megabytes(summary['bytes_up'])}"),
         ("time in phases", duration(summary["seconds"])),
         ("results", summary["path"]),

@@ -66,7 +66,7 @@ def open_run_folder(config: RunConfig, *, run_id: int) -> Iterator[RunFolder]:
         CheckpointError: there is nothing to resume.
         OutputError: the folder cannot be written, or another process writes it.
     """
-    folder = _resumed(config) if config.output.resume else _new(config, run_id)
+    folder = _resumed(config) if config.run.resume else _new(config, run_id)
     with _writing_to(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.path / ".lock", timeout=0)
@@ -82,21 +82,21 @@ def open_run_folder(config: RunConfig, *, run_id: int) -> Iterator[RunFolder]:
 
 def _new(config: RunConfig, run_id: int) -> RunFolder:
     default = f"{config.data.dataset}-{time.strftime('%Y%m%d-%H%M%S')}-{run_id}"
-    folder = RunFolder(config.home / "runs" / (config.output.run_name or default))
+    folder = RunFolder(config.home / "runs" / (config.run.name or default))
     with _writing_to(folder.path):
         if has_checkpoint(folder.checkpoints) or folder.history.exists():
             raise ConfigError(
-                f"run-name={folder.name!r} is taken ({folder.path}); choose another name, or "
+                f"run.name={folder.name!r} is taken ({folder.path}); choose another name, or "
                 f"continue that run with resume={folder.name!r}"
             )
     return folder
 
 
 def _resumed(config: RunConfig) -> RunFolder:
-    named = Path(config.output.resume).expanduser()
+    named = Path(config.run.resume or "").expanduser()
     path = named if named.is_absolute() else config.home / "runs" / named
     if not path.is_dir():
-        raise CheckpointError(f"resume={config.output.resume!r}: there is no run in {path}")
+        raise CheckpointError(f"resume={config.run.resume!r}: there is no run in {path}")
     return RunFolder(path)
 
 

@@ -41,8 +41,10 @@ class EventFile:
 
     def add_evaluation(self, report: EvaluationReport) -> None:
         """Writes the measures of a validation or the test."""
-        names = ("auc", "log_loss", "gauc", "calibration_error", "load_entropy", "churn")
-        scalars = {f"{report.split}/{n.replace('_', ' ')}": getattr(report, n) for n in names}
+        scalars = {
+            f"{report.split}/{name.replace('_', ' ')}": value
+            for name, value in report.measures.items()
+        }
         self._add(report.round, scalars)
 
     def close(self) -> None:

@@ -15,14 +15,14 @@ def test_texts_win_over_the_file_and_are_typed(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('dropout = 0.5\ndataset = "kuaisar-r"\n')
     values = read_settings(
-        file, ["dropout=0.25", "num-experts = 8", "tensorboard=false", "run-name=a1"]
+        file, ["dropout=0.25", "num-experts = 8", "tensorboard=false", "run.name=a1"]
     )
     assert values == {
-        "dropout": 0.25,
-        "dataset": "kuaisar-r",
-        "num-experts": 8,
-        "tensorboard": False,
-        "run-name": "a1",
+        "network.dropout": 0.25,
+        "data.dataset": "kuaisar-r",
+        "network.num-experts": 8,
+        "run.tensorboard": False,
+        "run.name": "a1",
     }
 
 
@@ -59,8 +59,11 @@ def refusal(command: str, change: str, home: Path, capsys: pytest.CaptureFixture
     ("change", "message"),
     [
         ("num-experts=0", "num-experts must be between 1 and 64, got 0"),
-        ("num-expert=4", "unknown configuration key 'num-expert'; did you mean num-experts?"),
-        ("gate-input=hidden", "gate-input=hidden cannot go with history-feedback=true"),
+        (
+            "num-expert=4",
+            "unknown configuration key 'num-expert'; did you mean network.num-experts?",
+        ),
+        ("gate-input=hidden", "gate-input=hidden cannot go with network.history-feedback"),
         ("dropout=much", "dropout must be a number, got 'much' (str)"),
     ],
 )

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.cohort_chunks import ChunkLimits, chunks_of, training_sizes
-from client_app.training import training_batch
+from client_app.learners.base import training_batch
+from client_app.learners.chunks import ChunkLimits, chunks_of, training_sizes
 from tests.support.small_data import small_config, small_dataset
 
 NO_LIMIT = ChunkLimits(
@@ -47,7 +47,7 @@ def test_everyone_once_and_no_chunk_of_several_beyond_its_limits(
 
 def test_the_sizes_are_those_of_the_records() -> None:
     dataset = small_dataset((3, 9, 10, 11, 30))
-    for windows in (0, 1, 2):
+    for windows in ("all", 1, 2):
         config = small_config(max_windows_per_user=windows)
         sizes = training_sizes(dataset, np.arange(5), config.data)
         for user, expected in enumerate(sizes.tolist()):

@@ -11,20 +11,19 @@ from tests.support.small_data import small_config
 
 
 @pytest.mark.parametrize(
-    ("trainer", "device", "has_gpu", "expected"),
+    ("device", "has_gpu", "expected"),
     [
-        ("cohort", "auto", True, "cuda"),
-        ("cohort", "auto", False, "cpu"),
-        ("cohort", "cpu", True, "cpu"),
-        ("cohort", "cuda", True, "cuda"),
-        ("serial", "auto", True, "cpu"),
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cuda", True, "cuda"),
     ],
 )
-def test_the_device_follows_setting_trainer_and_machine(
-    trainer: str, device: str, has_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_the_device_follows_setting_and_machine(
+    device: str, has_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    config = small_config(trainer=trainer, device=device)
+    config = small_config(device=device)
     assert device_for(config.training).type == expected
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,31 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.cohort_evaluation import score_cohort
-from client_app.evaluation import score_serially
-from client_app.privacy_sgd import train_dp_sgd
-from client_app.privacy_updates import train_whole_users
-from client_app.serial_training import train_serially
-from client_app.training import trainer_named
 from mrff.config import PrivacySettings
 from mrff.experiments.central.pooled import train_pooled
-from tests.client.test_cohort_training import (
+from mrff.privacy.mechanisms.noised import STATISTICS
+from mrff.privacy.noise import predictable
+from tests.support.federation import run_federation, shared_arrays
+from tests.support.private_rounds import private_round, watch
+from tests.support.small_data import small_config, small_dataset
+from tests.support.small_training import (
+    EVERYBODY,
     SIZES,
     assert_same,
+    clustered,
     cohort_of,
-    double_precision_on_one_thread,  # noqa: F401, a fixture
+    learner_named,
+    model_of,
     network_of,
-    start_of,
+    train,
 )
-from tests.client.test_rivals import clustered
-from tests.support.federation import run_federation, shared_arrays
-from tests.support.private_rounds import ScriptedRound, Watched, private_round
-from tests.support.small_data import small_config, small_dataset
 
 GPU = "cuda"
-USERS = np.arange(len(SIZES))
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU"),
+    pytest.mark.usefixtures("double_precision"),
+]
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -44,12 +43,13 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch s
     [
         {"dropout": 0.3},
         {"gate_mode": "hard", "gate_input": "hidden", "history_feedback": False},
-        {"max_windows_per_user": 0, "user_weighting": "targets", "item_bias": True},
+        {"max_windows_per_user": "all", "user_weighting": "targets", "item_bias": True},
         {"user_factors": True, "user_factors_prior": 5.0, "private_weight_decay": 0.02},
         {"local_optimizer": "adam", "local_learning_rate": 0.03, "dropout": 0.2},
         {"backbone": "hstu", "num_heads": 3},
         {"backbone": "linear", "num_heads": 3},
         {"private_parameters": "head", "num_experts": 1},
+        {"private_parameters": "all", "num_experts": 1},
     ],
 )
 def test_a_cohort_on_the_gpu_equals_users_alone_on_the_cpu(
@@ -57,31 +57,30 @@ def test_a_cohort_on_the_gpu_equals_users_alone_on_the_cpu(
 ) -> None:
     config, dataset = small_config(**{"local_steps": steps, **changes}), small_dataset(SIZES)
     network = network_of(config, dataset)
-    start, cohort = start_of(network), cohort_of(dataset, network, USERS)
-    settings: Mapping[str, Any] = {"data": config.data, "training": config.training}
-    oracle = train_serially(deepcopy(network), start, cohort, **settings)
-    trained = trainer_named("cohort")(network.to(GPU), start, cohort, **settings)
+    model, cohort = model_of(network), cohort_of(dataset, network, EVERYBODY)
+    oracle = train(learner_named("serial", deepcopy(network), config), config, model, cohort)
+    trained = train(learner_named("cohort", network.to(GPU), config), config, model, cohort)
     assert_same(trained, oracle)
     assert all(value.device.type == "cpu" for value in trained.private.values())
 
 
 def test_clusters_on_the_gpu() -> None:
-    config, dataset, network, start = clustered(3)
-    cohort = cohort_of(dataset, network, USERS)
-    settings: Mapping[str, Any] = {"data": config.data, "training": config.training}
-    trainer = trainer_named("cohort", clusters=3)
-    oracle = trainer(deepcopy(network), start, cohort, **settings)
-    assert_same(trainer(network.to(GPU), start, cohort, **settings), oracle)
+    config, dataset, network, model = clustered(3)
+    cohort = cohort_of(dataset, network, EVERYBODY)
+    on_cpu, on_gpu = (
+        train(learner_named("cohort", deepcopy(network).to(device), config), config, model, cohort)
+        for device in ("cpu", GPU)
+    )
+    assert_same(on_gpu, on_cpu)
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_scores_on_the_gpu(part: Any) -> None:
     config, dataset = small_config(), small_dataset(SIZES)
     network = network_of(config, dataset)
-    users = np.array([4, 0, 2])
-    cohort = cohort_of(dataset, network, users)
-    alone = score_serially(deepcopy(network), cohort, data=config.data, part=part)
-    scores = score_cohort(network.to(GPU), cohort, data=config.data, part=part)
+    model, cohort = model_of(network), cohort_of(dataset, network, np.array([4, 0, 2]))
+    alone = learner_named("serial", deepcopy(network), config).score(model, cohort, part)
+    scores = learner_named("cohort", network.to(GPU), config).score(model, cohort, part)
     np.testing.assert_allclose(scores.logits, alone.logits, atol=1e-6)
     assert scores.routes.tolist() == alone.routes.tolist()
 
@@ -96,44 +95,43 @@ def test_pooled_training_on_the_gpu() -> None:
 
 @pytest.mark.parametrize("mode", ["central-user", "laplace"])
 def test_clipped_sums_of_users_on_the_gpu(mode: str) -> None:
-    privacy, order = PrivacySettings(privacy_mode=mode), 1 if mode == "laplace" else 2
-    network, task = private_round(
-        small_dataset(SIZES), USERS, privacy=privacy, order=order, user_factors=True
+    task = private_round(
+        small_dataset(SIZES), EVERYBODY, privacy=PrivacySettings(mode=mode), user_factors=True
     )
-    network = network.double()
-    oracle = train_whole_users(deepcopy(network), task)
-    upload = train_whole_users(network.to(GPU), task)
-    for name, total in oracle.shared.items():
-        torch.testing.assert_close(upload.shared[name], total, atol=1e-6, rtol=1e-5)
+    task.network.double()
+    oracle, trained = (task.on(device).train() for device in ("cpu", GPU))
+    exact, found = oracle.sums.updates, trained.sums.updates
+    assert found.keys() == exact.keys()
+    for name, total in exact.items():
+        np.testing.assert_allclose(found[name], total, atol=1e-6, rtol=1e-5)
     for name, rows in oracle.private.items():
-        torch.testing.assert_close(upload.private[name], rows, atol=1e-6, rtol=1e-5)
-    np.testing.assert_allclose(upload.statistics, oracle.statistics, atol=1e-9)
-    assert upload.routes.tolist() == oracle.routes.tolist()
+        torch.testing.assert_close(trained.private[name], rows, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(found[STATISTICS], exact[STATISTICS], atol=1e-9)
+    assert trained.routes.tolist() == oracle.routes.tolist()
 
 
 @pytest.mark.parametrize("own", ["free", "noised", "frozen"])
 def test_dp_sgd_on_the_gpu(own: str) -> None:
-    privacy = PrivacySettings(privacy_mode="local-dp-sgd", own_parameters=own)
-    network, task = private_round(small_dataset(SIZES), USERS, privacy=privacy, local_steps=2)
-    network = network.double()
-    uploads, steps = [], []
-    for copy in (deepcopy(network), network.to(GPU)):
-        uploads.append(train_dp_sgd(copy, ScriptedRound.of(task, 3), Watched))
-        steps.append([step.cpu() for step in Watched.last.steps(2 if own == "noised" else 1)])
-    assert len(steps[0]) == 2
-    for one, other in zip(*steps, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
-    for name, rows in uploads[0].private.items():
-        torch.testing.assert_close(uploads[1].private[name], rows, atol=1e-6, rtol=1e-5)
-    assert uploads[1].routes.tolist() == uploads[0].routes.tolist()
+    privacy = PrivacySettings(mode="local-dp-sgd", private_training=own)
+    task = private_round(small_dataset(SIZES), EVERYBODY, privacy=privacy, local_steps=2)
+    task.network.double()
+    (oracle, exact), (trained, steps) = (
+        watch(task.on(device), left_out=3) for device in ("cpu", GPU)
+    )
+    assert len(exact) == 2
+    for one, other in zip(exact, steps, strict=True):
+        torch.testing.assert_close(one, other.cpu(), atol=1e-6, rtol=1e-5)
+    for name, rows in oracle.private.items():
+        torch.testing.assert_close(trained.private[name], rows, atol=1e-6, rtol=1e-5)
+    assert trained.routes.tolist() == oracle.routes.tolist()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"privacy_mode": "central-user", "noise_seed": 5},
-        {"privacy_mode": "local-dp-sgd", "noise_seed": 5},
+        {"mode": "central-user"},
+        {"mode": "local-dp-sgd"},
     ],
     ids=["plain", "central-user", "local-dp-sgd"],
 )
@@ -143,10 +141,11 @@ def test_a_federation_of_nodes_with_a_gpu(
     torch.set_default_dtype(torch.float32)
     runs = {"on-cpu": "cpu", "on-gpu": GPU}
     for name, device in runs.items():
-        run_federation(
-            small_data, tmp_path, nodes=2, name=name, device=device, server_optimizer="average",
-            **changes,
-        )  # fmt: skip
+        with predictable(5):
+            run_federation(
+                small_data, tmp_path, nodes=2, name=name, device=device,
+                server_optimizer="average", **changes,
+            )  # fmt: skip
     on_cpu, on_gpu = (shared_arrays(tmp_path, name) for name in runs)
     for name, array in on_cpu.items():
         np.testing.assert_allclose(on_gpu[name], array, atol=1e-4, err_msg=name)

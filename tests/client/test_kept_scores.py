@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client_app.evaluation import Scores
 from client_app.kept_scores import FILE, KeptScoresError, keep_scores, read_scores
 from mrff.config.methods import method_named
 from mrff.data.dataset import load_dataset
 from mrff.experiments.comparison.bootstrap import RankedScores
+from mrff.metrics.metric import Scored
 from tests.support.federation import run_federation
+
+
+def scored(logits: np.ndarray, labels: np.ndarray) -> Scored:
+    routes = np.zeros((len(logits), 1), dtype=np.int64)
+    return Scored(logits, labels, routes, before=routes)
 
 
 def test_the_kept_scores_are_those_the_server_measured_and_no_message_changes(
@@ -61,11 +66,8 @@ def test_every_kind_of_method_keeps_what_the_server_measured(
 
 def test_users_are_ordered_by_key_and_groups_are_joined(tmp_path: Path) -> None:
     keys = np.array([9, 2**63 + 5, 4], dtype=np.uint64)
-    scores = Scores(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [0.0], [1.0]]), np.zeros(3))
-    groups = [
-        Scores(scores.logits[part], scores.labels[part], scores.routes[part])
-        for part in (slice(0, 2), slice(2, 3))
-    ]
+    logits, labels = np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [0.0], [1.0]])
+    groups = [scored(logits[part], labels[part]) for part in (slice(0, 2), slice(2, 3))]
     keep_scores(tmp_path / "node", keys, groups)
     kept = read_scores([tmp_path / "node" / FILE])
     assert kept.user_keys.tolist() == [4, 9, 2**63 + 5]
@@ -76,7 +78,7 @@ def test_users_are_ordered_by_key_and_groups_are_joined(tmp_path: Path) -> None:
 def test_missing_damaged_and_doubled_scores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(KeptScoresError, match="run with keep-test-scores=true"):
         read_scores([])
-    scores = Scores(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1))
+    scores = scored(np.zeros((1, 1)), np.zeros((1, 1)))
     for node in "ab":
         keep_scores(tmp_path / node, np.array([7], dtype=np.uint64), [scores])
     files = [tmp_path / node / FILE for node in "ab"]

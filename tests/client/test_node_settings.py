@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from client_app.node import open_node
+from client_app.node import Node, open_node
 from mrff.data.dataset import load_dataset
+from mrff.wire.requests import Request, RoundFacts, RunFacts
 from tests.support.small_data import small_config
 
 
-def open_with(data: Path, node_config: dict[str, Any], **request: Any) -> Any:
-    about = {
-        "data-dir": "/not/on/this/host",
-        "state-dir": "/not/on/this/host",
-        "schema-hash": load_dataset(data).schema.schema_hash,
-        "training-id": "a-run",
-        "epoch-starts": [0],
-    }
-    return open_node(small_config().to_flat(), node_config, {**about, **request})
+def open_with(data: Path, node_config: dict[str, Any], schema_hash: str = "") -> Node:
+    run = RunFacts(
+        schema_hash=schema_hash or load_dataset(data).schema.schema_hash,
+        training_id="a-run",
+        data_dir="/not/on/this/host",
+        state_dir="/not/on/this/host",
+    )
+    request = Request(run, RoundFacts(1), {}, {})
+    return open_node(small_config().to_flat(), node_config, request)
 
 
 def test_a_deployed_node_uses_its_own_folders(small_data: Path, tmp_path: Path) -> None:
@@ -54,4 +55,4 @@ def test_a_folder_that_is_not_there_is_named(small_data: Path, tmp_path: Path) -
 def test_data_of_another_schema_is_refused(small_data: Path, tmp_path: Path) -> None:
     settings = {"data-dir": str(small_data), "state-dir": str(tmp_path)}
     with pytest.raises(ValueError, match=r"schema hash .*, the run's is other: give the node"):
-        open_with(small_data, settings, **{"schema-hash": "other"})
+        open_with(small_data, settings, schema_hash="other")

@@ -1,4 +1,4 @@
-"""How far a step moves what is a user's own: worked numbers, and both trainers against them."""
+"""How far a step moves what is a user's own: worked numbers, and both learners against them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.private_rates import move, private_rate
-from client_app.training import dropout_keys, training_batch
+from client_app.learners.base import dropout_keys, training_batch
+from client_app.learners.rates import move, private_rate
 from mrff.config import TrainingSettings
 from mrff_model.losses import user_losses
-from tests.client.test_serial_training import train
 from tests.support.small_data import small_config, small_dataset, small_network
+from tests.support.small_training import train_alike
 
 TRAINING = TrainingSettings(
     private_learning_rate=0.01, user_factors_learning_rate=10.0, user_factors_prior=800.0
@@ -58,7 +58,7 @@ def test_a_users_step_by_hand(decay: float) -> None:
         private_learning_rate=0.25, private_weight_decay=decay, holdout=1,
     )  # fmt: skip
     dataset = small_dataset()
-    trained = train(config, dataset, [2])
+    trained = train_alike(config, dataset, [2])
 
     network = small_network(config, dataset)
     batch = training_batch(dataset, np.array([2]), config.data)
@@ -75,9 +75,9 @@ def test_a_users_step_by_hand(decay: float) -> None:
 
 def test_factors_start_at_zero_and_never_leave() -> None:
     config = small_config(user_factors=True)
-    trained = train(config, small_dataset(), [0, 1])
+    trained = train_alike(config, small_dataset(), [0, 1])
     assert "user_factors" in trained.private
-    assert not any("user_factors" in name for name in (*trained.public, *trained.group))
+    assert not any("user_factors" in name for name in trained.sums.updates)
     network = small_network(config, small_dataset())
     assert network.user_factors is not None
     assert not network.user_factors.any()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import os
-from hashlib import blake2b
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client_app import private_store
-from client_app.private_store import SEGMENT_USERS, PrivateStore, PrivateStoreError
+from client_app.private_store import FILE, PrivateStore, PrivateStoreError
+from mrff.io import sqlite
 
 INITIAL = {"user_bias": torch.zeros(1), "net": torch.zeros(1, 2, 3)}
 
@@ -38,6 +42,12 @@ def save(
         keys(*users), content, routes,
         round_number=number, checkpoint_round=checkpoint, best_round=best,
     )  # fmt: skip
+
+
+def rows(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / FILE)) as database:
+        count: int = database.execute("SELECT count(*) FROM versions").fetchone()[0]
+    return count
 
 
 def load(store: PrivateStore, *users: int, up_to: int = 99) -> list[float]:
@@ -87,7 +97,7 @@ def test_best_and_checkpoint_versions_stay_and_others_go(tmp_path: Path) -> None
     assert load(store, 1, up_to=8) == [8.0]  # checkpoint, and the round before the newest
     assert load(store, 1, up_to=9) == [9.0]
     assert load(store, 1, up_to=7) == [2.0]  # nobody can ask for 3 to 7 again
-    assert len(list(tmp_path.glob("round-*"))) == 3
+    assert rows(tmp_path) == 2 * 3
 
 
 def test_versions_after_the_checkpoint_a_run_resumed_from_never_happened(tmp_path: Path) -> None:
@@ -103,14 +113,7 @@ def test_versions_after_the_checkpoint_a_run_resumed_from_never_happened(tmp_pat
     assert load(again, 1, 2) == [5.0, 0.0]
 
 
-def test_more_users_than_a_segment_holds(tmp_path: Path) -> None:
-    store, count = PrivateStore(tmp_path), 2 * SEGMENT_USERS + 3
-    save(store, 1, *range(1, count + 1))
-    assert len(list(tmp_path.glob("round-*"))) == 3
-    assert load(store, 1, count, SEGMENT_USERS + 1) == [1.0, 1.0, 1.0]
-
-
-def test_segments_do_not_pile_up_when_few_users_train_each_round(tmp_path: Path) -> None:
+def test_versions_do_not_pile_up_when_few_users_train_each_round(tmp_path: Path) -> None:
     store, random = PrivateStore(tmp_path), np.random.default_rng(0)
     latest: dict[int, float] = {}
     for number in range(1, 121):
@@ -118,7 +121,7 @@ def test_segments_do_not_pile_up_when_few_users_train_each_round(tmp_path: Path)
         save(store, number, *users, checkpoint=number - 1, best=number - 1)
         latest |= dict.fromkeys(users, float(number))
     assert load(store, *latest, up_to=120) == list(latest.values())
-    assert len(list(tmp_path.glob("round-*"))) < 60
+    assert rows(tmp_path) <= 2 * 300
 
 
 @settings(
@@ -152,56 +155,145 @@ def test_against_a_plain_dictionary(tmp_path: Path, history: list[tuple[set[int]
 _fresh = itertools.count()
 
 
-@pytest.mark.parametrize("stage", ["write", "fsync", "rename", "unlink"])
-def test_a_crash_at_any_stage_leaves_old_or_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    store = PrivateStore(tmp_path)
+def test_a_power_cut_at_any_byte_of_a_commit_leaves_old_or_new(tmp_path: Path) -> None:
+    store, live = PrivateStore(tmp_path / "live"), tmp_path / "live"
     save(store, 1, 1, 2)
     save(store, 2, 1, 2, checkpoint=1)
+    with closing(sqlite3.connect(live / FILE)) as reader:  # so that the log is not folded in
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM versions").fetchall()
+        save(store, 3, 1, 2, checkpoint=2)
+        log = (live / f"{FILE}-wal").read_bytes()
+        shutil.copy(live / FILE, tmp_path / "before")
+    seen = set()
+    for cut in [*range(0, len(log), 4099), len(log) - 1, len(log)]:
+        folder = tmp_path / f"cut-{cut}"
+        folder.mkdir()
+        shutil.copy(tmp_path / "before", folder / FILE)
+        (folder / f"{FILE}-wal").write_bytes(log[:cut])
+        after = PrivateStore(folder)
+        seen.add(tuple(load(after, 1, 2)))
+        assert load(after, 1, 2, up_to=2) == [2.0, 2.0]
+        save(after, 3, 1, 2, checkpoint=2)
+        assert load(after, 1, 2) == [3.0, 3.0]
+    assert seen == {(2.0, 2.0), (3.0, 3.0)}
 
-    class PowerCut(BaseException):
-        pass
 
-    def cut(*_: object, **__: object) -> None:
-        raise PowerCut
+@pytest.mark.parametrize(
+    ("local", "place"),
+    [(True, "DELETE FROM versions"), (True, "COMMIT"), (False, "INSERT INTO versions")],
+)
+def test_a_process_killed_in_the_middle_of_a_save_leaves_old_or_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool, place: str
+) -> None:
+    """With either journal; 400 users of 40 KB do not fit SQLite's cache: pages are on the disk."""
+    monkeypatch.setattr(sqlite, "not_local", lambda _: not local)
+    users = tuple(range(1, 401))
+    initial = {"user_bias": torch.zeros(1), "net": torch.zeros(1, 100, 100)}
+    program = f"""
+        import os, signal, sys
+        import numpy as np, torch
+        from pathlib import Path
+        from client_app import private_store
+        from mrff.io import sqlite
 
-    target: tuple[object, str] = {
-        "write": (private_store, "save"),
-        "fsync": (os, "fsync"),
-        "rename": (Path, "rename"),
-        "unlink": (Path, "unlink"),
-    }[stage]  # type: ignore[assignment]
+        def stop(statement):
+            if statement.startswith({place!r}):
+                stop.seen += 1
+                if stop.seen == (1 if {place!r} == "COMMIT" else 300):
+                    os.kill(os.getpid(), signal.SIGKILL)
+        stop.seen = 0
+        connect = sqlite._connect
+        sqlite.not_local = lambda _: {not local}
+
+        def traced(path):
+            connection = connect(path)
+            connection.set_trace_callback(stop)
+            return connection
+
+        keys = np.arange(1, 401, dtype=np.uint64) * np.uint64(2**61 + 12345)
+        for number in (1, 2, 3):
+            if number == 3:
+                sqlite._connect = traced
+            values = {{
+                "user_bias": torch.full((400,), float(number)),
+                "net": torch.full((400, 100, 100), float(number)),
+            }}
+            # The third save is a retry of the second round: it deletes and inserts.
+            private_store.PrivateStore(Path(sys.argv[1])).save(
+                keys, values, np.zeros((400, 2), dtype=np.int64), round_number=min(number, 2),
+                checkpoint_round=1, best_round=1,
+            )
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=False
+    )
+    assert done.returncode == -9
+    store = PrivateStore(tmp_path)
+    found, _ = store.load(keys(*users), up_to_round=9, initial=initial, num_layers=2)
+    assert (found["user_bias"] == 2.0).all()
+    assert (found["net"] == 2.0).all()
+    before, _ = store.load(keys(*users), up_to_round=1, initial=initial, num_layers=2)
+    assert (before["net"] == 1.0).all()
+    content = {name: value.repeat(400, *[1] * (value.dim() - 1)) for name, value in initial.items()}
+    store.save(
+        keys(*users), content, np.zeros((400, 2), dtype=np.int64),
+        round_number=3, checkpoint_round=2, best_round=1,
+    )  # fmt: skip
+    assert rows(tmp_path) == 400 * 3
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}.lock"}
+
+
+def test_a_save_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PrivateStore(tmp_path)
+    save(store, 1, 1, 2)
+    connect = sqlite._connect
+
+    def full(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages}")
+        return connection
+
     with monkeypatch.context() as patch:
-        patch.setattr(*target, cut)
-        with pytest.raises(PowerCut):
-            save(store, 3, 1, 2, checkpoint=2)
-    after = PrivateStore(tmp_path)
-    assert load(after, 1, 2) in ([2.0, 2.0], [3.0, 3.0])
-    assert load(after, 1, 2, up_to=2) == [2.0, 2.0]
-    save(after, 3, 1, 2, checkpoint=2)
-    assert load(after, 1, 2) == [3.0, 3.0]
-    assert not list(tmp_path.glob(".*"))  # the leftover is gone
+        patch.setattr(sqlite, "_connect", full)
+        with pytest.raises(PrivateStoreError, match=r"cannot be written: database or disk is full"):
+            save(store, 2, *range(1, 2000))
+    assert load(PrivateStore(tmp_path), 1, 2) == [1.0, 1.0]
+    save(store, 2, 1, 2)
+    assert load(store, 1, 2) == [2.0, 2.0]
 
 
-@pytest.mark.parametrize("length", [0, 1, 9, 200, -1])
-def test_a_truncated_segment_is_an_error_that_names_it(tmp_path: Path, length: int) -> None:
+def test_messages_that_overlap_wait_for_each_other(tmp_path: Path) -> None:
+    """A retried message may come while the first one is still worked on."""
+
+    def work(number: int) -> None:
+        for user in range(1, 6):
+            save(PrivateStore(tmp_path), 1 + number // 4, user, 10 + number)
+
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(work, range(8)))
+    assert load(PrivateStore(tmp_path), *range(1, 6)) == [2.0] * 5
+    assert load(PrivateStore(tmp_path), *range(10, 18)) == [1.0] * 4 + [2.0] * 4
+    assert load(PrivateStore(tmp_path), *range(1, 6), up_to=1) == [1.0] * 5
+
+
+@pytest.mark.parametrize("length", [0, 1, 9, 200, 40_000, -1])
+def test_a_truncated_store_is_an_error_that_names_it(tmp_path: Path, length: int) -> None:
     save(PrivateStore(tmp_path), 1, 1)
-    (segment,) = tmp_path.glob("round-*")
-    data = segment.read_bytes()
-    damaged = segment.with_name("round-00000002-x.safetensors")
-    damaged.write_bytes(data[:length])
-    with pytest.raises(PrivateStoreError, match=r"round-00000002-x.safetensors is damaged"):
-        load(PrivateStore(tmp_path), 1)
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes()[:length])
+    for do in (load, lambda store, user: save(store, 2, user)):
+        with pytest.raises(PrivateStoreError, match=r"private.sqlite is damaged"):
+            do(PrivateStore(tmp_path), 1)
 
 
 def flip(store: Path, pattern: bytes) -> None:
-    """One bit of the last such bytes in the only segment, which gets another name."""
-    (segment,) = store.glob("round-*")
-    data = bytearray(segment.read_bytes())
+    """One bit of the last such bytes in the database."""
+    file = store / FILE
+    data = bytearray(file.read_bytes())
     data[data.rindex(pattern)] ^= 1
-    segment.unlink()
-    segment.with_name("round-00000001-y.safetensors").write_bytes(bytes(data))
+    file.write_bytes(bytes(data))
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -221,51 +313,47 @@ def test_damage_to_one_user_leaves_the_others_readable(tmp_path: Path) -> None:
     store = PrivateStore(tmp_path)
     found, _ = store.load(keys(2), up_to_round=1, initial=INITIAL, num_layers=2)
     assert found["user_bias"].tolist() == [0.5]
-    with pytest.raises(PrivateStoreError, match=r"y.safetensors is damaged \(the checksum does"):
+    with pytest.raises(PrivateStoreError, match=r"private.sqlite is damaged \(the checksum does"):
         load(store, 1)
 
 
-def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Path) -> None:
-    save(PrivateStore(tmp_path), 1, 1, 2)
-    flip(tmp_path, keys(1).tobytes())
-    with pytest.raises(PrivateStoreError, match="the checksum does not match"):
-        load(PrivateStore(tmp_path), 2)
-
-
-def segment_of_an_earlier_release(folder: Path, name: str, value: float, *users: int) -> Path:
-    tensors = version(value, len(users)) | {
-        "user-keys": torch.from_numpy(keys(*users).view(np.int64)),
-        "rounds": torch.full((len(users),), 1),
-        "epochs": torch.zeros(len(users), dtype=torch.int64),
-        "routes": torch.zeros((len(users), 2), dtype=torch.int64),
-    }
-    digest = blake2b(digest_size=16)
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].numpy().tobytes())
-    path = folder / name
-    path.write_bytes(safetensors.torch.save(tensors, metadata={"checksum": digest.hexdigest()}))
-    return path
-
-
-def test_segments_of_an_earlier_release_are_read_checked_and_gathered(tmp_path: Path) -> None:
-    old = [
-        segment_of_an_earlier_release(tmp_path, "round-00000001-a.safetensors", 0.75, 1, 2, 3),
-        segment_of_an_earlier_release(tmp_path, "round-00000001-b.safetensors", 0.25, 4, 5, 6),
-    ]
+@pytest.mark.parametrize("column", ["user", "epoch", "round"])
+def test_a_version_whose_key_is_damaged_is_not_passed_over_unnoticed(
+    tmp_path: Path, column: str
+) -> None:
     store = PrivateStore(tmp_path)
-    assert load(store, 3, 1, 6) == [0.75, 0.75, 0.25]
-    for number in range(2, 5):
-        save(store, number, 1, 2, 4, 5, checkpoint=number - 1, best=number - 1)
-    assert load(store, 1, 2, 3, 4, 6) == [4.0, 4.0, 0.75, 4.0, 0.25]
-    assert not any(segment.exists() for segment in old)  # users 3 and 6 have moved
+    save(store, 1, 1, 2)
+    save(store, 2, 1, 2)
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.execute(f"UPDATE versions SET {column} = {column} + 64 WHERE id = 3")
+        database.commit()
+    for do in (load, lambda store, user: save(store, 3, user)):
+        with pytest.raises(PrivateStoreError, match="the checksum does not match"):
+            do(PrivateStore(tmp_path), 2)
 
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    segment_of_an_earlier_release(damaged, "round-00000001-a.safetensors", 0.75, 1, 2)
-    flip(damaged, np.float32(0.75).tobytes())
-    with pytest.raises(PrivateStoreError, match="the checksum does not match"):
-        load(PrivateStore(damaged), 1)
+
+def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Path) -> None:
+    """In the table, where a row lies, and in the index, by which it is found."""
+    save(PrivateStore(tmp_path), 1, 1, 2)
+    file = tmp_path / FILE
+    intact, pattern = file.read_bytes(), keys(1).byteswap().tobytes()
+    places = [at for at in range(len(intact)) if intact.startswith(pattern, at)]
+    assert len(places) == 2
+    noticed = 0
+    for at in places:
+        file.write_bytes(intact[:at] + bytes([intact[at] ^ 1]) + intact[at + 1 :])
+        try:
+            assert load(PrivateStore(tmp_path), 1) == [1.0]  # found by the other copy of the key
+        except PrivateStoreError as error:
+            noticed += "the checksum does not match" in str(error)
+    assert noticed > 0
+
+
+def test_segments_of_an_earlier_release_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "round-00000001-a.safetensors").write_bytes(b"")
+    for do in (load, lambda store, user: save(store, 2, user)):
+        with pytest.raises(PrivateStoreError, match=r"of an earlier release.*another run-name"):
+            do(PrivateStore(tmp_path), 1)
 
 
 def test_a_store_of_another_network_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app.randomness import sampled_users, user_keys
+from mrff.sums.sampling import sampled_users, user_keys
 
 USERS = np.arange(1, 2001, dtype=np.uint64)
 

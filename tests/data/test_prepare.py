@@ -28,14 +28,16 @@ class Small(Recipe):
     version = 1
     summary = "a recipe for tests"
     default_source = "made up"
+    extra_files = ("truth.parquet",)
 
     def __init__(self) -> None:
         self.built = 0
+        self.downloads = False
         self.error: Exception | None = None
         self.histories = alternating(3, 4)
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"from": str(source)}
+        return {} if self.downloads and source is None else {"from": str(source)}
 
     def build(
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress

@@ -40,7 +40,7 @@ def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     """Node 3 takes over shard and state of node 0; node 1 comes back as itself, with its key."""
     settings: Values = {"num_server_rounds": 3, "evaluate_every": 3, "sampling_rate": 1.0}
     run = federation.submit(
-        run_name="killed", expected_nodes=3, reply_timeout_seconds=150.0, **settings
+        name="killed", expected_nodes=3, reply_timeout_seconds=150.0, **settings
     )
 
     def kill_when_asked(node: int) -> None:
@@ -85,7 +85,7 @@ def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
     number = 7
     federation.wait_for_heartbeat(2)
     run = federation.submit(
-        run_name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
+        name="frozen", expected_nodes=3, reply_timeout_seconds=45.0, min_reply_fraction=0.3,
         num_server_rounds=number, evaluate_every=number, checkpoint_every=number,
     )  # fmt: skip
     federation.completes_round("frozen", 1)

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from fnmatch import fnmatch
 
+from mrff.config.names import check_full_names
 from tests.support.deployment import CHECKOUT
 
 NOT_INSTALLED = {"scikit-learn": "sklearn", "plotly": "plotly"}  # and what they are imported as
@@ -26,10 +27,10 @@ def test_the_image_installs_the_dependencies_of_the_app() -> None:
 
 def test_what_containers_run_needs_nothing_else() -> None:
     script = (
-        "import sys, mrff.cli.main, mrff.cli.run_command, mrff.data.prepare, mrff.data.shard\n"
+        "import sys, mrff.cli.main, mrff.cli.run, mrff.data.prepare, mrff.data.shard\n"
         "import server_app.app, client_app.app\n"
-        "try: mrff.cli.main.main(['deploy', 'submit', '--help'])\n"
-        "except SystemExit: print(*sys.modules)"
+        "assert mrff.cli.main.main(['deploy', 'submit', '--help']) == 0\n"
+        "print(*sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=CHECKOUT
@@ -46,6 +47,16 @@ def test_the_image_has_every_package() -> None:
     for package in pyproject["tool"]["setuptools"]["packages"]:
         top = package.partition(".")[0]
         assert any(fnmatch(top, pattern) for pattern in let_through), package
+
+
+def test_the_settings_of_containers_are_full_names() -> None:
+    compose = (CHECKOUT / "docker/compose.yaml").read_text()
+    demo = (CHECKOUT / "docker/demo.sh").read_text()
+    loop = re.search(r'for setting in "(.*?) "\$@"', demo, re.S)
+    assert loop
+    keys = re.findall(r"--set=([a-z.-]+)=", compose) + re.findall(r"([a-z-]+\.[a-z-]+)=", loop[1])
+    assert len(keys) == 6
+    check_full_names(keys)
 
 
 def test_compose_gives_every_node_its_own_volumes_only() -> None:

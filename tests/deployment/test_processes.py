@@ -11,11 +11,12 @@ import pytest
 
 from mrff.data.schema import Schema
 from mrff.data.shard import node_folder, shard
-from mrff.ops.control import Control, ControlError
+from mrff.ops.control import Control, FlowerError
 from mrff.ops.keys import make_keys
 from tests.support import reference
 from tests.support.deployment import Federation, Values, wait_for_request
 from tests.support.processes import wait_for
+from tests.support.stored import stored_rounds
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
     with Federation(tmp_path, two_shards, nodes=2) as federation:
         federation.start_node(0)
         federation.start_node(1)
-        run = federation.submit(run_name="resumed", **settings)
+        run = federation.submit(name="resumed", **settings)
         wait_for_request(federation, "node-0", "train", 2, content=True)
         wait_for_request(federation, "node-1", "train", 2, content=True)
         with federation.frozen_server_app():
@@ -75,9 +76,9 @@ def test_strangers_are_refused(tmp_path: Path, two_shards: Path) -> None:
         time.sleep(8)
         assert federation.log("node-0").count("SuperNode ID:") == 0
         federation.kill("node-0")
-        with pytest.raises(ControlError):
+        with pytest.raises(FlowerError):
             Control(f"127.0.0.1:{federation.port}", other_ca, tmp_path / "cli-2").runs()
-        with pytest.raises(ControlError):
+        with pytest.raises(FlowerError):
             Control(f"127.0.0.1:{federation.port}", None, tmp_path / "cli-3").runs()
         assert [node["status"] for node in federation.control.nodes()] == ["registered"]
         # The same node as it should be.
@@ -104,7 +105,7 @@ def test_wrong_node_settings_are_named_at_the_node_and_rejected_at_the_server(
         for node, (config, _) in enumerate(settings):
             federation.start_node(node, config=config)
         run = federation.submit(
-            run_name="wrong", num_server_rounds=1, min_reply_fraction=0.1, node_wait_seconds=240.0
+            name="wrong", num_server_rounds=1, min_reply_fraction=0.1, node_wait_seconds=240.0
         )
         federation.completes(run)
         first = federation.rounds("wrong")[0]
@@ -116,8 +117,8 @@ def test_wrong_node_settings_are_named_at_the_node_and_rejected_at_the_server(
                 assert expected in federation.log(f"node-{node}"), federation.log(f"node-{node}")
 
 
-def _stored(federation: Federation, node: int, run: str, number: int) -> list[Path]:
-    return list((federation.state(node) / run).glob(f"round-{number:08d}-*"))
+def _stored(federation: Federation, node: int, run: str, number: int) -> bool:
+    return number in stored_rounds(federation.state(node) / run)
 
 
 def _with_another_meaning(prepared: Path, out: Path) -> Path:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from client_app import devices, learners
+from client_app import node as node_module
+from client_app.learners.cohort import CohortLearner
+from client_app.learners.serial import SerialLearner
 from client_app.private_store import PrivateStore
-from mrff.config import RunConfig
+from mrff.config import RunConfig, full_names
 from mrff.data.dataset import load_dataset
 from mrff_model.building import tensors_of
+from server_app import parts
 from server_app.run.history import read_history
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.small_data import small_network
@@ -25,7 +31,7 @@ SETTINGS: list[dict[str, Any]] = [
         "gate_mode": "hard",
         "local_steps": 2,
         # Adam turns a mean that is zero but for rounding into a step of full size.
-        "server_epsilon": 1e-5,
+        "epsilon": 1e-5,
     },
     {
         "server_optimizer": "average",
@@ -33,23 +39,24 @@ SETTINGS: list[dict[str, Any]] = [
         "local_optimizer": "adam",
         "local_learning_rate": 0.01,
         "user_weighting": "targets",
-        "max_windows_per_user": 0,
+        "max_windows_per_user": "all",
     },
 ]
 
 
-@pytest.mark.parametrize("trainer", ["serial", "cohort"])
+@pytest.mark.parametrize("learner", [SerialLearner, CohortLearner])
 @pytest.mark.parametrize("settings", SETTINGS, ids=["default", "hidden", "adam"])
 def test_three_rounds_on_1_2_7_and_one_per_user_nodes(
-    small_data: Path, tmp_path: Path, settings: dict[str, Any], trainer: str
-) -> None:
+    small_data: Path, tmp_path: Path, settings: dict[str, Any], learner: type,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(learners, "DEFAULT", learner)
+    settings = dict(settings)
+    monkeypatch.setattr(parts, "ADAM_EPSILON", settings.pop("epsilon", 1e-8))
     results, histories, private = {}, {}, {}
     for nodes in (1, 2, 7, USERS):
         name = f"on-{nodes}"
-        run_federation(
-            small_data, tmp_path, nodes=nodes, name=name, shuffle_seed=nodes, trainer=trainer,
-            **settings,
-        )  # fmt: skip
+        run_federation(small_data, tmp_path, nodes=nodes, name=name, shuffle_seed=nodes, **settings)
         results[nodes] = shared_arrays(tmp_path, name)
         histories[nodes] = read_history(tmp_path / "runs" / name / "history.jsonl")
         private[nodes] = private_of(small_data, tmp_path, name, nodes, settings)
@@ -78,7 +85,7 @@ def private_of(
     values = {"feature-dim": 4, "window-length": 16}
     values |= {key.replace("_", "-"): value for key, value in settings.items()}
     dataset = load_dataset(data)
-    initial = tensors_of(small_network(RunConfig.from_flat(values), dataset), "private")
+    initial = tensors_of(small_network(RunConfig.from_flat(full_names(values)), dataset), "private")
     everyone: dict[str, np.ndarray] = {}
     for node in range(nodes):
         store = PrivateStore(home / "state" / name / f"node-{node}-of-{nodes}")
@@ -106,15 +113,23 @@ def test_another_seed_gives_another_model(small_data: Path, tmp_path: Path) -> N
     assert any(np.abs(other[array] - value).max() > 1e-3 for array, value in one.items())
 
 
-def test_users_taken_one_at_a_time_for_want_of_memory(small_data: Path, tmp_path: Path) -> None:
-    """``cohort-memory-mb`` bounds the private parameters in memory, and changes no result."""
-    histories = {}
+def test_users_taken_one_at_a_time_for_want_of_memory(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free memory bounds the private parameters in memory, and changes no result."""
+    histories, written = {}, {}
+    save = PrivateStore.save
+
+    def counting(*arguments: Any, **keywords: Any) -> None:
+        written[name] = written.get(name, 0) + 1
+        save(*arguments, **keywords)
+
+    monkeypatch.setattr(PrivateStore, "save", counting)
     for megabytes in (1, 512):
         name = f"within-{megabytes}"
-        run_federation(
-            small_data, tmp_path, nodes=2, name=name, cohort_memory_mb=megabytes,
-            user_network_dim=4096,
-        )  # fmt: skip
+        for module in (devices, node_module):
+            monkeypatch.setattr(module, "host_memory", partial(int, megabytes * 2**20))
+        run_federation(small_data, tmp_path, nodes=2, name=name, user_network_dim=4096)
         histories[megabytes] = read_history(tmp_path / "runs" / name / "history.jsonl")
     few, many = shared_arrays(tmp_path, "within-1"), shared_arrays(tmp_path, "within-512")
     for array, value in many.items():
@@ -122,8 +137,4 @@ def test_users_taken_one_at_a_time_for_want_of_memory(small_data: Path, tmp_path
     for one, other in zip(*histories.values(), strict=True):
         for measure in ("users", "targets", "churn", "auc", "log_loss"):
             assert one.get(measure) == pytest.approx(other.get(measure), abs=1e-4)
-    segments = {
-        megabytes: list((tmp_path / "state" / f"within-{megabytes}").rglob("round-*.safetensors"))
-        for megabytes in histories
-    }
-    assert len(segments[1]) > len(segments[512])  # one group writes one segment
+    assert written["within-1"] > written["within-512"]  # one group is one write

@@ -10,27 +10,24 @@ import numpy as np
 import pytest
 from flwr.common.serde import recorddict_from_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
-from safetensors.numpy import load_file
 
-from mrff.config import RunConfig
+from mrff.config import RunConfig, full_names
 from mrff.config.methods import METHODS, overrides_of
 from mrff.data.prepare import prepare
+from mrff.wire.records import arrays_in
 from server_app.run.history import read_history
-from strategies.replies import arrays_in
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.local_grid import LocalGrid
+from tests.support.stored import stored_versions
 
 FEDERATED = [name for name, method in METHODS.items() if method.is_federated]
-STORED_BESIDES = {"user-keys", "rounds", "epochs", "routes", "checksums"}
 SMALL: dict[str, Any] = {"feature-dim": 4, "head-dim": 6, "num-server-rounds": 2}
 
 
 def run(data: Path, home: Path, method: str, name: str = "", **changes: Any) -> LocalGrid:
     overrides = overrides_of(method, {**SMALL, "sampling-rate": 0.6})
-    settings = {key.replace("-", "_"): value for key, value in overrides.items()}
-    return run_federation(
-        data, home, nodes=3, name=name or method, record=True, **{**settings, **changes}
-    )
+    overrides |= full_names({key.replace("_", "-"): value for key, value in changes.items()})
+    return run_federation(data, home, nodes=3, name=name or method, record=True, **overrides)
 
 
 def history(home: Path, name: str) -> list[dict[str, Any]]:
@@ -47,8 +44,7 @@ def names_sent(messages: list[bytes]) -> set[str]:
 
 
 def names_stored(home: Path, name: str) -> set[str]:
-    segments = (home / "state" / name).rglob("*.safetensors")
-    return {key for segment in segments for key in load_file(segment)} - STORED_BESIDES
+    return {key for stored in stored_versions(home / "state" / name) for key in stored}
 
 
 @pytest.mark.parametrize("method", FEDERATED)
@@ -122,10 +118,10 @@ def test_fedprox_without_weight_is_fedavg_and_with_weight_is_not(
 def test_one_cluster_is_fedadam_on_any_layout(small_data: Path, tmp_path: Path, nodes: int) -> None:
     settings = {**SMALL, "sampling-rate": 0.6}
     for method, changes in (("fedadam", {}), ("ifca", {"clusters": 1})):
-        overrides = {**overrides_of(method, settings), **changes}
+        overrides = {**overrides_of(method, settings), **full_names(changes)}
         run_federation(
             small_data, tmp_path, nodes=nodes, name=method,
-            **{key.replace("-", "_"): value for key, value in overrides.items()},
+            **overrides,
         )  # fmt: skip
     plain, copy = shared_arrays(tmp_path, "fedadam"), shared_arrays(tmp_path, "ifca")
     assert copy.keys() == {f"clusters.0.{name}" for name in plain}
@@ -154,7 +150,7 @@ def test_a_private_head_does_not_depend_on_the_layout(small_data: Path, tmp_path
     for nodes in (1, 15):
         run_federation(
             small_data, tmp_path, nodes=nodes, name=f"on-{nodes}",
-            **{key.replace("-", "_"): value for key, value in overrides.items()},
+            **overrides,
         )  # fmt: skip
     one, other = (shared_arrays(tmp_path, f"on-{nodes}") for nodes in (1, 15))
     for name, value in one.items():
@@ -166,9 +162,8 @@ def test_resumed_clusters_are_those_of_an_uninterrupted_run(tmp_path: Path) -> N
     prepare("synthetic", out=data, options={"users": 12, "items": 20, "events_per_user": 20})
     run(data, tmp_path, "ifca", name="whole", num_server_rounds=4, evaluate_every=2)
     run(data, tmp_path, "ifca", name="half", num_server_rounds=2, evaluate_every=2)
-    overrides = overrides_of("ifca", {**SMALL, "sampling-rate": 0.6})
-    changes = {key.replace("-", "_"): value for key, value in overrides.items()}
-    changes |= {"num_server_rounds": 4, "evaluate_every": 2, "resume": "half"}
+    changes = overrides_of("ifca", {**SMALL, "sampling-rate": 0.6})
+    changes |= full_names({"num-server-rounds": 4, "evaluate-every": 2, "resume": "half"})
     run_federation(data, tmp_path, nodes=3, name="", **changes)
     whole, resumed = shared_arrays(tmp_path, "whole"), shared_arrays(tmp_path, "half")
     for name, value in whole.items():

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file
 from sklearn.metrics import adjusted_rand_score
 
-from client_app.clusters import best_copies
-from client_app.training import Cohort
+from client_app.learners import Cohort, SharedModel
+from client_app.learners.cohort import CohortLearner
+from mrff.algorithms.clusters import ClusterLearner
 from mrff.config import RunConfig
 from mrff.config.methods import overrides_of
 from mrff.data.dataset import load_dataset
@@ -35,8 +35,7 @@ def test_copies_agree_with_the_planted_groups(
     settings: dict[str, Any] = {"feature-dim": 8, "window-length": 65, "sampling-rate": 0.2}
     settings |= {"num-server-rounds": 40, "evaluate-every": 10, "seed": 0}
     flat = overrides_of("ifca", settings)
-    changes = {key.replace("-", "_"): value for key, value in flat.items()}
-    run_federation(data, tmp_path, nodes=1, name="planted", **changes)
+    run_federation(data, tmp_path, nodes=1, name="planted", **flat)
 
     chosen, truth = final_copies(tmp_path, data, flat)
     agreement = adjusted_rand_score(truth, chosen)
@@ -54,11 +53,9 @@ def final_copies(home: Path, data: Path, flat: dict[str, Any]) -> tuple[np.ndarr
     config, dataset = RunConfig.from_flat(flat), load_dataset(data)
     (model,) = (home / "runs/planted/best").glob("model-round-*.safetensors")
     users = eligible_users(dataset, holdout=1)
-    cohort = Cohort(dataset, users, {})
-    with torch.no_grad():
-        network = small_network(config, dataset)
-        chosen = best_copies(
-            network, load_file(model), cohort, config.data, config.network.clusters
-        )
+    cohort = Cohort(dataset, users, {}, np.full((len(users), 1), -1))
+    learner = CohortLearner(small_network(config, dataset), config)
+    copies = SharedModel(0, {}, load_file(model))
+    scored = ClusterLearner(learner, config.network.clusters or 0).score(copies, cohort, "valid")
     table = pq.read_table(data / "truth.parquet").to_pandas().set_index("user_id")
-    return chosen, table.loc[dataset.user_ids[users]]["group"].to_numpy()
+    return scored.routes[:, 0], table.loc[dataset.user_ids[users]]["group"].to_numpy()

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import load_file
 from sklearn.metrics import adjusted_rand_score
 
-from client_app.cohort_evaluation import score_cohort
+from client_app.learners import Cohort, SharedModel
+from client_app.learners.cohort import CohortLearner
 from client_app.private_store import PrivateStore
-from client_app.training import Cohort
-from mrff.config import RunConfig
+from mrff.config import RunConfig, full_names
 from mrff.data.dataset import load_dataset
 from mrff.data.prepare import prepare
 from mrff.data.windows import eligible_users
-from mrff_model.building import build_network, load_shared, tensors_of
+from mrff_model.building import build_network, tensors_of
 from server_app.run.history import read_history
 from tests.support.federation import run_federation
 
@@ -33,7 +32,7 @@ def test_groups_agree_with_the_planted_ones(
     data = tmp_path / "synthetic"
     prepare("synthetic", out=data, options={})
     settings = {"feature_dim": 8, "window_length": 65, "sampling_rate": 0.2, "seed": seed}
-    settings["server_decay_rounds"] = 0  # in so few rounds the rate has to stay up
+    settings["server_decay_rounds"] = "off"  # in so few rounds the rate has to stay up
     run_federation(
         data,
         tmp_path,
@@ -60,29 +59,25 @@ def final_routes(
     home: Path, data: Path, settings: dict[str, object]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Everybody's experts under the best model (U, layers), and the planted groups (U,)."""
-    config = RunConfig.from_flat({k.replace("_", "-"): v for k, v in settings.items()})  # type: ignore[misc]
+    config = RunConfig.from_flat(full_names({k.replace("_", "-"): v for k, v in settings.items()}))
     dataset = load_dataset(data)
     network = build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features,
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     (model,) = (home / "runs/planted/best").glob("model-round-*.safetensors")
     arrays = load_file(model)
     group = {name: value for name, value in arrays.items() if ".experts." in name}
     public = {name: value for name, value in arrays.items() if name not in group}
     initial = {n: v.clone() for n, v in tensors_of(network, "private").items()}
-    load_shared(network, public, group)
     users = eligible_users(dataset, holdout=1)
-    private, _ = PrivateStore(home / "state/planted/node-0-of-1").load(
+    private, before = PrivateStore(home / "state/planted/node-0-of-1").load(
         dataset.user_keys[users],
         up_to_round=int(model.stem.rpartition("-")[2]),
         initial=initial,
         num_layers=config.network.num_layers,
     )
-    with torch.no_grad():
-        cohort = Cohort(dataset, users, private)
-        scores = score_cohort(network, cohort, data=config.data, part="valid")
+    cohort = Cohort(dataset, users, private, before)
+    learner = CohortLearner(network, config)
+    scores = learner.score(SharedModel(0, public, group), cohort, "valid")
     table = pq.read_table(data / "truth.parquet").to_pandas().set_index("user_id")
     return scores.routes, table.loc[dataset.user_ids[users]]["group"].to_numpy()

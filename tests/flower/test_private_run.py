@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mrff.data.dataset import load_dataset
-from mrff.privacy.accounting import Release, epsilon_of
-from mrff.privacy.ledger import Ledger, Limit
+from mrff.privacy.accounting import Limit, Release, epsilon_of
+from mrff.privacy.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -27,9 +27,9 @@ def test_local_dp_sgd_with_mrff_run_and_its_report(small_data: Path, tmp_path: P
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
     settings = [
-        "privacy-mode=local-dp-sgd", "noise-multiplier=2", "record-sampling-rate=0.5",
+        "privacy.mode=local-dp-sgd", "noise-multiplier=2", "record-sampling-rate=0.5",
         "local-steps=2", "sampling-rate=1.0", "delta=1e-3", "num-server-rounds=2",
-        "run-name=private", f"data-dir={small_data}", "window-length=16",
+        "run.name=private", f"data-dir={small_data}", "window-length=16",
     ]  # fmt: skip
     changes = [argument for setting in settings for argument in ("-c", setting)]
 
@@ -43,12 +43,9 @@ def test_local_dp_sgd_with_mrff_run_and_its_report(small_data: Path, tmp_path: P
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     epsilon = epsilon_of([Release(2.0, 0.5, 4)], 1e-3)
     dataset = load_dataset(small_data)
-    ledgers = sorted((tmp_path / "state/privacy" / dataset.schema.content_hash).glob("*.jsonl"))
-    counted: set[int] = set()
-    for path in ledgers:
-        ledger = Ledger(path, dataset.schema.content_hash)
-        counted |= set(ledger.users())
-        assert ledger.epsilon(ledger.users(), Limit(0.0, 1e-3)) == epsilon
+    ledger = Ledger(tmp_path / "state/privacy", dataset.schema.content_hash, "user")
+    counted = set(ledger.users())
+    assert all(ledger.epsilon([user], Limit(0.0, 1e-3)) == epsilon for user in counted)
     assert counted == {int(key) for key in dataset.user_keys}
 
     history = (tmp_path / "runs/private/history.jsonl").read_text().splitlines()
@@ -58,7 +55,7 @@ def test_local_dp_sgd_with_mrff_run_and_its_report(small_data: Path, tmp_path: P
     assert report.returncode == 0, report.stderr
     assert f"Epsilon {epsilon:.4f} at delta 0.001" in report.stdout
 
-    again = [*changes, "-c", "run-name=again", "-c", f"epsilon-budget={1.05 * epsilon}"]
+    again = [*changes, "-c", "run.name=again", "-c", f"epsilon-budget={1.05 * epsilon}"]
     refused = mrff("run", "--nodes", "2", *again)
     assert refused.returncode == 2
     assert "the privacy budget does not allow this round" in refused.stdout + refused.stderr

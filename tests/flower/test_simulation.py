@@ -120,7 +120,7 @@ def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path, tmp_pa
 
 def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_path: Path) -> None:
     """``flwr run`` itself exits with 0 here, and starts a worker for every processor."""
-    arguments = ("run", "--nodes", "1", "-c", "num-server-rounds=1", "-c", "run-name=twice")
+    arguments = ("run", "--nodes", "1", "-c", "num-server-rounds=1", "-c", "run.name=twice")
     prepare("synthetic", out=home / "data" / "few", options={"users": 40, "items": 40})
     arguments += ("-c", f"data-dir={home}/data/few", "-c", "window-length=16")
     status, workers, reporters = workers_during(*arguments, home=home, cwd=tmp_path)
@@ -140,7 +140,7 @@ def test_one_user_per_node(home: Path, tmp_path: Path) -> None:
     data = home / "data" / "phones"
     prepare("synthetic", out=data, options={"users": PHONES, "items": 40})
     done = mrff(
-        "run", "--nodes", str(PHONES), "-c", "num-server-rounds=1", "-c", "run-name=phones",
+        "run", "--nodes", str(PHONES), "-c", "num-server-rounds=1", "-c", "run.name=phones",
         "-c", f"data-dir={data}", "-c", "window-length=16", home=home, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -201,7 +201,7 @@ def test_plain_flwr_run_twice_from_anywhere_with_a_dataset_prepared_on_first_use
     flower: PlainFlower, tmp_path: Path
 ) -> None:
     before = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True).stdout
-    settings = f'home="{tmp_path}/home" num-server-rounds=2 evaluate-every=1'
+    settings = f'data.home="{tmp_path}/home" server.num-server-rounds=2 evaluation.evaluate-every=1'
     first = flower.run("run", str(ROOT), "--stream", "--run-config", settings, cwd=tmp_path)
     assert FINAL_LINE.search(first), first[-3000:]
     assert (tmp_path / "home/data/ml-100k/schema.json").is_file()
@@ -220,7 +220,7 @@ def test_kuaisar_with_its_configuration(home: Path, tmp_path: Path) -> None:
     prepare("kuaisar-r", source=source, out=home / "data/kuaisar-r")
     done = mrff(
         "run", "--nodes", "2", "--config", str(ROOT / "conf/kuaisar-r.toml"),
-        "-c", "run-name=kuaisar", home=home, cwd=tmp_path,
+        "-c", "run.name=kuaisar", home=home, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     summary = json.loads((home / "runs/kuaisar/summary.json").read_text())

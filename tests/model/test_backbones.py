@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client_app.own_copies import loss_of_one
-from client_app.training import training_batch
-from mrff_model.attention import CausalSelfAttention
+from client_app.learners.base import training_batch
+from client_app.learners.own_copies import loss_of_one
 from mrff_model.backbones import BACKBONES, build_backbone
+from mrff_model.backbones.hstu import PointwiseAttention
+from mrff_model.backbones.linear import LinearAttention, causal_linear_attention
+from mrff_model.backbones.sasrec import CausalSelfAttention
 from mrff_model.building import initial_shared, tensors_of
-from mrff_model.hstu import PointwiseAttention
-from mrff_model.linear_attention import LinearAttention, causal_linear_attention
 from mrff_model.scopes import scope_of
 from tests.support.small_data import small_config, small_dataset, small_network
 
@@ -29,7 +29,7 @@ DIM, HEADS, LONGEST = 6, 2, 70
 
 def backbone(name: str, *, heads: int = HEADS) -> nn.Module:
     torch.manual_seed(1)
-    built = build_backbone(name, DIM, heads, LONGEST)
+    built = cast("nn.Module", build_backbone(name, DIM, heads, LONGEST))
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -186,6 +186,33 @@ def test_the_whole_network_is_causal_and_blind_to_padding_with_every_backbone() 
 
 def pad(field: Tensor) -> Tensor:
     return torch.nn.functional.pad(field, (0, 1))
+
+
+class RunningMean(nn.Module):
+    """A backbone of a few lines."""
+
+    def __init__(self, dim: int, num_heads: int, max_length: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(-1, 1)
+
+    def floats_per_position(self, length: int) -> int:
+        return 2
+
+
+def test_a_further_backbone_costs_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "mean", RunningMean)
+    config, dataset = small_config(backbone="mean"), small_dataset()
+    network = small_network(config, dataset)
+    assert isinstance(network.layers[0].attention, RunningMean)
+    assert bool(network(training_batch(dataset, np.arange(2), config.data)).logits.isfinite().all())
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError) as caught:
+        small_network(small_config(backbone="bert"), small_dataset())
+    assert str(caught.value) == "backbone must be one of hstu, linear, sasrec, got 'bert'"
 
 
 def test_more_positions_than_distances_are_refused() -> None:

@@ -2,12 +2,12 @@
 
 import torch
 
-from mrff_model.dropout import dropout_factors, keyed_dropout
+from mrff_model.dropout import Dropout, dropout_factors
 
 
 def test_the_share_dropped_and_the_scale() -> None:
     x = torch.ones(200, 1, 20, 24)
-    dropped = keyed_dropout(x, 0.25, torch.arange(200), site=3)
+    dropped = Dropout(0.25, torch.arange(200)).at(3)(x)
     assert abs((dropped == 0).float().mean().item() - 0.25) < 0.005
     assert torch.equal(dropped.unique(), torch.tensor([0.0, 256.0 / 192.0]))
     assert abs(dropped.mean().item() - 1.0) < 0.01
@@ -15,8 +15,8 @@ def test_the_share_dropped_and_the_scale() -> None:
 
 def test_no_key_and_no_rate_leave_the_input_alone() -> None:
     x = torch.randn(2, 1, 3, 4)
-    assert keyed_dropout(x, 0.5, None, site=0) is x
-    assert keyed_dropout(x, 0.0, torch.arange(2), site=0) is x
+    assert Dropout(0.5, None)(x) is x
+    assert Dropout(0.0, torch.arange(2))(x) is x
 
 
 def test_a_mask_does_not_depend_on_batch_or_padding() -> None:

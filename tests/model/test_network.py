@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.training import as_batch, training_batch
+from client_app.learners.base import as_batch, training_batch
 from mrff.data.windows import train_records
 from mrff_model.network import Batch, MRFFNetwork
 from tests.support.small_data import small_config, small_dataset, small_network
@@ -97,8 +97,7 @@ def test_a_users_factors_add_their_product_with_the_targets_embedding() -> None:
     with torch.no_grad():
         network.user_factors.zero_()
     without = network(batch).logits, network.score_items(history, items).logits
-    codes = {name: network.get_buffer(f"catalogue_{name}") for name in network.item_features.tables}
-    embedded = network.item_features(codes, network.several_item_values)  # (items + 1, width)
+    embedded = network.item_features.embed(torch.arange(13))  # (items + 1, width)
     products = embedded @ factors[0]
     torch.testing.assert_close(
         with_factors[0] - without[0], products[batch.targets], atol=1e-5, rtol=0
@@ -122,7 +121,7 @@ def test_without_a_history_gate_later_items_do_not_reach_earlier_logits() -> Non
 def test_padding_and_company_change_nothing(gate: dict[str, object]) -> None:
     """A short user alone, and padded beside a longer one, has the same logits and routes."""
     torch.manual_seed(0)
-    config = small_config(dropout=0.5, max_windows_per_user=0, **gate)  # type: ignore[arg-type]
+    config = small_config(dropout=0.5, max_windows_per_user="all", **gate)  # type: ignore[arg-type]
     dataset = small_dataset((5, 20))
     network = small_network(config, dataset)
     keys = torch.tensor([11, 12])
@@ -142,7 +141,7 @@ def test_a_new_user_is_the_shared_model() -> None:
     config = small_config()
     with_private = small_network(config, dataset)
     without = small_network(
-        small_config(user_network_dim=0, user_bias=False, seed=config.training.seed), dataset
+        small_config(user_network_dim="off", user_bias=False, seed=config.training.seed), dataset
     )
     state = {
         n: p for n, p in with_private.named_parameters() if n in dict(without.named_parameters())
@@ -191,12 +190,10 @@ def test_several_values_of_a_feature_are_averaged() -> None:
         "genres": torch.tensor([[2, 3]]),
         "category": torch.tensor([0]),
     }
-    embedded = network.item_features(codes, frozenset({"genres"}))[0]
+    embedded = network.item_features(codes)[0]
     torch.testing.assert_close(embedded[3:6], (table[2] + table[3]) / 2)
     codes["genres"] = torch.tensor([[2, 0]])
-    torch.testing.assert_close(
-        network.item_features(codes, frozenset({"genres"}))[0][3:6], table[2]
-    )
+    torch.testing.assert_close(network.item_features(codes)[0][3:6], table[2])
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

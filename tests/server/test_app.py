@@ -12,7 +12,7 @@ import safetensors.numpy
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
-from mrff.config import ConfigError
+from mrff.config import ConfigError, full_names
 from mrff.data.prepare import prepare
 from mrff.io.files import OutputError
 from server_app.app import app as server_app
@@ -31,8 +31,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, home: Path, nodes: int = 3, **changes: Any) -> LocalGrid:
-    """One run of a small network; keywords are settings in snake_case."""
+def run(
+    data: Path, home: Path, nodes: int = 3, also: dict[str, Any] | None = None, **changes: Any
+) -> LocalGrid:
+    """One run of a small network; keywords are settings in snake_case, ``also`` as they are."""
     config: dict[str, Any] = {
         "dataset": "synthetic",
         "data-dir": str(data),
@@ -48,6 +50,7 @@ def run(data: Path, home: Path, nodes: int = 3, **changes: Any) -> LocalGrid:
         "tensorboard": False,
     }
     config |= {name.replace("_", "-"): value for name, value in changes.items()}
+    config = full_names(config) | (also or {})
     grid = LocalGrid(client_app, min(nodes, USERS), config)
     context = Context(1, 0, {}, RecordDict(), config)
     server_app(grid=grid, context=context)
@@ -55,7 +58,7 @@ def run(data: Path, home: Path, nodes: int = 3, **changes: Any) -> LocalGrid:
 
 
 def test_what_a_run_leaves(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(data, tmp_path, run_name="first", tensorboard=True)
+    run(data, tmp_path, name="first", tensorboard=True)
     folder = tmp_path / "runs" / "first"
 
     summary = json.loads((folder / "summary.json").read_text())
@@ -75,7 +78,7 @@ def test_what_a_run_leaves(data: Path, tmp_path: Path, caplog: pytest.LogCapture
     state = load_checkpoint(folder / "checkpoint").state
     assert model.keys() == {**state.public, **state.group}.keys()
     assert state.round == 4
-    assert json.loads((folder / "config.json").read_text())["num-server-rounds"] == 4
+    assert json.loads((folder / "config.json").read_text())["server.num-server-rounds"] == 4
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     last = [r.getMessage() for r in caplog.records][-1]
     assert last.startswith("test auc 0.")
@@ -85,7 +88,7 @@ def test_what_a_run_leaves(data: Path, tmp_path: Path, caplog: pytest.LogCapture
 def test_tensorboard_reads_the_events(data: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run(data, tmp_path, run_name="events", tensorboard=True)
+    run(data, tmp_path, name="events", tensorboard=True)
     folder = tmp_path / "runs" / "events"
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
@@ -98,8 +101,8 @@ def test_tensorboard_reads_the_events(data: Path, tmp_path: Path) -> None:
 def test_5_and_5_rounds_are_10_bit_for_bit(data: Path, tmp_path: Path) -> None:
     """With private parameters in the nodes' stores, dropout, sampling and server Adam."""
     steady = {"evaluate_every": 5}
-    run(data, tmp_path, run_name="whole", num_server_rounds=10, **steady)
-    run(data, tmp_path, run_name="halves", num_server_rounds=5, **steady)
+    run(data, tmp_path, name="whole", num_server_rounds=10, **steady)
+    run(data, tmp_path, name="halves", num_server_rounds=5, **steady)
     run(data, tmp_path, resume="halves", num_server_rounds=10, **steady)
 
     whole, halves = tmp_path / "runs" / "whole", tmp_path / "runs" / "halves"
@@ -126,8 +129,8 @@ def test_a_crash_between_checkpoints_loses_nothing(data: Path, tmp_path: Path) -
 
         dies = True
 
-    run(data, tmp_path, run_name="whole", num_server_rounds=6)
-    config = _config_of(tmp_path / "runs" / "whole") | {"run-name": "dying"}
+    run(data, tmp_path, name="whole", num_server_rounds=6)
+    config = _config_of(tmp_path / "runs" / "whole") | {"run.name": "dying"}
     with pytest.raises(KeyboardInterrupt):
         server_app(
             grid=DyingGrid(client_app, 3, config), context=Context(1, 0, {}, RecordDict(), config)
@@ -139,7 +142,7 @@ def test_a_crash_between_checkpoints_loses_nothing(data: Path, tmp_path: Path) -
 
 
 def test_a_finished_run_is_only_tested_again(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path, run_name="done")
+    run(data, tmp_path, name="done")
     before = json.loads((tmp_path / "runs" / "done" / "summary.json").read_text())
     run(data, tmp_path, resume="done")
     after = json.loads((tmp_path / "runs" / "done" / "summary.json").read_text())
@@ -150,17 +153,21 @@ def test_a_finished_run_is_only_tested_again(data: Path, tmp_path: Path) -> None
 
 
 BAD_STARTS = {
-    "an unknown key": ({"num_exprts": 4}, ConfigError, "unknown configuration key 'num-exprts'"),
+    "an unknown key": (
+        {"also": {"network.num-exprts": 4}},
+        ConfigError,
+        "unknown configuration key 'network.num-exprts'",
+    ),
     "no experts": ({"num_experts": 0}, ConfigError, "num-experts must be between 1 and 64, got 0"),
     "labels through the gate": ({"gate_input": "hidden"}, ConfigError, "gate-input=hidden"),
     "no data": ({"data_dir": "/nowhere"}, ConfigError, "'/nowhere' holds no prepared dataset"),
-    "an unknown dataset": ({"data_dir": "", "dataset": "ml-1b"}, ValueError, "unknown dataset"),
-    "a taken name": ({"run_name": "taken"}, ConfigError, "run-name='taken' is taken"),
+    "an unknown dataset": ({"data_dir": "auto", "dataset": "ml-1b"}, ValueError, "unknown dataset"),
+    "a taken name": ({"name": "taken"}, ConfigError, "run.name='taken' is taken"),
     "nothing to resume": ({"resume": "nothing"}, CheckpointError, "there is no run in"),
     "another configuration": (
         {"resume": "taken", "num_experts": 2},
         ConfigError,
-        "made with num-experts=4, this run has num-experts=2",
+        "made with network.num-experts=4, this run has network.num-experts=2",
     ),
     "fewer rounds than done": (
         {"resume": "taken", "num_server_rounds": 1},
@@ -184,7 +191,7 @@ BAD_STARTS = {
 def home(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a finished run named taken."""
     folder = tmp_path_factory.mktemp("home")
-    run(data, folder, run_name="taken")
+    run(data, folder, name="taken")
     return folder
 
 
@@ -207,7 +214,7 @@ def test_bad_starts_are_one_clear_line_before_any_round(
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path, run_name="hurt")
+    run(data, tmp_path, name="hurt")
     newest = max((tmp_path / "runs" / "hurt" / "checkpoint").iterdir())
     (newest / "arrays.safetensors").write_bytes(b"nothing")
     history = (tmp_path / "runs" / "hurt" / "history.jsonl").read_bytes()

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import FREE_KEYS, ConfigError, RunConfig
 from server_app.run import checkpoint as module
 from server_app.run.checkpoint import (
-    FREE_KEYS,
     Checkpoint,
     CheckpointError,
     check_same_configuration,
@@ -30,7 +29,7 @@ def state(server_round: int) -> TrainingState:
         loads=[0.1, 0.9 - 1e-17],
         optimizer={"positions.weight": {"first": np.array([0.1, 0.2]), "steps": np.array([3])}},
         best_round=1,
-        best_auc=0.7,
+        best_value=0.7,
         best_public={"positions.weight": filled + 2},
         best_group={"layers.0.experts.0.up_weight": filled + 3},
         epoch_starts=[0, 2],
@@ -135,7 +134,7 @@ def test_a_flipped_bit_is_found_in_arrays_and_numbers(tmp_path: Path) -> None:
 
     save(tmp_path, 2)
     numbers = tmp_path / "000002-round-2" / "state.json"
-    numbers.write_text(numbers.read_text().replace('"best_auc": 0.7', '"best_auc": 0.8'))
+    numbers.write_text(numbers.read_text().replace('"best_value": 0.7', '"best_value": 0.8'))
     with pytest.raises(CheckpointError, match=r"checksum .* move the damaged folder away"):
         load_checkpoint(tmp_path)
 
@@ -147,7 +146,7 @@ def test_a_missing_file_and_a_later_format_are_clear_errors(tmp_path: Path) -> N
     numbers = tmp_path / "000001-round-1" / "state.json"
     body = json.loads(numbers.read_text())
     numbers.write_text(json.dumps(body | {"format_version": 99}))
-    with pytest.raises(CheckpointError, match="format version 99, this program reads 1"):
+    with pytest.raises(CheckpointError, match="format version 99, this program reads 2"):
         load_checkpoint(tmp_path)
     (tmp_path / "000001-round-1" / "arrays.safetensors").unlink()
     with pytest.raises(CheckpointError, match="is damaged"):
@@ -155,16 +154,23 @@ def test_a_missing_file_and_a_later_format_are_clear_errors(tmp_path: Path) -> N
 
 
 def test_another_configuration_names_the_first_key_and_both_values() -> None:
-    saved = RunConfig.from_flat({"seed": 1, "num-experts": 4}).to_flat()
-    current = RunConfig.from_flat({"seed": 2, "num-experts": 8}).to_flat()
-    with pytest.raises(ConfigError, match="with num-experts=4, this run has num-experts=8"):
+    saved = RunConfig.from_flat({"training.seed": 1, "network.num-experts": 4}).to_flat()
+    current = RunConfig.from_flat({"training.seed": 2, "network.num-experts": 8}).to_flat()
+    with pytest.raises(
+        ConfigError, match=r"with network\.num-experts=4, this run has network\.num-experts=8"
+    ):
         check_same_configuration(saved, current)
 
 
 def test_keys_that_change_no_arithmetic_may_differ() -> None:
-    saved = RunConfig.from_flat({"run-name": "a", "num-server-rounds": 5}).to_flat()
+    saved = RunConfig.from_flat({"run.name": "a", "server.num-server-rounds": 5}).to_flat()
     current = RunConfig.from_flat(
-        {"resume": "a", "num-server-rounds": 9, "send-window": 8, "home": "/elsewhere"}
+        {
+            "run.resume": "a",
+            "server.num-server-rounds": 9,
+            "server.send-window": 8,
+            "data.home": "/elsewhere",
+        }
     ).to_flat()
     check_same_configuration(saved, current)
     assert set(saved) >= FREE_KEYS

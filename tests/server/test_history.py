@@ -4,41 +4,7 @@ import json
 from pathlib import Path
 
 from server_app.run.history import History, read_history
-from strategies.reports import EvaluationReport, Rejection, RoundReport, Traffic
-
-
-def round_report(server_round: int) -> RoundReport:
-    return RoundReport(
-        round=server_round,
-        users=3,
-        targets=9,
-        dropped_users=0,
-        train_loss=0.6,
-        loads=[[0.5, 0.5]],
-        load_entropy=1.0,
-        churn=None,
-        traffic=Traffic(4, 3, [Rejection(7, "why")], [8], 100, 50, 1.25),
-    )
-
-
-def evaluation_report(server_round: int, split: str = "valid") -> EvaluationReport:
-    return EvaluationReport(
-        split=split,
-        round=server_round,
-        users=3,
-        targets=3,
-        skipped_users=1,
-        auc=0.75,
-        auc_error_bound=0.001,
-        log_loss=0.5,
-        gauc=None,
-        gauc_users=0,
-        calibration_error=0.1,
-        loads=[[0.5, 0.5]],
-        load_entropy=1.0,
-        churn=0.2,
-        traffic=Traffic(4, 4, [], [], 100, 50, 1.25),
-    )
+from tests.support.run_reports import evaluation_report, round_report
 
 
 def test_lines_hold_what_happened(tmp_path: Path) -> None:
@@ -54,6 +20,7 @@ def test_lines_hold_what_happened(tmp_path: Path) -> None:
     assert first["churn"] is None
     assert (second["kind"], second["auc"], second["is_best"]) == ("validation", 0.75, True)
     assert third["kind"] == "test"
+    assert not {"traffic", "measures"} & (first.keys() | second.keys())  # their parts are there
 
 
 def test_resuming_cuts_later_rounds_the_test_and_an_unfinished_line(tmp_path: Path) -> None:

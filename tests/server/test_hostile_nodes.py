@@ -13,24 +13,25 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
-from mrff_model.packing import FORMAT, PACKED
+from mrff.config import full_names
+from mrff.wire.packing import FORMAT, PACKED
+from mrff.wire.records import arrays_in, packed_record
+from mrff.wire.requests import BESIDE
 from server_app.app import app as server_app
 from server_app.run.history import read_history
-from strategies.messages import packed_record
-from strategies.replies import arrays_in
 from tests.support.federation import shared_arrays
 from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
 NODES, HOSTILE = 4, 2  # the hostile one is node FIRST_NODE_ID + HOSTILE
-Attack = Callable[[RecordDict], Any]
+Attack = Callable[..., Any]  # of a reply, and of what its numbers' names begin with
 
 
 @contextmanager
-def opened(reply: RecordDict, part: str = "public") -> Iterator[dict[str, np.ndarray]]:
-    """The arrays of a part, which goes back with what was done to them."""
-    arrays = arrays_in(reply, part)
+def opened(reply: RecordDict) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of a reply, which go back with what was done to them."""
+    arrays = arrays_in(reply, "updates")
     yield arrays
-    reply[part] = packed_record(arrays)
+    reply["updates"] = packed_record(arrays)
 
 
 def block(data: bytes) -> ArrayRecord:
@@ -38,26 +39,26 @@ def block(data: bytes) -> ArrayRecord:
     return ArrayRecord({PACKED: Array("uint8", (len(data),), FORMAT, data)})
 
 
-def replaced(change: Callable[[np.ndarray], np.ndarray], part: str = "public") -> Attack:
+def replaced(change: Callable[[np.ndarray], np.ndarray], *, expert: bool = False) -> Attack:
     def attack(reply: RecordDict) -> None:
-        with opened(reply, part) as arrays:
-            name = next(iter(arrays))
+        with opened(reply) as arrays:
+            name = next(name for name in arrays if (".experts." in name) == expert)
             arrays[name] = change(arrays[name])
 
     return attack
 
 
-def metric(**values: Any) -> Attack:
-    def attack(reply: RecordDict) -> None:
+def number(**values: Any) -> Attack:
+    def attack(reply: RecordDict, prefix: str = "") -> None:
         for name, value in values.items():
-            reply["metrics"][name.replace("_", "-")] = value
+            reply["numbers"][prefix + name] = value
 
     return attack
 
 
 def lacks_an_array(reply: RecordDict) -> None:
     with opened(reply) as arrays:
-        arrays.popitem()
+        del arrays[next(name for name in arrays if ".experts." not in name)]
 
 
 def has_one_too_many(reply: RecordDict) -> None:
@@ -75,11 +76,11 @@ def announces_more_than_it_holds(reply: RecordDict) -> None:
     size = 4 * 10**12
     array = {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}
     header = json.dumps({"head.output.weight": array}).encode()
-    reply["public"] = block(len(header).to_bytes(8, "little") + header + bytes(64))
+    reply["updates"] = block(len(header).to_bytes(8, "little") + header + bytes(64))
 
 
 def is_no_array(reply: RecordDict) -> None:
-    reply["public"] = block(b"not what safetensors writes")
+    reply["updates"] = block(b"not what safetensors writes")
 
 
 def keeps_nothing(reply: RecordDict) -> None:
@@ -93,17 +94,17 @@ ATTACKS: list[tuple[Attack, str]] = [
     (lacks_an_array, "lacks the array"),
     (has_one_too_many, "which was not expected"),
     (replaced(lambda array: np.full_like(array, np.nan)), "non-finite"),
-    (replaced(lambda array: np.full_like(array, np.inf), part="group"), "non-finite"),
+    (replaced(lambda array: np.full_like(array, np.inf), expert=True), "non-finite"),
     (replaced(lambda array: array.astype(np.float64)), "must be float32"),
-    (metric(weight=1e12), "expert-weight is above weight, or below it"),
-    (metric(weight=float("nan")), "weight must be a finite number"),
-    (metric(num_users=-5), "num-users must be a whole number"),
+    (number(weight=1e12), "weight 1e+12 is more than"),
+    (number(weight=float("nan")), "weight must be a finite number"),
+    (number(users=-5), "users must be a whole number"),
     (replaced(lambda array: array + 1e6), "more than max-update-norm=1000"),
-    (metric(round=1), "it answers round 1, asked was 11"),
+    (number(round=1), "it answers round 1, asked was 11"),
     (is_huge, "no honest one more than"),
     (announces_more_than_it_holds, "cannot be read"),
     (is_no_array, "cannot be read"),
-    (keeps_nothing, "the record 'metrics' is missing"),
+    (keeps_nothing, "the record 'numbers' is missing"),
 ]
 
 
@@ -111,7 +112,7 @@ def run(data: Path, home: Path, name: str, node: Callable[[Message, Context], Me
     config: dict[str, Any] = {
         "data-dir": str(data),
         "home": str(home),
-        "run-name": name,
+        "run.name": name,
         "expected-nodes": NODES,
         "num-server-rounds": len(ATTACKS),
         "evaluate-every": len(ATTACKS),
@@ -121,7 +122,14 @@ def run(data: Path, home: Path, name: str, node: Callable[[Message, Context], Me
         "max-update-norm": 1000.0,
         "tensorboard": False,
     }
-    grid = LocalGrid(node, NODES, config)
+    start(config, node, NODES)
+
+
+def start(
+    settings: dict[str, Any], node: Callable[[Message, Context], Message], nodes: int
+) -> None:
+    config = full_names(settings)
+    grid = LocalGrid(node, nodes, config)
     server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
 
 
@@ -162,32 +170,53 @@ def test_a_run_goes_on_as_if_hostile_nodes_had_not_answered(
 @pytest.mark.parametrize(
     ("attack", "reason"),
     [
-        (metric(positives=[-1] * 2048), "positives must hold whole numbers"),
-        (metric(log_loss_sum=float("inf")), "log-loss-sum must be a finite number"),
-        (metric(num_targets=10**9), "histograms count"),
+        (number(positives=[-1] * 2048), "positives must hold whole numbers"),
+        (number(log_loss_sum=float("inf")), "log_loss_sum must be a finite number"),
+        (number(targets=10**9), "histograms count"),
     ],
     ids=["negative counts", "infinite loss", "invented targets"],
 )
 def test_evaluations_are_checked_alone_and_beside_training(
     small_data: Path, tmp_path: Path, attack: Attack, reason: str
 ) -> None:
-    config: dict[str, Any] = {
-        "data-dir": str(small_data), "home": str(tmp_path), "run-name": "r", "expected-nodes": 3,
-        "num-server-rounds": 2, "evaluate-every": 1, "feature-dim": 3, "window-length": 8,
-        "tensorboard": False,
-    }  # fmt: skip
+    """A reply with a bad validation counts for nothing: as if its node had not answered."""
+
+    def is_hostile(message: Message, context: Context) -> bool:
+        asked = message.content["round"]["part"]  # training alone is left as it is
+        return bool(asked) and context.node_config["partition-id"] == 1
 
     def hostile(message: Message, context: Context) -> Message:
         reply = client_app(message, context)
-        if context.node_config["partition-id"] == 1:
-            if "validation" in reply.content:
-                attack(RecordDict({"metrics": reply.content["validation"]}))
-            elif message.metadata.message_type == MessageType.EVALUATE:
-                attack(reply.content)
+        if is_hostile(message, context):
+            is_train = message.metadata.message_type == MessageType.TRAIN
+            attack(reply.content, BESIDE if is_train else "")
         return reply
 
-    server_app(grid=LocalGrid(hostile, 3, config), context=Context(1, 0, {}, RecordDict(), config))
-    entries = read_history(tmp_path / "runs/r/history.jsonl")
+    def absent(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)  # it has trained, and keeps what is its users' own
+        if is_hostile(message, context):
+            raise ConnectionError("absent")
+        return reply
+
+    found = {}
+    for name, node in (("hostile", hostile), ("missing", absent)):  # names of one length: bytes
+        settings: dict[str, Any] = {
+            "data-dir": str(small_data), "home": str(tmp_path), "name": name, "expected-nodes": 3,
+            "num-server-rounds": 2, "evaluate-every": 1, "feature-dim": 3, "window-length": 8,
+            "tensorboard": False,
+        }  # fmt: skip
+        start(settings, node, 3)
+        found[name] = read_history(tmp_path / "runs" / name / "history.jsonl")
+    entries = found["hostile"]
     phases = [(entry["kind"], entry["round"]) for entry in entries if entry["rejected"]]
     assert phases == [("validation", 1), ("round", 2), ("validation", 2), ("test", phases[-1][1])]
     assert all(reason in e["rejected"][0]["reason"] for e in entries if e["rejected"])
+    of_the_way = {"rejected", "bytes_up", "seconds"}
+    counted = [
+        [{k: v for k, v in entry.items() if k not in of_the_way} for entry in history]
+        for history in found.values()
+    ]
+    assert counted[0] == counted[1]
+    ours, theirs = (shared_arrays(tmp_path, name) for name in found)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)

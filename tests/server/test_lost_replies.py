@@ -50,7 +50,7 @@ def test_it_trains_the_round_again_and_not_twice(
     assert sum(len(entry["rejected"]) for entry in rounds) == 0
     for name, array in shared_arrays(tmp_path, "whole").items():
         assert shared_arrays(tmp_path, "losing")[name].tobytes() == array.tobytes(), name
-    # Every user's own parameters show in his scores.
+    # Every user's own parameters show in their scores.
     assert _measured(tmp_path, "losing") == _measured(tmp_path, "whole")
 
 

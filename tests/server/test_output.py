@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mrff.io import files as durable
+from mrff.wire.traffic import Rejection
 from server_app.run.progress import (
     duration,
     evaluation_line,
@@ -15,11 +16,12 @@ from server_app.run.progress import (
     rejection_lines,
     round_line,
 )
+from server_app.run.recorder import RunIdentity
 from server_app.run.results import final_line, print_table, write_summary
 from server_app.run.run_folder import RunFolder
-from strategies.reports import Rejection
 from strategies.state import TrainingState
-from tests.server.test_history import evaluation_report, round_report
+from tests.support.run_reports import evaluation_report, round_report
+from tests.support.small_data import small_config, small_dataset
 
 
 def test_lines_of_a_round_and_its_evaluations() -> None:
@@ -56,10 +58,9 @@ def test_many_rejections_are_a_few_lines() -> None:
 
 
 def test_the_summary_the_table_and_the_line_for_scripts(tmp_path: Path) -> None:
-    state = TrainingState(public={}, group={}, round=50, best_round=41, best_auc=0.77)
-    summary = write_summary(
-        RunFolder(tmp_path), state, evaluation_report(41, "test"), dataset="toy", schema_hash="abc"
-    )
+    state = TrainingState(public={}, group={}, round=50, best_round=41, best_value=0.77)
+    identity = RunIdentity(small_config(), small_dataset().schema)
+    summary = write_summary(RunFolder(tmp_path), state, evaluation_report(41, "test"), identity)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert final_line(summary) == "test auc 0.7500 logloss 0.5000 best-round 41"
     text = io.StringIO()

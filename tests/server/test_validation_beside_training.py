@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
+from mrff.config import full_names
+from mrff.wire.aggregation import RoundFailedError
+from server_app import parts
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
 from server_app.run.history import History, read_history
-from strategies.receiving import RoundFailedError
+from strategies.schedule import Schedule
 from tests.support.federation import run_federation
 from tests.support.local_grid import LocalGrid
 
@@ -40,18 +44,22 @@ def assert_same(ours: tuple[Any, Any, Any], theirs: tuple[Any, Any, Any]) -> Non
     assert ours[2] == theirs[2]
 
 
+def _validating(*, beside: bool) -> Callable[..., Schedule]:
+    def make(*arguments: Any, **keywords: Any) -> Schedule:
+        return Schedule(*arguments, **{**keywords, "beside": beside})
+
+    return make
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_bit_for_bit_the_same_with_fewer_messages(
-    small_data: Path, tmp_path: Path, every: int
+    small_data: Path, tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: dict[str, Any] = {"num_server_rounds": ROUNDS, "evaluate_every": every}
-    grids = {
-        name: run_federation(
-            small_data, tmp_path, nodes=NODES, name=name, validate_beside_training=beside,
-            **settings,
-        )
-        for name, beside in (("beside", True), ("apart", False))
-    }  # fmt: skip
+    grids = {}
+    for name, beside in (("beside", True), ("apart", False)):
+        monkeypatch.setattr(parts, "Schedule", _validating(beside=beside))
+        grids[name] = run_federation(small_data, tmp_path, nodes=NODES, name=name, **settings)
     assert_same(*(what_came_out(tmp_path, name) for name in grids))
     saved = NODES * ((ROUNDS - 1) // every)  # the last round's validation has nowhere to go
     assert grids["apart"].pushed - grids["beside"].pushed == saved
@@ -62,11 +70,12 @@ def test_a_run_that_breaks_off_with_a_validation_on_its_way(
     small_data: Path, tmp_path: Path, failing: int
 ) -> None:
     config: dict[str, Any] = {
-        "data-dir": str(small_data), "home": str(tmp_path), "run-name": "broken",
+        "data-dir": str(small_data), "home": str(tmp_path), "run.name": "broken",
         "expected-nodes": NODES, "num-server-rounds": ROUNDS, "evaluate-every": 1,
         "checkpoint-every": 1, "feature-dim": 4, "window-length": 16, "sampling-rate": 0.6,
         "tensorboard": False,
     }  # fmt: skip
+    config = full_names(config)
 
     def breaking(message: Message, context: Context) -> Message:
         reply = client_app(message, context)  # the node has trained and kept its users' state
@@ -77,7 +86,7 @@ def test_a_run_that_breaks_off_with_a_validation_on_its_way(
 
     with pytest.raises(RoundFailedError):
         server_app(grid=LocalGrid(breaking, NODES, config), context=_context(config))
-    config = {**config, "run-name": "", "resume": "broken"}
+    config = {**config, "run.name": "auto", "run.resume": "broken"}
     server_app(grid=LocalGrid(client_app, NODES, config), context=_context(config))
     run_federation(
         small_data, tmp_path, nodes=NODES, name="whole", num_server_rounds=ROUNDS,

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.mrff import MRFF
 from strategies.server_optimizer import Adam, Average, Momentum
 from tests.support.replies import (
     PUBLIC,
@@ -14,21 +11,21 @@ from tests.support.replies import (
     expert,
     message,
     new_state,
+    strategy_of,
+    train,
     train_content,
 )
 
 
 def test_means_worked_by_hand() -> None:
     """Weights 1 and 3 on expert 0, weight 4 on expert 1; two nodes."""
-    strategy = MRFF(new_state(), Average())
+    strategy = strategy_of(Average(1.0))
     first = [User(1.0, np.array([1.0, 0, 0]), 0, np.array([4.0, 0]), loss=1.0)]
     second = [
         User(3.0, np.array([1.0, 2, 0]), 0, np.array([0, 4.0]), loss=0.25),
         User(4.0, np.array([0, 0, 2.0]), 1, np.array([1.0, 1.0]), loss=0.25),
     ]
-    replies = [message(train_content(first), 5), message(train_content(second), 6)]
-
-    _, metrics = strategy.aggregate_train(1, replies)
+    metrics = train(strategy, first, second).train_metrics_clientapp[1]
 
     # public: ([1,0,0] + 3 [1,2,0] + 4 [0,0,2]) / 8 = [0.5, 0.75, 1]
     np.testing.assert_array_equal(strategy.state.public[PUBLIC], np.float32([1.5, 2.75, 4.0]))
@@ -41,9 +38,9 @@ def test_means_worked_by_hand() -> None:
 
 
 def test_a_round_without_users_changes_nothing_but_its_number() -> None:
-    strategy = MRFF(new_state(), Adam(0.1, 0.9, 0.99, 1e-8))
+    strategy = strategy_of(Adam(0.1, 0.9, 0.99, 1e-8))
     strategy.state.loads = [0.25, 0.75]
-    strategy.aggregate_train(1, [message(train_content([]))])
+    train(strategy, [])
     before = new_state()
     np.testing.assert_array_equal(strategy.state.public[PUBLIC], before.public[PUBLIC])
     assert strategy.state.optimizer == {}
@@ -65,8 +62,8 @@ user_strategy = st.builds(
 @given(st.data(), st.lists(user_strategy, min_size=1, max_size=12))
 def test_grouping_of_users_and_order_of_replies_do_not_matter(data, users) -> None:
     """One node for all users against any other layout, in any order, three rounds of Adam."""
-    together = MRFF(new_state(), Adam(0.05, 0.9, 0.99, 1e-3))
-    spread = MRFF(new_state(), Adam(0.05, 0.9, 0.99, 1e-3))
+    together = strategy_of(Adam(0.05, 0.9, 0.99, 1e-3))
+    spread = strategy_of(Adam(0.05, 0.9, 0.99, 1e-3))
     for server_round in (1, 2, 3):
         nodes = data.draw(st.lists(st.integers(0, 4), min_size=len(users), max_size=len(users)))
         layout: dict[int, list[User]] = {}
@@ -89,7 +86,7 @@ def test_grouping_of_users_and_order_of_replies_do_not_matter(data, users) -> No
 )
 def test_an_expert_without_users_stays_bit_identical(users, optimizer) -> None:
     """Value and optimiser state, after a round in which it had moved."""
-    strategy = MRFF(new_state(), optimizer)
+    strategy = strategy_of(optimizer)
     both = [User(1.0, np.ones(3), k, np.ones(2)) for k in (0, 1)]
     strategy.aggregate_train(1, [message(train_content(both))])
     value = strategy.state.group[expert(1)].tobytes()
@@ -101,21 +98,3 @@ def test_an_expert_without_users_stays_bit_identical(users, optimizer) -> None:
     assert strategy.state.group[expert(1)].tobytes() == value
     after = strategy.state.optimizer.get(expert(1), {})
     assert {slot: array.tobytes() for slot, array in after.items()} == moments
-
-
-def test_memory_does_not_grow_with_the_number_of_replies() -> None:
-    """Each reply is added and dropped: 400 of them peak where 20 do."""
-
-    def peak(count: int) -> int:
-        state = new_state()
-        state.public[PUBLIC] = np.zeros(50_000, np.float32)
-        strategy = MRFF(state, Average())
-        user = [User(1.0, np.ones(50_000), 0, np.ones(2))]
-        tracemalloc.start()
-        strategy.aggregate_train(1, (message(train_content(user)) for _ in range(count)))
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
-
-    peak(2)  # what is loaded and cached once
-    assert peak(400) < 1.1 * peak(20)

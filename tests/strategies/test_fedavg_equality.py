@@ -4,11 +4,10 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg
 
-from strategies.messages import array_record, arrays_of
-from strategies.mrff import MRFF
+from mrff.wire.records import array_record, arrays_of
 from strategies.server_optimizer import Adam, Average, ServerOptimizer
 from strategies.state import TrainingState
-from tests.support.replies import message, record
+from tests.support.replies import message, record, strategy_of
 
 
 def test_one_expert_without_private_part_and_averaging_is_flowers_fedavg() -> None:
@@ -38,7 +37,8 @@ def assert_same_after_rounds(
         scope: {name: rng.normal(size=shape).astype(np.float32) for name, shape in named.items()}
         for scope, named in shapes.items()
     }
-    strategy = MRFF(TrainingState(public=start["public"], group=start["group"]), optimizer)
+    state = TrainingState(public=start["public"], group=start["group"])
+    strategy = strategy_of(optimizer, state, experts=1)
     reference: ArrayRecord | None = array_record({**start["public"], **start["group"]})
 
     for number in range(3):
@@ -75,23 +75,16 @@ def mrff_content(
     local: dict[str, np.ndarray], start: dict[str, np.ndarray], weight: float, server_round: int
 ) -> RecordDict:
     updates = {name: weight * (local[name] - start[name]) for name in local}
-    metrics = {
+    numbers = {
         "round": server_round,
-        "num-users": 1,
-        "num-targets": 10,
+        "users": 1,
+        "targets": 10,
         "weight": weight,
-        "expert-weight": [weight],
-        "expert-users": [1],
-        "loss-sum": 1.5,
-        "changed-users": 0,
-        "compared-users": 0,
-        "dropped-users": 0,
-        "seconds": 0.1,
+        "expert_weight": [weight],
+        "expert_users": [1],
+        "loss": 1.5,
+        "changed": 0,
+        "compared": 0,
+        "dropped": 0,
     }
-    return RecordDict(
-        {
-            "public": record({n: u for n, u in updates.items() if ".experts." not in n}),
-            "group": record({n: u for n, u in updates.items() if ".experts." in n}),
-            "metrics": MetricRecord(metrics),
-        }
-    )
+    return RecordDict({"updates": record(updates), "numbers": MetricRecord(numbers)})

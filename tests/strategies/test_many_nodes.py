@@ -7,19 +7,19 @@ import tracemalloc
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message
 
-from strategies.messages import array_record
-from strategies.mrff import MRFF
+from mrff.wire.records import array_record
 from strategies.reports import RoundReport, Silent
+from strategies.schedule import Conduct
 from strategies.server_optimizer import Average
 from strategies.state import TrainingState
 from tests.support.local_grid import LocalGrid
 from tests.support.replies import (
-    BINS,
     PUBLIC,
     User,
     evaluate_content,
     expert,
     new_state,
+    strategy_of,
     train_content,
 )
 
@@ -47,7 +47,8 @@ def run(nodes: int) -> tuple[TrainingState, RoundReport, int]:
     small = new_state()
     state = TrainingState({PUBLIC: np.zeros(SIZE, np.float32)}, small.group)
     rounds = Rounds()
-    strategy = MRFF(state, Average(1.0), observer=rounds, send_window=WINDOW, histogram_bins=BINS)
+    conduct = Conduct(observer=rounds, send_window=WINDOW)
+    strategy = strategy_of(Average(1.0), state, conduct=conduct)
     initial: ArrayRecord = array_record(state.public)
     tracemalloc.start()
     strategy.start(LocalGrid(client, nodes), initial, num_rounds=1)

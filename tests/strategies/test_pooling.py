@@ -5,11 +5,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from strategies.mrff import MRFF
-from strategies.pooling import Means, pool_experts
-from strategies.round_sums import PlainAggregation
+from mrff.privacy.mechanisms.base import Means
+from strategies.pooling import pool_experts
 from strategies.server_optimizer import Average
-from tests.support.replies import PUBLIC, User, expert, message, new_state, train_content
+from tests.support.replies import PUBLIC, User, expert, message, strategy_of, train_content
 
 numbers = st.floats(-100.0, 100.0)
 weight_lists = st.lists(st.floats(0.125, 8.0), min_size=3, max_size=3)
@@ -26,7 +25,7 @@ def weights_of(weights: list[float]) -> np.ndarray:
 
 def test_a_round_worked_by_hand() -> None:
     """Weights 1 and 3 on expert 0, weight 4 on expert 1, pooling 0.25."""
-    strategy = MRFF(new_state(), Average(), aggregation=PlainAggregation(expert_pooling=0.25))
+    strategy = strategy_of(Average(1.0), pooling=0.25)
     users = [
         User(1.0, np.array([1.0, 0, 0]), 0, np.array([4.0, 0])),
         User(3.0, np.array([1.0, 2, 0]), 0, np.array([0, 4.0])),

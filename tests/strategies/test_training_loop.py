@@ -5,17 +5,27 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message
-from flwr.common.serde import recorddict_to_proto
 
-from strategies.messages import array_record, content_bytes, packed_record
+from mrff.wire.aggregation import RoundFailedError
+from mrff.wire.records import array_record, content_bytes
+from mrff.wire.requests import Request, RoundFacts
 from strategies.mrff import MRFF
-from strategies.receiving import RoundFailedError
-from strategies.replies import arrays_in
 from strategies.reports import EvaluationReport, RoundReport
+from strategies.schedule import Conduct, Schedule
 from strategies.server_optimizer import Adam
 from strategies.state import TrainingState
 from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
-from tests.support.replies import BINS, PUBLIC, User, evaluate_content, new_state, train_content
+from tests.support.replies import (
+    BINS,
+    PUBLIC,
+    User,
+    evaluate_content,
+    new_state,
+    strategy_of,
+    train_content,
+)
+
+ADAM = Adam(0.1, 0.9, 0.99, 1e-8)
 
 
 class Client:
@@ -23,16 +33,16 @@ class Client:
 
     def __init__(self, quality: dict[int, int] | None = None) -> None:
         self.quality = quality or {}  # round to the bin of the positive; the negative is in bin 3
-        self.asked: list[tuple[str, int, Any]] = []
+        self.asked: list[tuple[str, int, RoundFacts]] = []
         self.failing_from = 10**9
 
     def __call__(self, message: Message, context: Context) -> Message:
-        request = message.content["round"]
-        server_round = request["round"]
-        self.asked.append((message.metadata.message_type, server_round, dict(request)))
+        request = Request.read(message.content)
+        server_round = request.facts.round
+        self.asked.append((message.metadata.message_type, server_round, request.facts))
         if server_round >= self.failing_from:
             raise OSError("disk full")
-        public = arrays_in(message.content, "public")[PUBLIC]
+        public = request.public[PUBLIC]
         if message.metadata.message_type == "train":
             k = (server_round + context.node_id) % 2
             users = [User(1.0 + i, 0.1 * public + i, k, np.full(2, 0.1)) for i in range(3)]
@@ -69,9 +79,8 @@ def run(
     **settings: Any,
 ) -> tuple[MRFF, Diary]:
     diary = Diary()
-    settings = {"evaluate_every": 2, "checkpoint_every": 4, "histogram_bins": BINS} | settings
-    optimizer = Adam(0.1, 0.9, 0.99, 1e-8)
-    strategy = MRFF(state or new_state(), optimizer, observer=diary, **settings)
+    schedule = Schedule(**{"evaluate_every": 2, "checkpoint_every": 4, **settings})
+    strategy = strategy_of(ADAM, state, conduct=Conduct(schedule, diary))
     strategy.start(LocalGrid(client, nodes), array_record(strategy.state.public), num_rounds=rounds)
     return strategy, diary
 
@@ -82,16 +91,12 @@ def test_what_nodes_are_told() -> None:
     kinds = [(kind, server_round) for kind, server_round, _ in client.asked]
     assert kinds == [("train", 1), ("train", 2), ("evaluate", 2), ("evaluate", 2)]
     first, second, validation, test = (request for _, _, request in client.asked)
-    assert first == {
-        "round": 1,
-        "epoch-starts": [0],
-        "checkpoint-round": 0,
-        "best-round": 0,
-        "loads": [],
-    }
-    assert second["loads"] == [0.0, 1.0]  # node 100 in round 1: everybody on expert 1
-    assert validation["split"] == "valid"
-    assert (test["split"], test["best-round"], test["checkpoint-round"]) == ("test", 2, 2)
+    assert first == RoundFacts(
+        round=1, epoch_starts=[0], checkpoint_round=0, best_round=0, loads=[], terms={}, part=""
+    )
+    assert second.loads == [0.0, 1.0]  # node 100 in round 1: everybody on expert 1
+    assert validation.part == "valid"
+    assert (test.part, test.best_round, test.checkpoint_round) == ("test", 2, 2)
 
 
 def test_validation_checkpoint_and_test_come_when_they_should() -> None:
@@ -116,7 +121,7 @@ def test_a_node_hears_of_a_best_round_only_when_it_is_saved() -> None:
     client = Client({2: 3, 4: 12})
     run(client, 7)
     for _, _, request in client.asked:
-        assert request["best-round"] <= request["checkpoint-round"]
+        assert request.best_round <= request.checkpoint_round
 
 
 def test_early_stop_tests_the_best_model() -> None:
@@ -149,13 +154,7 @@ def test_failing_nodes_stop_the_run_and_the_last_good_round_is_saved() -> None:
     client = Client()
     client.failing_from = 4
     diary = Diary()
-    strategy = MRFF(
-        new_state(),
-        Adam(0.1, 0.9, 0.99, 1e-8),
-        observer=diary,
-        evaluate_every=2,
-        histogram_bins=BINS,
-    )
+    strategy = strategy_of(ADAM, conduct=Conduct(Schedule(evaluate_every=2), diary))
     arrays = array_record(strategy.state.public)
     with pytest.raises(
         RoundFailedError, match=r"training round 4: 0 of 3 nodes .* node 100: .*disk full"
@@ -179,7 +178,7 @@ def test_a_validation_that_failed_is_made_up_for_on_resumption() -> None:
             return super().__call__(message, context)
 
     diary = Diary()
-    strategy = MRFF(new_state(), Adam(0.1, 0.9, 0.99, 1e-8), observer=diary, histogram_bins=BINS)
+    strategy = strategy_of(ADAM, conduct=Conduct(observer=diary))
     with pytest.raises(RoundFailedError, match=r"evaluation \(valid\) of round 5"):
         strategy.start(
             LocalGrid(FailsToEvaluate(), 2), array_record(strategy.state.public), num_rounds=5
@@ -193,7 +192,7 @@ def test_a_validation_that_failed_is_made_up_for_on_resumption() -> None:
 def test_bytes_are_counted_both_ways() -> None:
     strategy, diary = run(Client(), 1, nodes=2)
     grid = LocalGrid(Client(), 2)
-    request = MRFF(new_state(), strategy.optimizer).configure_train(
+    request = strategy_of(ADAM).configure_train(
         1, array_record(new_state().public), ConfigRecord(), grid
     )
     assert diary.rounds[0].traffic.bytes_down == 2 * content_bytes(request[0].content)
@@ -201,19 +200,8 @@ def test_bytes_are_counted_both_ways() -> None:
     assert strategy.state.bytes_down > diary.rounds[0].traffic.bytes_down  # evaluation as well
 
 
-def test_counted_bytes_are_those_that_travel() -> None:
-    """Within the keys and lengths that Flower adds."""
-    content = evaluate_content(
-        1, positives=[2**20] * 2048, negatives=[-1, 63, 64, 8191, 8192] * 400
-    )
-    content["arrays"] = packed_record(new_state().public)
-    content["texts"] = ConfigRecord({"a": "text", "b": b"bytes", "c": 0.5, "d": -(2**40), "e": []})
-    travelling = len(recorddict_to_proto(content).SerializeToString())
-    assert 0.95 * travelling < content_bytes(content) < travelling
-
-
 def test_requests_are_a_list_in_the_order_of_node_ids() -> None:
-    strategy = MRFF(new_state(), Adam(0.1, 0.9, 0.99, 1e-8), reply_timeout=30.0)
+    strategy = strategy_of(ADAM, conduct=Conduct(reply_timeout=30.0))
     messages = strategy.configure_train(
         1, array_record(new_state().public), ConfigRecord(), LocalGrid(Client(), 4)
     )

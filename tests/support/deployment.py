@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mrff.config import full_names
 from mrff.data.shard import node_folder
 from mrff.ops.control import Control
 from mrff.ops.keys import make_keys, node_name
@@ -185,7 +186,8 @@ class Federation(Processes):
         }
         values |= {name.replace("_", "-"): value for name, value in settings.items()}
         if values.get("resume"):
-            values.pop("run-name", None)
+            values.pop("name", None)
+        values = full_names(values)
         return self.control.submit(app, [f"{key}={json.dumps(v)}" for key, v in values.items()])
 
     def completes(self, run_id: str, seconds: float = 300.0) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
+from mrff.config import full_names
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
 from tests.support.local_grid import LocalGrid
@@ -29,7 +30,7 @@ def run_federation(
     config: dict[str, Any] = {
         "data-dir": str(data),
         "home": str(home),
-        "run-name": name,
+        "name": name or "auto",
         "expected-nodes": nodes,
         "num-server-rounds": 3,
         "evaluate-every": 3,
@@ -38,7 +39,8 @@ def run_federation(
         "sampling-rate": 0.6,
         "tensorboard": False,
     }
-    config |= {key.replace("_", "-"): value for key, value in changes.items()}
+    changed = {key.replace("_", "-"): value for key, value in changes.items()}
+    config = full_names(config) | full_names(changed)
     grid = grid_type(client_app, nodes, config, shuffle_seed=shuffle_seed, record=record)
     server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
     return grid

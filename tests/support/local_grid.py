@@ -14,7 +14,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
+
+from tests.support.flower_internals import identify, name_message, with_content
 
 FIRST_NODE_ID = 100
 ClientFunction = Callable[[Message, Context], Message]
@@ -41,7 +42,7 @@ class LocalGrid(Grid):
         record: bool = False,
         node_config: Mapping[str, Any] | None = None,
     ) -> None:
-        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+        identify()
         self.requests: list[bytes] = []
         self.replies: list[bytes] = []
         self.most_outstanding = 0
@@ -73,7 +74,7 @@ class LocalGrid(Grid):
         for message in messages:
             self.pushed += 1
             message_id = f"message-{self.pushed}"
-            message.metadata.__dict__["_message_id"] = message_id
+            name_message(message, message_id)
             self._waiting[message_id] = message
             ids.append(message_id)
         self.most_outstanding = max(self.most_outstanding, len(self._waiting))
@@ -110,7 +111,7 @@ class LocalGrid(Grid):
         raise NotImplementedError
 
     def _answer(self, message: Message) -> Message:
-        request = _copy_of(message, self._travel(message.content, self.requests))
+        request = with_content(message, self._travel(message.content, self.requests))
         context = self._contexts[message.metadata.dst_node_id]
         try:
             reply = self._app(request, context)
@@ -125,9 +126,3 @@ class LocalGrid(Grid):
         if self._record:
             log.append(data)
         return recorddict_from_proto(ProtoRecordDict.FromString(data))
-
-
-def _copy_of(message: Message, content: RecordDict) -> Message:
-    copy = Message(content, message.metadata.dst_node_id, message.metadata.message_type)
-    copy.__dict__["_metadata"] = message.metadata
-    return copy

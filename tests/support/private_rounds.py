@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.privacy_sgd import NoisyOptimizer
-from client_app.privacy_upload import PrivateRound
-from client_app.training import Cohort, Start
-from mrff.config import PrivacySettings, RunConfig
+from client_app.learners import Cohort, Learner, SharedModel, Trained, learner_of
+from mrff.config import PrivacySettings
 from mrff.data.dataset import Dataset
-from mrff.privacy.bound import Bound
+from mrff.privacy.mechanisms import MECHANISMS
+from mrff.privacy.mechanisms.noised import STATISTICS, NoisedClient
+from mrff.privacy.mechanisms.noisy_steps import NoisyOptimizer, NoisySteps
 from mrff.privacy.noise import NoiseSource
+from mrff.sums import CohortSums
 from mrff_model.building import initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from tests.support.small_data import small_config, small_network
+from tests.support.small_data import node_view, small_config, small_network
+
+
+@dataclass(frozen=True)
+class PrivateRound:
+    """A round of users who all take part, before it is computed."""
+
+    network: MRFFNetwork
+    learner: Learner
+    model: SharedModel
+    cohort: Cohort
+    half: NoisedClient
+
+    def train(self) -> Trained:
+        """The round as the node computes it; its sums are not yet what may leave."""
+        return self.learner.train(self.model, self.cohort, self.half)
+
+    def release(self, sums: CohortSums) -> CohortSums:
+        """What leaves the node."""
+        return self.half.release_node(sums, np.ones(len(self.cohort), dtype=bool))
+
+    def on(self, device: str) -> PrivateRound:
+        """The same round computed there."""
+        network = deepcopy(self.network).to(device)
+        return replace(self, network=network, learner=_learner(network, self.half))
 
 
 def private_round(
@@ -25,18 +52,17 @@ def private_round(
     users: np.ndarray,
     *,
     privacy: PrivacySettings,
-    order: int = 2,
     seed: int = 0,
     spread: float = 1.0,
     **changes: bool | int | float | str,
-) -> tuple[MRFFNetwork, PrivateRound]:
+) -> PrivateRound:
     """A round of ``users`` from random parameters; keywords are settings in snake_case.
 
     Args:
         privacy: used as it is, without the checks that a run configuration goes through.
         seed, spread: of the random parameters, private ones included.
     """
-    config: RunConfig = small_config(**{"dropout": 0.2, "seed": seed, **changes})
+    config = replace(small_config(**{"dropout": 0.2, "seed": seed, **changes}), privacy=privacy)
     network = small_network(config, dataset)
     random = torch.Generator().manual_seed(seed)
 
@@ -51,20 +77,28 @@ def private_round(
         name: moved(value.expand(dataset.num_users, *value.shape[1:]))
         for name, value in tensors_of(network, "private").items()
     }
-    layers, experts = len(network.layers), network.num_experts
-    task = PrivateRound(
-        start=Start(1, public, group, torch.full((layers, experts), 1.0 / experts)),
-        cohort=Cohort(
-            dataset, users, {n: rows[torch.from_numpy(users)] for n, rows in everyone.items()}
-        ),
-        data=config.data,
-        training=config.training,
-        privacy=privacy,
-        bound=Bound(
-            privacy.clipping_norm, privacy.route_share, layers, experts, 1 if order == 1 else 2
-        ),
+    layers, experts = config.routes_shape
+    view = node_view(config, dataset, users, {"clipping-norm": privacy.clipping_norm})
+    half = MECHANISMS[privacy.mode].client(view)
+    assert isinstance(half, NoisedClient)
+    own = {name: rows[torch.from_numpy(users)] for name, rows in everyone.items()}
+    return PrivateRound(
+        network=network,
+        learner=_learner(network, half),
+        model=SharedModel(1, public, group, torch.full((layers, experts), 1.0 / experts)),
+        cohort=Cohort(dataset, users, own, np.full((len(users), layers), -1)),
+        half=half,
     )
-    return network, task
+
+
+def _learner(network: MRFFNetwork, half: NoisedClient) -> Learner:
+    return learner_of(half.config, network, half.needs)
+
+
+def joined(sums: CohortSums) -> np.ndarray:
+    """The whole vector of a sum: updates in their order, the statistics last."""
+    parts = [array for name, array in sums.updates.items() if name != STATISTICS]
+    return np.concatenate([array.ravel() for array in (*parts, sums.updates[STATISTICS])])
 
 
 class LeftOut(NoiseSource):
@@ -80,23 +114,6 @@ class LeftOut(NoiseSource):
         if self._record is not None:
             taken[self._record] = False
         return taken
-
-
-@dataclass(frozen=True)
-class ScriptedRound(PrivateRound):
-    """A round from whose every step the record ``left_out`` is missing."""
-
-    left_out: int | None = None
-
-    def source(self, purpose: str) -> NoiseSource:
-        """See `PrivateRound.source`."""
-        return LeftOut(self.left_out if purpose == "records" else None)
-
-    @classmethod
-    def of(cls, task: PrivateRound, left_out: int | None) -> ScriptedRound:
-        """``task`` without that record."""
-        fields = {name: getattr(task, name) for name in PrivateRound.__dataclass_fields__}
-        return replace(cls(**fields), left_out=left_out)
 
 
 class Watched(NoisyOptimizer):
@@ -128,3 +145,22 @@ class Watched(NoisyOptimizer):
             torch.cat(flat[first : first + releases_per_step])
             for first in range(0, len(flat), releases_per_step)
         ]
+
+
+def watch(task: PrivateRound, *, left_out: int | None) -> tuple[Trained, list[Tensor]]:
+    """A round of local-dp-sgd from whose every step a record is missing.
+
+    Returns:
+        What it gives, and the un-noised released vector of every local step.
+    """
+
+    def source(purpose: str) -> NoiseSource:
+        return LeftOut(left_out if purpose == "records" else None)
+
+    own = task.half.config.privacy.private_training
+    with (
+        patch.object(task.half, "source", source),
+        patch.object(NoisySteps, "make_optimizer", Watched),
+    ):
+        trained = task.train()
+    return trained, Watched.last.steps(2 if own == "noised" else 1)

@@ -12,9 +12,10 @@ from flwr.app import Context, Message, MessageType, RecordDict
 
 from client_app.app import app as client_app
 from client_app.private_store import PrivateStore
-from mrff.config import RunConfig
+from mrff.config import RunConfig, full_names
 from mrff.data.dataset import load_dataset
 from mrff.data.shard import node_folder
+from mrff.wire.requests import Request
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
 from tests.support.deployment import CHECKOUT, Federation, Values
@@ -31,16 +32,16 @@ def run_in_process(
         absent: for a round, the nodes that did not train in it.
     """
     pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    values: Values = dict(pyproject["tool"]["flwr"]["app"]["config"])
-    values |= {
-        "dataset": "ml-100k", "data-dir": str(data), "home": str(home), "run-name": "reference",
+    values: Values = full_names(pyproject["tool"]["flwr"]["app"]["config"])
+    values |= full_names({
+        "dataset": "ml-100k", "data-dir": str(data), "home": str(home), "run.name": "reference",
         "checkpoint-every": 1, "expected-nodes": nodes, "tensorboard": False,
-    }  # fmt: skip
-    values |= {name.replace("_", "-"): value for name, value in settings.items()}
+    })  # fmt: skip
+    values |= full_names({name.replace("_", "-"): value for name, value in settings.items()})
 
     def client(message: Message, context: Context) -> Message:
         if message.metadata.message_type == MessageType.TRAIN:
-            number = int(message.content["round"]["round"])
+            number = Request.read(message.content).facts.round
             if context.node_config["partition-id"] in absent.get(number, ()):
                 raise ConnectionError("absent")
         return client_app(message, context)
@@ -76,13 +77,12 @@ def initial_private(data: Path, settings: Values) -> dict[str, Any]:
     from mrff_model.building import build_network, tensors_of
 
     pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    config = RunConfig.from_flat({**pyproject["tool"]["flwr"]["app"]["config"], **settings})
+    config = RunConfig.from_flat(
+        {**full_names(pyproject["tool"]["flwr"]["app"]["config"]), **full_names(settings)}
+    )
     dataset = load_dataset(data)
     network = build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features,
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     return {name: value.clone() for name, value in tensors_of(network, "private").items()}
 
@@ -131,9 +131,10 @@ def lost_users(
 
 
 def _differ(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(U,) whether a user has other parameters; a step moves his embedding by about 3e-4.
+    """(U,) whether a user has other parameters; a step moves their embedding by about 3e-4.
 
     Not every array moves far: what lies before a layer that starts at zero moves in second order.
     """
     near = (np.isclose(some[name], others[name], rtol=0, atol=1e-6) for name in some)
-    return ~np.all([array.reshape(len(array), -1).all(axis=1) for array in near], axis=0)
+    alike: np.ndarray = np.all([a.reshape(len(a), -1).all(axis=1) for a in near], axis=0)
+    return ~alike

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
-from mrff.config import RunConfig
+from mrff.config import RunConfig, full_names
 from mrff.data.dataset import Dataset
 from mrff.data.schema import Feature, Schema
+from mrff.privacy.mechanisms.base import ClientHalf
+from mrff.privacy.mechanisms.none import NoMechanism
+from mrff.sums import NodeView
 from mrff_model.building import build_network
 from mrff_model.network import MRFFNetwork
 
@@ -62,14 +68,32 @@ def small_config(**changes: bool | int | float | str) -> RunConfig:
         "dropout": 0.0,
     }
     values |= {name.replace("_", "-"): value for name, value in changes.items()}
-    return RunConfig.from_flat(values)
+    return RunConfig.from_flat(full_names(values))
 
 
 def small_network(config: RunConfig, dataset: Dataset) -> MRFFNetwork:
     """The network of ``config`` for ``dataset``."""
     return build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features if config.network.user_features else (),
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
+
+
+def node_view(
+    config: RunConfig, dataset: Dataset, users: np.ndarray, terms: Mapping[str, float] | None = None
+) -> NodeView:
+    """A node that holds ``users`` (U,), in round 1."""
+    return NodeView(
+        config=config,
+        user_keys=dataset.user_keys[users],
+        population="small",
+        ledger_folder=Path("no ledger in this test"),
+        limits={},
+        training="small",
+        round_number=1,
+        terms=terms or {},
+    )
+
+
+def plain_client(config: RunConfig, dataset: Dataset) -> ClientHalf:
+    """A node's half of no mechanism: exact sums."""
+    return NoMechanism().client(node_view(config, dataset, np.arange(dataset.num_users)))

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from mrff.data.schema import Feature, Schema
-from mrff.data.writing import Catalogue, Prepared, UserChunk, write_folder
+from mrff.data.writing import Items, Prepared, UserChunk, write_folder
 
 GENRES = np.array([[1, 2], [2, 0], [0, 0], [1, 0]], dtype=np.int32)
 
 
-def catalogue() -> Catalogue:
+def catalogue() -> Items:
     """Four items with their id and at most two of two genres."""
-    return Catalogue(
+    return Items(
         ids=["a", "b", "c", "d"],
         features=(Feature("item", "id", 5), Feature("genres", "multi", 3, 2, ("red", "blue"))),
         codes={"item": np.arange(1, 5, dtype=np.int32), "genres": GENRES},
@@ -41,7 +41,7 @@ def prepared(chunks: list[UserChunk]) -> Prepared:
     return Prepared(
         name="small",
         label_rule="made up",
-        catalogue=catalogue(),
+        items=catalogue(),
         user_features=(Feature("age", "bucket", 3),),
         chunks=chunks,
     )

@@ -1,26 +1,28 @@
-"""The datasets this program can prepare, by name."""
+"""The datasets this program can prepare, by name: a new one is its file and a line here."""
 
 from mrff.data.errors import DataError
-from mrff.data.recipes.amazon import AMAZON_ELECTRONICS
-from mrff.data.recipes.ciaodvd import CIAODVD
-from mrff.data.recipes.kuairand import KUAIRAND
-from mrff.data.recipes.kuaisar import KUAISAR
-from mrff.data.recipes.movielens import ML_1M, ML_100K
-from mrff.data.recipes.own_data import OWN_DATA
+from mrff.data.recipes.amazon import AmazonElectronics
+from mrff.data.recipes.ciaodvd import CiaoDVD
+from mrff.data.recipes.kuairand import KuaiRand
+from mrff.data.recipes.kuaisar import KuaiSAR
+from mrff.data.recipes.movielens import MovieLens1M, MovieLens100K
+from mrff.data.recipes.own_data import OwnData
 from mrff.data.recipes.recipe import Progress, Recipe
-from mrff.data.recipes.synthetic import SYNTHETIC
+from mrff.data.recipes.synthetic import Synthetic
 
-_ALL: tuple[Recipe, ...] = (
-    ML_100K,
-    ML_1M,
-    KUAISAR,
-    KUAIRAND,
-    CIAODVD,
-    AMAZON_ELECTRONICS,
-    OWN_DATA,
-    SYNTHETIC,
-)
-RECIPES = {recipe.name: recipe for recipe in _ALL}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        MovieLens100K(),
+        MovieLens1M(),
+        KuaiSAR(),
+        KuaiRand(),
+        CiaoDVD(),
+        AmazonElectronics(),
+        OwnData(),
+        Synthetic(),
+    )
+}
 
 
 def recipe_named(name: str) -> Recipe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 
 from mrff.data.encoding import (
     Rows,
+    UserTable,
     bucket,
     categorical,
     codes_of,
     first_rows,
     item_id_feature,
     natural_order,
-    sorted_users,
-    with_user_features,
+    prepared,
 )
-from mrff.data.recipes.recipe import Progress, Recipe, files_in, fingerprint, needed, no_options
+from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Catalogue, Prepared
+from mrff.data.writing import Items, Prepared
 
-FILES = ("movie-ratings.txt", "trusts.txt")
 GENRES = (
     "Action & Adventure", "Comedy", "Family", "Drama", "Horror", "Science Fiction & Fantasy",
     "Thriller & Mystery", "Martial Arts", "Musicals & Music Films", "War", "Westerns",
@@ -37,7 +36,7 @@ GENRES = (
 TRUST_EDGES = (1, 2, 3, 6, 11, 21, 51)
 
 
-class CiaoDVD(Recipe):
+class CiaoDVD(FilesRecipe):
     """Label rating = 5; a film is its id and genre, a user the numbers of trust links.
 
     Of several ratings that a user gave to one film the first is kept.
@@ -46,60 +45,37 @@ class CiaoDVD(Recipe):
     name = "ciaodvd"
     version = 1
     summary = "CiaoDVD: 17,615 users, 16,121 films, 72,665 ratings, 40,133 trust links"
-    default_source = ""
+    files = ("movie-ratings.txt", "trusts.txt")
 
-    def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The checksums of the two files."""
-        no_options(self, options)
-        return fingerprint(files_in(needed(self, source), FILES))
-
-    def build(
-        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
-    ) -> Prepared:
-        """Reads ``movie-ratings.txt`` and ``trusts.txt`` (or .gz): commas, no header."""
-        progress(f"reading {self.name}", 0, None)
-        rating_path, trust_path = files_in(needed(self, source), FILES)
+    def read(self, paths: Sequence[Path]) -> Prepared:
+        """Ratings and links of trust: commas, no header."""
         columns = ("user", "movie", "genre", "review", "rating", "date")
-        ratings = read_table(rating_path, layout=Layout(names=columns))
-        trusts = read_table(trust_path, layout=Layout(names=("from", "to", "value")))
+        ratings = read_table(paths[0], layout=Layout(names=columns))
+        trusts = read_table(paths[1], layout=Layout(names=("from", "to", "value")))
 
         movies = ratings.text("movie")
         names = natural_order(movies.unique())
-        id_feature, id_codes = item_id_feature(len(names))
         genres = ratings.text("genre").take(pa.array(first_rows(movies, names)))
         numbers = [str(code + 1) for code in range(len(GENRES))]
         genre, genre_codes = categorical("genre", genres, values=numbers)
-        catalogue = Catalogue(
-            ids=names,
-            features=(id_feature, replace(genre, values=GENRES)),
-            codes={"item": id_codes, "genre": genre_codes},
+        items = Items.of(
+            names, [item_id_feature(len(names)), (replace(genre, values=GENRES), genre_codes)]
         )
-        labels = (ratings.numbers("rating") == 5).astype(np.int8)
-        rows = Rows(ratings.text("user"), movies, labels, ratings.times("date"))
-        dropped: dict[str, int] = {}
-        chunk = sorted_users(rows, catalogue, repeats="first", dropped=dropped)
-        user_features = with_user_features(
-            chunk,
-            pa.array(chunk.ids, pa.string()),
+        users = pc.unique(ratings.text("user"))
+        known = UserTable(
+            users,
             [
-                bucket("trusts", _degree(trusts.text("from"), chunk.ids), TRUST_EDGES),
-                bucket("trusted_by", _degree(trusts.text("to"), chunk.ids), TRUST_EDGES),
+                bucket("trusts", _degree(trusts.text("from"), users), TRUST_EDGES),
+                bucket("trusted_by", _degree(trusts.text("to"), users), TRUST_EDGES),
             ],
         )
-        return Prepared(
-            name=self.name,
-            label_rule="rating = 5",
-            catalogue=catalogue,
-            user_features=user_features,
-            chunks=[chunk],
-            dropped=dropped,
-        )
+        labels = (ratings.numbers("rating") == 5).astype(np.int8)
+        times = ratings.times("date")
+        rows = Rows(ratings.text("user"), movies, labels, times, repeats="first")
+        return prepared(self.name, "rating = 5", items, rows, known)
 
 
-def _degree(ends: Any, users: list[str]) -> NDArray[np.float64]:
+def _degree(ends: Any, users: Any) -> NDArray[np.float64]:
     """How many links each user has at this end."""
-    codes = codes_of(pc.drop_null(ends), users)
+    codes = codes_of(pc.drop_null(ends), users.to_pylist())
     return np.bincount(codes, minlength=len(users) + 1)[1:].astype(np.float64)
-
-
-CIAODVD = CiaoDVD()

@@ -115,17 +115,15 @@ def _layout(keys: Keys, file: Path) -> Layout:
     is_tabbed = file.name.removesuffix(".gz").endswith((".tsv", ".tab"))
     names = keys.texts("columns")
     if names is not None and len(set(names)) < len(names):
-        raise keys.error(f"{keys.name('columns')} names a column twice: {', '.join(names)}")
+        raise keys.wrong("columns", f"names a column twice: {', '.join(names)}")
     quote = keys.get("quote")
     if quote is not None and (not isinstance(quote, str) or len(quote) > 1):
-        raise keys.error(f"{keys.name('quote')} must be one character or '', got {quote!r}")
+        raise keys.wrong("quote", f"must be one character or '', got {quote!r}")
     encoding = keys.text("encoding", "utf8")
     try:
         "".encode(encoding)
     except LookupError:
-        raise keys.error(
-            f"{keys.name('encoding')} {encoding!r} is unknown (often: utf8, latin1)"
-        ) from None
+        raise keys.wrong("encoding", f"{encoding!r} is unknown (often: utf8, latin1)") from None
     return Layout(
         separator=keys.text("separator", "\t" if is_tabbed else ","),
         names=names,
@@ -139,12 +137,10 @@ def _time_format(keys: Keys) -> str | None:
     if pattern is None:
         return None
     if not is_pattern(pattern):
-        raise keys.error(
-            f"{keys.name('time-format')} must be made of strptime's codes, as '%d/%m/%Y %H:%M', "
-            f"got {pattern!r}"
-        )
+        wanted = "must be made of strptime's codes, as '%d/%m/%Y %H:%M'"
+        raise keys.wrong("time-format", f"{wanted}, got {pattern!r}")
     if "time" not in keys.content:
-        raise keys.error(f"{keys.name('time-format')} needs {keys.name('time')}, the column")
+        raise keys.wrong("time-format", f"needs {keys.name('time')}, the column")
     return pattern
 
 
@@ -153,10 +149,8 @@ def _label_rule(keys: Keys) -> LabelRule:
     match = _RULE.fullmatch(text)
     if match is None:
         if any(sign in text for sign in "<>=!"):
-            raise keys.error(
-                f"{keys.name('label')} must be a column or 'column operator value' with one of "
-                f">=, >, <=, <, ==, !=, got {text!r}"
-            )
+            wanted = "a column or 'column operator value' with one of >=, >, <=, <, ==, !="
+            raise keys.wrong("label", f"must be {wanted}, got {text!r}")
         return LabelRule(text, text.strip())
     column, sign, value = match.groups()
     return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
@@ -164,16 +158,15 @@ def _label_rule(keys: Keys) -> LabelRule:
 
 def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
     file = keys.path.parent / keys.text("file") if "file" in keys.content else None
-    own_layout = layout
     if file is not None:
-        own_layout, column = _layout(keys, file), keys.text("id")
+        layout, column = _layout(keys, file), keys.text("id")
     title = keys.text("title", "") or None if of_items else None
     table = keys.table("features")
     features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
     keys.refuse_others()
     if of_items and not features:
         features = (FeatureColumn("item", "id", column),)
-    return Side(file, own_layout, column, title, features)
+    return Side(file, layout, column, title, features)
 
 
 def _feature(table: Keys, name: str, *, of_items: bool) -> FeatureColumn:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mrff.data.encoding import Rows, categorical, sorted_users, with_user_features
-from mrff.data.recipes.recipe import Progress, Recipe, files_in, fingerprint, needed, no_options
+from mrff.data.encoding import Rows, UserTable, categorical, prepared
+from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Catalogue, Prepared
+from mrff.data.writing import Items, Prepared
 
-FILES = ("interactions.csv", "video_features.csv", "user_features.csv")
 VIDEO_FEATURES = (
     "item_type",
     "upload_type",
@@ -28,7 +26,7 @@ USER_CODES = {  # feature: number of its codes, from the dataset's description
 }
 
 
-class KuaiSAR(Recipe):
+class KuaiSAR(FilesRecipe):
     """Label is_click; a video is its six category codes, as in the paper (no video id).
 
     Every row is an impression, so a video shown twice to a user counts twice.
@@ -37,48 +35,24 @@ class KuaiSAR(Recipe):
     name = "kuaisar-r"
     version = 1
     summary = "KuaiSAR-R: 1,791 users, 69,704 short videos, 117,590 impressions"
-    default_source = ""
+    files = ("interactions.csv", "video_features.csv", "user_features.csv")
 
-    def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The checksums of the three files."""
-        no_options(self, options)
-        return fingerprint(files_in(needed(self, source), FILES))
-
-    def build(
-        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
-    ) -> Prepared:
-        """Reads ``interactions.csv``, ``video_features.csv``, ``user_features.csv`` (or .gz)."""
-        progress(f"reading {self.name}", 0, None)
-        interactions, videos, users = (
-            read_table(path, layout=Layout()) for path in files_in(needed(self, source), FILES)
-        )
-        encoded = {name: categorical(name, videos.text(name)) for name in VIDEO_FEATURES}
-        catalogue = Catalogue(
-            ids=videos.distinct("video_id").to_pylist(),
-            features=tuple(feature for feature, _ in encoded.values()),
-            codes={name: codes for name, (_, codes) in encoded.items()},
+    def read(self, paths: Sequence[Path]) -> Prepared:
+        """Impressions, videos and users, each a file."""
+        impressions, videos, users = (read_table(path, layout=Layout()) for path in paths)
+        items = Items.of(
+            videos.distinct("video_id").to_pylist(),
+            [categorical(name, videos.text(name)) for name in VIDEO_FEATURES],
         )
         rows = Rows(
-            interactions.text("user_id"),
-            interactions.text("video_id"),
-            interactions.binary("is_click"),
-            interactions.times("timestamp"),
+            impressions.text("user_id"),
+            impressions.text("video_id"),
+            impressions.binary("is_click"),
+            impressions.times("timestamp"),
         )
-        dropped: dict[str, int] = {}
-        chunk = sorted_users(rows, catalogue, repeats="keep", dropped=dropped)
-        encoded_users = [
+        encoded = [
             categorical(name, users.text(name), values=[str(code) for code in range(count)])
             for name, count in USER_CODES.items()
         ]
-        user_features = with_user_features(chunk, users.distinct("user_id"), encoded_users)
-        return Prepared(
-            name=self.name,
-            label_rule="is_click = 1",
-            catalogue=catalogue,
-            user_features=user_features,
-            chunks=[chunk],
-            dropped=dropped,
-        )
-
-
-KUAISAR = KuaiSAR()
+        known = UserTable(users.distinct("user_id"), encoded)
+        return prepared(self.name, "is_click = 1", items, rows, known)

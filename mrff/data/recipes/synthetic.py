@@ -14,7 +14,7 @@ the group from the history and then use it; the AUC of the true logit is what no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
+from mrff.data.floors import auc_of_counts
 from mrff.data.recipes.recipe import Progress, Recipe
 from mrff.data.schema import Feature
-from mrff.data.writing import Catalogue, Prepared, UserChunk
+from mrff.data.writing import Items, Prepared, UserChunk
 
 CHUNK = 10_000  # users made and written at a time
 STRENGTH = 1.5
@@ -79,35 +80,29 @@ class Synthetic(Recipe):
     version = 1
     summary = "made-up users in planted groups with a known best AUC, of any size"
     default_source = "generated (--users --items --groups --facets --events-per-user --seed)"
+    options = asdict(SyntheticSettings())
+    extra_files = (TRUTH_FILE,)
 
     def identify(self, source: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
         """The settings."""
         if source is not None:
             raise DataError(f"synthetic data is generated and has no source, got {source}")
-        return {"parameters": asdict(_settings(options))}
+        return {"parameters": asdict(SyntheticSettings(**options))}
 
     def build(
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
     ) -> Prepared:
         """Makes the catalogue now and the users chunk by chunk while they are written."""
-        world = _World(_settings(options))
+        world = _World(SyntheticSettings(**options))
         facts: dict[str, Any] = {}
         return Prepared(
             name=self.name,
             label_rule="made up",
-            catalogue=world.catalogue(),
+            items=world.items(),
             user_features=(),
             chunks=_chunks(world, staging / TRUTH_FILE, facts, progress),
             facts=facts,
         )
-
-
-def _settings(options: Mapping[str, Any]) -> SyntheticSettings:
-    known = [field.name for field in fields(SyntheticSettings)]
-    for name in options:
-        if name not in known:
-            raise DataError(f"synthetic has no option {name!r}; it has {', '.join(known)}")
-    return SyntheticSettings(**options)
 
 
 class _World:
@@ -145,22 +140,25 @@ class _World:
         cumulative = np.cumsum(weights, axis=1)
         return np.asarray(cumulative / cumulative[:, -1:])
 
-    def catalogue(self) -> Catalogue:
+    def items(self) -> Items:
         """Genre and style in each facet, and the quality; no item id."""
-        items = self.settings.items
-        features, codes = [], {}
+        encoded = []
         for facet in range(self.settings.facets):
             suffix = "" if self.settings.facets == 1 else f"_{facet + 1}"
             for name, values, size in (
                 ("genre", self.genres[facet], self.num_genres),
                 ("style", self.styles[facet], self.num_styles),
             ):
-                features.append(Feature(name + suffix, "categorical", size + 1))
-                codes[name + suffix] = (values + 1).astype(np.int32)
-        features.append(Feature("quality", "categorical", len(QUALITIES) + 1))
-        codes["quality"] = (self.qualities + 1).astype(np.int32)
-        ids = [f"item-{number}" for number in range(items)]
-        return Catalogue(ids=ids, features=tuple(features), codes=codes)
+                feature = Feature(name + suffix, "categorical", size + 1)
+                encoded.append((feature, (values + 1).astype(np.int32)))
+        quality = Feature("quality", "categorical", len(QUALITIES) + 1)
+        encoded.append((quality, (self.qualities + 1).astype(np.int32)))
+        return Items.of([f"item-{number}" for number in range(self.settings.items)], encoded)
+
+    def combined(self, group: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One number for the groups (facets, count) of each user."""
+        weights = self.settings.groups ** np.arange(self.settings.facets)
+        return np.asarray((group * weights[:, None]).sum(axis=0))
 
     def users(self, first: int, count: int) -> tuple[UserChunk, NDArray[np.int64], Any]:
         """Users ``first`` on: the chunk, their groups (facets, count), the true probabilities."""
@@ -171,7 +169,7 @@ class _World:
         mean = settings.events_per_user
         sizes = random.integers(max(1, mean - mean // 2), mean + mean // 2 + 1, count)
         owner = np.repeat(np.arange(count), sizes)
-        combined = (group * settings.groups ** np.arange(settings.facets)[:, None]).sum(axis=0)
+        combined = self.combined(group)
         draws = random.random(len(owner))
         items = np.empty(len(owner), dtype=np.int64)
         for combination in np.unique(combined):
@@ -209,13 +207,9 @@ def _chunks(
         for first in range(0, settings.users, CHUNK):
             progress("making users", first, settings.users)
             chunk, group, chances = world.users(first, min(CHUNK, settings.users - first))
-            combined = (group * settings.groups ** np.arange(settings.facets)[:, None]).sum(axis=0)
-            columns = [combined, *group][: len(names)]
-            truth.write_table(
-                pa.table(
-                    [pa.array(chunk.ids), *(c.astype(np.int32) for c in columns)], schema=schema
-                )
-            )
+            columns = [world.combined(group), *group][: len(names)]
+            codes = [pa.array(column.astype(np.int32)) for column in columns]
+            truth.write_table(pa.table([pa.array(chunk.ids), *codes], schema=schema))
             bins = np.minimum((chances * _BINS).astype(np.int64), _BINS - 1)
             for label in (0, 1):
                 counts[label] += np.bincount(bins[chunk.labels == label], minlength=_BINS)
@@ -223,17 +217,6 @@ def _chunks(
             rows += len(chances)
             yield chunk
     progress("making users", settings.users, settings.users)
-    facts["best_auc"] = _auc(counts)
+    auc = auc_of_counts(*counts)
+    facts["best_auc"] = None if auc is None else round(auc, 6)
     facts["best_log_loss"] = round(loss / rows, 6)
-
-
-def _auc(counts: NDArray[np.float64]) -> float | None:
-    """AUC of binned scores, ties half; None if there is one class only."""
-    negative, positive = counts
-    pairs = negative.sum() * positive.sum()
-    below = np.cumsum(negative) - negative
-    wins = float((positive * (below + negative / 2)).sum())
-    return round(float(wins / pairs), 6) if pairs else None
-
-
-SYNTHETIC = Synthetic()

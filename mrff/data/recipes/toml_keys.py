@@ -35,6 +35,10 @@ class Keys:
         """The error of this file with this text."""
         return DataError(f"{self.path}: {text}; see docs/data.md")
 
+    def wrong(self, key: str, text: str) -> DataError:
+        """The error of a key."""
+        return self.error(f"{self.name(key)} {text}")
+
     def name(self, key: str) -> str:
         """The dotted name of a key."""
         return f"{self.where}.{key}" if self.where else key
@@ -49,10 +53,10 @@ class Keys:
         value = self.get(key)
         if value is None:
             if default is None:
-                raise self.error(f"{self.name(key)} is missing")
+                raise self.wrong(key, "is missing")
             return default
         if not isinstance(value, str) or not value:
-            raise self.error(f"{self.name(key)} must be a text, got {value!r}")
+            raise self.wrong(key, f"must be a text, got {value!r}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...] | None:
@@ -64,21 +68,21 @@ class Keys:
             isinstance(v, str | int) and not isinstance(v, bool) for v in value
         )
         if not fits or not value:
-            raise self.error(f"{self.name(key)} must be a list of texts, got {value!r}")
+            raise self.wrong(key, f"must be a list of texts, got {value!r}")
         return tuple(str(v) for v in value)
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """A required list of finite numbers."""
         value = self.get(key)
         if not isinstance(value, list) or not value or not all(_is_number(v) for v in value):
-            raise self.error(f"{self.name(key)} must be a list of numbers, got {value!r}")
+            raise self.wrong(key, f"must be a list of numbers, got {value!r}")
         return tuple(float(v) for v in value)
 
     def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
         """One of the choices."""
         value = self.text(key, default)
         if value not in choices:
-            raise self.error(f"{self.name(key)} must be one of {', '.join(choices)}, got {value!r}")
+            raise self.wrong(key, f"must be one of {', '.join(choices)}, got {value!r}")
         return value
 
     def table(self, key: str) -> Keys:

@@ -1,7 +1,7 @@
 """``mrff privacy audit``: trains once with canaries and guesses from releases who was there.
 
 A canary is a made-up user whose few interactions are all with an item that nobody else has. Only
-he can move that item's embedding, so the embedding's row is where to look for him. Whoever looks
+they can move that item's embedding, so the embedding's row is where to look for them. Whoever looks
 knows everything but the coins: the model of every round, the canaries' histories, the mechanism.
 
 Two lookers: one sees what is released in every round (the uploads of the node in local-dp-sgd and
@@ -27,10 +27,11 @@ from mrff.experiments.audits.bounds import Guesses, bound_of_scores
 from mrff.experiments.audits.canaries import Planted, plant
 from mrff.experiments.audits.training import ReleasedRows, train_and_watch
 from mrff.privacy.accounting import epsilon_of
+from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.noise import NoiseSource
-from server_app.privacy import limit_of, round_release
+from mrff.privacy.spending import limit_of
 
-DEFAULTS: dict[str, Any] = {"num-server-rounds": 10, "sampling-rate": 0.5}
+DEFAULTS: dict[str, Any] = {"server.num-server-rounds": 10, "training.sampling-rate": 0.5}
 FORGOTTEN = "The noise was switched off on purpose."
 
 
@@ -72,7 +73,7 @@ class Audit:
             )
         ]
         return [
-            f"Audit of privacy-mode={self.mode} with {self.canaries} canaries, delta "
+            f"Audit of privacy.mode={self.mode} with {self.canaries} canaries, delta "
             f"{self.delta:g}, confidence {self.confidence:.0%} (Steinke, Nasr and Jagielski 2023).",
             *([] if self.noise or self.claimed is None else [FORGOTTEN]),
             *found,
@@ -119,7 +120,13 @@ def audit(
         raise ConfigError(f"canaries must be at least 10, got {canaries}")
     with tempfile.TemporaryDirectory() as home:  # the ledgers of an audit are its own
         config = RunConfig.from_flat(
-            {**DEFAULTS, **settings, "data-dir": str(folder), "home": home, "epsilon-budget": 0.0}
+            {
+                **DEFAULTS,
+                **settings,
+                "data.data-dir": str(folder),
+                "data.home": home,
+                "privacy.epsilon-budget": "off",
+            }
         )
         _check(config, noise)
         dataset = load_dataset(folder)
@@ -135,23 +142,23 @@ def _check(config: RunConfig, noise: bool) -> None:
     network = config.network
     if not noise and not config.privacy.is_private:
         raise ConfigError(
-            "there is no noise to switch off in privacy-mode=none; choose a private mode, or audit "
+            "there is no noise to switch off in privacy.mode=none; choose a private mode, or audit "
             "without --without-noise"
         )
     if network.clusters or network.private_parameters == "all":
         raise ConfigError(
             "an audit looks for canaries in the items' embeddings, which all users share: use "
-            f"clusters=0, got {network.clusters}, and private-parameters=user or head, got "
+            f"clusters=off, got {network.clusters}, and private-parameters=user or head, got "
             f"{network.private_parameters}"
         )
 
 
 def _claim(config: RunConfig) -> float | None:
-    if not config.privacy.is_private:
+    release = mechanism_of(config).release(config)
+    if release is None:
         return None
-    limit = limit_of(config.privacy)
-    release = round_release(config).times(config.server.num_server_rounds)
-    return epsilon_of([release], limit.delta, limit.accountant)
+    limit, rounds = limit_of(config.privacy), config.server.num_server_rounds
+    return epsilon_of([release.times(rounds)], limit.delta, limit.accountant)
 
 
 def _judge(
@@ -168,7 +175,7 @@ def _judge(
         for scores in (seen.scores_of_rounds(), seen.scores_of_model())
     )
     return Audit(
-        mode=privacy.privacy_mode,
+        mode=privacy.mode,
         noise=noise and privacy.is_private,
         claimed=_claim(config),
         delta=privacy.delta,

@@ -2,7 +2,7 @@
 
 Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023 (arXiv
 2305.08846). Each of m canaries is in the training data or not by a fair coin. Somebody who sees the
-output guesses the coins of the r canaries he is surest of. If training is (epsilon, delta)
+output guesses the coins of the r canaries they are surest of. If training is (epsilon, delta)
 differentially private, the number of right guesses is (nearly) bounded by a binomial variable of r
 trials with success e^epsilon / (1 + e^epsilon) (theorem 5.2): more right guesses refute epsilon.
 """

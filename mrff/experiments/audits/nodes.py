@@ -1,38 +1,26 @@
 """The one node of an audited federation: who takes part in a round, and what the node answers.
 
-It computes what a node of a run computes, without messages, disk and the node's own ledger: by
-`client_app.privacy` in a private mode, by the configured trainer without one.
+It computes what a node of a run computes, by the same mechanism and learner, without messages and
+private store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import RecordDict
 from numpy.typing import NDArray
 
-from client_app.privacy import mechanism_named, upload_reply
-from client_app.privacy_upload import PrivateRound
-from client_app.randomness import sampled_users
-from client_app.totals import TrainTotals
-from client_app.training import Cohort, Start, Tensors, trainer_named
+from client_app.learners import Cohort, SharedModel, learner_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
-from mrff.privacy.bound import Bound
+from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.noise import Floats, NoiseSource
+from mrff.sums import CohortSums, NodeView
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
-
-
-class WatchedNode(Protocol):
-    """A node whose answers are read by someone who looks for canaries."""
-
-    def answer(self, start: Start, request: Mapping[str, Any]) -> RecordDict:
-        """Trains the users of a round and keeps what is theirs; ``request`` is the server's."""
-        ...
 
 
 class NoNoise(NoiseSource):
@@ -47,67 +35,17 @@ class NoNoise(NoiseSource):
         return np.zeros(shape)
 
 
-class _NoiselessRound(PrivateRound):
-    def source(self, purpose: str) -> NoiseSource:
-        return NoNoise()
+def forget_noise(half: object) -> None:
+    """Makes a half of a mechanism, a client's or the server's, draw no noise."""
+    setattr(half, "source", lambda *purpose: NoNoise())  # noqa: B010
 
 
-class _Users:
-    """Users (U,) of a dataset, each with his private parameters."""
-
-    def __init__(self, dataset: Dataset, network: MRFFNetwork, present: np.ndarray) -> None:
-        self.present, self.keys = present, dataset.user_keys[present]
-        self._dataset = dataset
-        self._own = {
-            name: value.expand(dataset.num_users, *value.shape[1:]).clone()
-            for name, value in tensors_of(network, "private").items()
-        }
-
-    def cohort(self, drawn: NDArray[np.bool_]) -> Cohort:
-        """The ``drawn`` (U,) ones."""
-        users = self.present[drawn]
-        rows = torch.from_numpy(users)
-        return Cohort(self._dataset, users, {n: values[rows] for n, values in self._own.items()})
-
-    def keep(self, cohort: Cohort, private: Tensors) -> None:
-        """Notes the cohort's new private parameters."""
-        for name, values in private.items():
-            self._own[name][torch.from_numpy(cohort.users)] = values
-
-
-class PlainNode:
-    """A node of a run without privacy.
+class AuditedNode:
+    """A node whose answers are read by someone who looks for canaries.
 
     Args:
-        present: rows of the users in ``dataset`` that it holds.
-    """
-
-    def __init__(
-        self, config: RunConfig, dataset: Dataset, network: MRFFNetwork, present: np.ndarray
-    ) -> None:
-        self._config, self._network = config, network
-        self._users = _Users(dataset, network, present)
-        self._train = trainer_named(config.training.trainer)
-
-    def answer(self, start: Start, request: Mapping[str, Any]) -> RecordDict:
-        """See `WatchedNode.answer`."""
-        config, number = self._config, start.round_number
-        training, totals = config.training, TrainTotals(*config.routes_shape)
-        cohort = self._users.cohort(
-            sampled_users(training.seed, number, self._users.keys, training.sampling_rate)
-        )
-        if len(cohort.users):
-            trained = self._train(self._network, start, cohort, data=config.data, training=training)
-            self._users.keep(cohort, trained.private)
-            totals.add(trained, np.full_like(trained.routes, -1))
-        return totals.reply(number, seconds=0.0)
-
-
-class PrivateNode:
-    """A node of a run in a private mode.
-
-    Args:
-        present: rows of the users in ``dataset`` that it holds.
+        dataset: everybody, canaries who are not there included.
+        present: rows of the users that the node holds.
         noise: False: it forgets its noise.
     """
 
@@ -116,38 +54,43 @@ class PrivateNode:
         config: RunConfig,
         dataset: Dataset,
         network: MRFFNetwork,
-        present: np.ndarray,
+        present: NDArray[np.int64],
         *,
         noise: bool,
     ) -> None:
-        self._config, self._network, self._num_users = config, network, dataset.num_users
-        self._users = _Users(dataset, network, present)
-        self._round = PrivateRound if noise else _NoiselessRound
-        self._compute = mechanism_named(config.privacy.privacy_mode)
-        self._central = config.privacy.privacy_mode == "central-user"
+        self._config, self._dataset, self._network = config, dataset, network
+        self._present, self._noise = present, noise
+        self._own = {
+            name: value.expand(dataset.num_users, *value.shape[1:]).clone()
+            for name, value in tensors_of(network, "private").items()
+        }
 
-    def answer(self, start: Start, request: Mapping[str, Any]) -> RecordDict:
-        """See `WatchedNode.answer`."""
-        config, network, privacy = self._config, self._network, self._config.privacy
-        cohort = self._users.cohort(self._drawn(start.round_number))
-        task = self._round(
-            start=start,
-            cohort=cohort,
-            data=config.data,
-            training=config.training,
-            privacy=privacy,
-            bound=Bound(
-                float(request["clipping-norm"]), privacy.route_share, len(network.layers),
-                network.num_experts, order=1 if privacy.privacy_mode == "laplace" else 2,
-            ),
-        )  # fmt: skip
-        upload = self._compute(network, task)
-        self._users.keep(cohort, upload.private)
-        units = self._num_users if self._central else len(cohort.users)
-        return upload_reply(network, start.round_number, units, upload)
-
-    def _drawn(self, number: int) -> NDArray[np.bool_]:
-        training, keys = self._config.training, self._users.keys
-        if self._central:
-            return NoiseSource().coins(len(keys), training.sampling_rate)
-        return sampled_users(training.seed, number, keys, training.sampling_rate)
+    def answer(self, model: SharedModel, terms: Mapping[str, float]) -> CohortSums:
+        """Trains the users of a round and keeps what is theirs; ``terms`` are the server's."""
+        config = self._config
+        view = NodeView(
+            config=config,
+            user_keys=self._dataset.user_keys[self._present],
+            population="audit",
+            ledger_folder=Path(config.home) / "audited-node",
+            limits={},
+            training="audit",
+            round_number=model.round_number,
+            terms=terms,
+        )
+        mechanism = mechanism_of(config).client(view)
+        if not self._noise:
+            forget_noise(mechanism)
+        admitted = mechanism.admit()
+        users, sums = self._present[admitted], CohortSums()
+        if len(users):
+            rows = torch.from_numpy(users)
+            routes = np.full((len(users), config.routes_shape[0]), -1, dtype=np.int64)
+            own = {name: values[rows] for name, values in self._own.items()}
+            cohort = Cohort(self._dataset, users, own, routes)
+            learner = learner_of(config, self._network, mechanism.needs)
+            trained = learner.train(model, cohort, mechanism)
+            for name, values in trained.private.items():
+                self._own[name][rows] = values
+            sums = trained.sums
+        return mechanism.release_node(sums, admitted)

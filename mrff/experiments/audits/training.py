@@ -1,33 +1,31 @@
 """A training whose every release is watched where canaries would show.
 
 It is the training of a run without the messages: one node (`mrff.experiments.audits.nodes`), the
-aggregation, noise and ledger of `server_app.privacy`, the server optimiser.
+mechanism's server half with its noise and ledger, the server's step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client_app.own_copies import changes_of_each
-from client_app.training import Start, Tensors, dropout_keys, training_batch
+from client_app.learners import Cohort, SharedModel
+from client_app.learners.base import work_on
+from client_app.learners.own_copies import changes_of_each
 from mrff.config import RunConfig
-from mrff.data.dataset import Dataset
+from mrff.data.schema import Schema
 from mrff.experiments.audits.canaries import Planted
-from mrff.experiments.audits.nodes import NoNoise, PlainNode, PrivateNode, WatchedNode
+from mrff.experiments.audits.nodes import AuditedNode, forget_noise
+from mrff.privacy.mechanisms import mechanism_of
+from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
+from mrff.sums import CohortSums, Tensors
+from mrff.wire.replies import Reply
 from mrff_model.building import build_network, initial_shared, load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
-from server_app.model_steps import learning_rates_of, optimizer_of
-from server_app.privacy import make_aggregation
-from strategies.pooling import Means
-from strategies.privacy import PrivateAggregation
-from strategies.replies import Expected
-from strategies.round_sums import Aggregation
-from strategies.server_optimizer import apply_means
+from server_app.parts import model_step, server_view
 from strategies.state import TrainingState
 
 
@@ -66,31 +64,33 @@ def train_and_watch(
     """
     dataset = planted.dataset
     network = build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features if config.network.user_features else (),
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     public, group = initial_shared(network, experts_alike=config.pools_experts)
-    state = TrainingState(public=public, group=group)
+    state, step = TrainingState(public=public, group=group), model_step(config)
+    shapes = ModelShapes(
+        {name: array.shape for name, array in public.items()},
+        {name: array.shape for name, array in group.items()},
+        config.routes_shape,
+    )
     begin = public[planted.table][planted.items].astype(np.float64)
-    initial_own = {
-        name: value.expand(len(planted.users), *value.shape[1:]).clone()
-        for name, value in tensors_of(network, "private").items()
-    }
     present = np.concatenate([np.arange(planted.users[0]), planted.users[included]])
-    aggregation, node = _federation(config, dataset, network, present, noise=noise)
+    server = _server(config, dataset.schema, noise=noise)
+    node = AuditedNode(config, dataset, network, present, noise=noise)
+    canaries = _untrained(planted, network, config.routes_shape[0])
     released, directions = [], []
     for number in range(1, config.server.num_server_rounds + 1):
-        start = _start_of(state, network, number)
-        directions.append(_directions(config, network, planted, start, initial_own))
-        request = aggregation.prepare(number, state)
-        sums = aggregation.begin(number, Expected.of(state.public, state.group), state)
-        sums.read(node.answer(start, request))
-        means = sums.finish(state)
-        table = means.get(planted.table)  # without privacy nobody drawn is nothing released
+        model = _model_of(state, config.routes_shape, number)
+        directions.append(_directions(config, network, planted, (model, canaries)))
+        terms = server.terms(number, state.clipping_norm)
+        expected = server.expected(shapes)
+        answer = Reply(number, node.answer(model, terms)).content()
+        sums = CohortSums() + Reply.read(answer, number, expected).sums  # float64, as in a run
+        server.check(sums, expected)
+        outcome = server.release(sums, number, shapes)
+        table = outcome.means.get(planted.table)  # without privacy nobody drawn is nothing released
         released.append(np.zeros_like(begin) if table is None else table[planted.items])
-        _move(config, state, means, number)
+        step.take(state, outcome, number)
     return ReleasedRows(
         released=np.array(released),
         directions=np.array(directions),
@@ -98,70 +98,49 @@ def train_and_watch(
     )
 
 
-def _federation(
-    config: RunConfig, dataset: Dataset, network: MRFFNetwork, present: np.ndarray, *, noise: bool
-) -> tuple[Aggregation, WatchedNode]:
-    """The server's part of a round, and the node's."""
-    aggregation = make_aggregation(config, dataset.schema, "audit")
-    if not isinstance(aggregation, PrivateAggregation):
-        return aggregation, PlainNode(config, dataset, network, present)
+def _server(config: RunConfig, schema: Schema, *, noise: bool) -> ServerHalf:
+    half = mechanism_of(config).server(server_view(config, schema, "audit"))
     if not noise:
-        aggregation = replace(aggregation, make_source=lambda server_round: NoNoise())
-    return aggregation, PrivateNode(config, dataset, network, present, noise=noise)
+        forget_noise(half)
+    return half
 
 
-def _start_of(state: TrainingState, network: MRFFNetwork, number: int) -> Start:
-    loads = None
-    if state.loads:
-        loads = torch.tensor(state.loads, dtype=torch.float32).view(len(network.layers), -1)
+def _untrained(planted: Planted, network: MRFFNetwork, num_layers: int) -> Cohort:
+    """All canaries with the private parameters of a new user."""
+    private = {
+        name: value.expand(len(planted.users), *value.shape[1:]).clone()
+        for name, value in tensors_of(network, "private").items()
+    }
+    routes = np.full((len(planted.users), num_layers), -1, dtype=np.int64)
+    return Cohort(planted.dataset, planted.users, private, routes)
+
+
+def _model_of(state: TrainingState, shape: tuple[int, int], number: int) -> SharedModel:
+    loads = torch.tensor(state.loads, dtype=torch.float32).view(shape) if state.loads else None
     public, group = (
         {name: torch.from_numpy(array.copy()) for name, array in part.items()}
         for part in (state.public, state.group)
     )
-    return Start(number, public, group, loads)
+    return SharedModel(number, public, group, loads)
 
 
 def _directions(
     config: RunConfig,
     network: MRFFNetwork,
     planted: Planted,
-    start: Start,
-    own: Mapping[str, torch.Tensor],
+    start: tuple[SharedModel, Cohort],
 ) -> NDArray[np.float64]:
-    """(m, d) where each canary would push his row from ``start``."""
-    load_shared(network, start.public, start.group)
+    """(m, d) where each canary would push their row from a model and their own parameters."""
+    model, canaries = start
+    load_shared(network, model.public, model.group)
     shared: Tensors = {**tensors_of(network, "public"), **tensors_of(network, "group")}
-    dataset, training = planted.dataset, config.training
-    changes = changes_of_each(
-        network,
-        shared,
-        dict(own),
-        training_batch(dataset, planted.users, config.data),
-        dropout_keys=[
-            dropout_keys(training.seed, start.round_number, dataset.user_keys[planted.users], step)
-            for step in range(training.local_steps)
-        ],
-        loads=start.loads,
-        training=training,
-    )
     table = shared[planted.table]
-    update = changes.update[planted.table].view(len(planted.users), *table.shape)
-    at = torch.arange(len(planted.users))
+    outcome = changes_of_each(network, shared, work_on(model, canaries, config, table))
+    assert outcome.changes is not None
+    update = outcome.changes[planted.table].view(len(canaries), *table.shape)
+    at = torch.arange(len(canaries))
     rows = update[at, torch.from_numpy(planted.items)].double().numpy()
     unit: NDArray[np.float64] = rows / np.maximum(
         np.linalg.norm(rows, axis=1, keepdims=True), 1e-30
     )
     return unit
-
-
-def _move(config: RunConfig, state: TrainingState, means: Means, number: int) -> None:
-    rates = learning_rates_of(config.server)
-    moved, state.optimizer = apply_means(
-        optimizer_of(config.server),
-        {**state.public, **state.group},
-        means,
-        state.optimizer,
-        factor_of=lambda name: rates.factor(name, number),
-    )
-    state.public = {name: moved[name] for name in state.public}
-    state.group = {name: moved[name] for name in state.group}

@@ -3,9 +3,9 @@
 Trees are fitted to the training rows only. What they read of a row is honest, so that a row's own
 label is never among its inputs, nor any later one of the same user:
 
-* of the user, his rate and count over his earlier interactions and, with ``history``, over the
-  latest ten of them, the last one, and those with the same value of an item feature. As in the
-  network's history, an earlier held-out interaction counts as history of a later one
+* the user's rate and count over the earlier interactions and, with ``history``, over the latest
+  ten of them, the last one, and those with the same value of an item feature. As in the network's
+  history, an earlier held-out interaction counts as history of a later one
 * of the item and of its features, rates over the training rows of other users: those of four fifths
   of the users for a training row (target encoding out of fold), of all for a held-out one
 * the codes of bucketed item features and of the user's own features
@@ -15,8 +15,9 @@ They pool the users' data, which federated training never does: a yardstick, not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset
 from mrff.data.floors import SMOOTHING, Floats, Predictions, Split, floor_of, split_rows
+from mrff.experiments.central import Note
 
 FOLDS = 5
 LATEST = 10  # interactions that tell of a user's present mood
@@ -51,7 +53,7 @@ def predict_by_trees(
     holdout: int,
     history: bool,
     seed: int = 0,
-    note: Callable[[int, float, float], None] = lambda trees, auc, log_loss: None,
+    note: Note = lambda trees, auc, log_loss: None,
 ) -> TreeResult:
     """Fits trees, keeps as many as give the best validation AUC, and predicts the test part.
 
@@ -63,7 +65,7 @@ def predict_by_trees(
     Raises:
         DataError: no user is long enough, or the validation part has one class only.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier  # heavy
 
     valid = split_rows(dataset, holdout=holdout, part="valid")
     test = split_rows(dataset, holdout=holdout, part="test")
@@ -74,16 +76,14 @@ def predict_by_trees(
     trees.fit(inputs[valid.train], dataset.labels[valid.train])
 
     truth = dataset.labels[valid.held_out]
-    best, number = -1.0, 0
+    seen: dict[int, float] = {}
     for count, logits in enumerate(_staged(trees, inputs[valid.held_out]), start=1):
-        if count % EVERY:
-            continue
-        seen = floor_of(truth, logits)
-        note(count, seen.auc, seen.log_loss)
-        if seen.auc > best:
-            best, number = seen.auc, count
-    stages = _staged(trees, inputs[test.held_out])
-    logits = next(found for count, found in enumerate(stages, start=1) if count == number)
+        if count % EVERY == 0:
+            look = floor_of(truth, logits)
+            note(count, look.auc, look.log_loss)
+            seen[count] = look.auc
+    number = max(seen, key=lambda count: seen[count])
+    logits = next(islice(_staged(trees, inputs[test.held_out]), number - 1, None))
     shape = (len(test.users), holdout)
     labels = dataset.labels[test.held_out].reshape(shape)
     found = Predictions(test.users, labels, {"boosted_trees": logits.reshape(shape)})
@@ -114,7 +114,7 @@ def row_inputs(dataset: Dataset, split: Split, *, history: bool) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def _staged(trees: Any, inputs: Floats) -> Any:
+def _staged(trees: Any, inputs: Floats) -> Iterator[Floats]:
     """Logits after one tree, two, ..."""
     return (stage.ravel() for stage in trees.staged_decision_function(inputs))
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from client_app.devices import device_for
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import method_named
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.floors import Predictions, floor_of, predict_by_rates
+from mrff.experiments.central import Note
+from mrff.experiments.central.boosted_trees import predict_by_trees
+from mrff.experiments.central.pooled import train_pooled
+from mrff_model.building import build_network
 from server_app.model import open_catalogue
 
 RATES = {
@@ -20,8 +24,6 @@ RATES = {
     "user-feature-rate": "user_features",
 }
 TREES = {"boosted-trees": False, "boosted-trees-history": True}  # whether they see the history
-
-Note = Callable[[int, float, float], None]  # step, validation AUC, validation log loss
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,6 @@ def _by_rates(name: str, dataset: Dataset, config: RunConfig) -> Predictions:
 def _by_trees(
     name: str, dataset: Dataset, config: RunConfig, note: Note
 ) -> tuple[Predictions, int]:
-    from mrff.experiments.central.boosted_trees import predict_by_trees  # brings scikit-learn
-
     found = predict_by_trees(
         dataset,
         holdout=config.data.holdout,
@@ -104,15 +104,8 @@ def _by_trees(
 
 
 def _pooled(name: str, dataset: Dataset, config: RunConfig, note: Note) -> tuple[Predictions, int]:
-    from client_app.devices import device_for
-    from mrff.experiments.central.pooled import train_pooled
-    from mrff_model.building import build_network
-
     network = build_network(
-        item_features=dataset.schema.item_features,
-        item_codes=dataset.item_features,
-        user_features=dataset.schema.user_features if config.network.user_features else (),
-        **config.network_arguments(),
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     ).to(device_for(config.training))
     result = train_pooled(network, dataset, config, note)
     labels = result.scores.labels.astype(np.int8)

@@ -8,29 +8,31 @@ a table here; they move by plain gradient steps, as on a device.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from client_app.cohort_evaluation import score_cohort
-from client_app.evaluation import Part, Scores
-from client_app.one_step import one_sgd_step
-from client_app.training import Cohort, Tensors, dropout_keys, training_batch, user_weights
+from client_app.learners.base import work_on
+from client_app.learners.cohort import CohortLearner
+from client_app.learners.one_step import one_sgd_step
+from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.floors import Floor, floor_of, split_rows
+from mrff.data.floors import floor_of, split_rows
+from mrff.experiments.central import Note
+from mrff.metrics.metric import Scored
+from mrff.metrics.routes import load_shares
+from mrff.sums import Tensors
+from mrff.wire.requests import Part
 from mrff_model.building import initial_shared, load_shared, rows_suffice, tensors_of
-from mrff_model.metrics import load_shares
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import layer_of, rate_kind
+from mrff_model.scopes import expert_names, expert_of, split_bank
+from server_app.parts import ADAM_BETA2, ADAM_EPSILON, learning_rates_of
+from strategies.pooling import pool_experts
 
 BATCH_USERS = 32
-
-Note = Callable[[int, float, float], None]  # pass, validation AUC, validation log loss
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PooledResult:
     """Predictions of the test part by the best validated model."""
 
     users: np.ndarray  # (U,) rows in the dataset
-    scores: Scores
+    scores: Scored
     best_pass: int
     passes: int
 
@@ -61,38 +63,53 @@ def train_pooled(
     """
     if config.network.clusters or not rows_suffice(network):
         raise ConfigError(
-            "pooled training knows clusters=0 and private-parameters=user only, got "
+            "pooled training knows clusters=off and private-parameters=user only, got "
             f"clusters={config.network.clusters} and "
             f"private-parameters={config.network.private_parameters}"
         )
     pool = _Pool(network, dataset, config)
     passes = max(1, round(config.server.num_server_rounds * config.training.sampling_rate))
-    patience, stale = config.evaluation.early_stop_patience, 0
-    best_auc, best_pass, best = -1.0, 0, pool.copy()
+    patience, stale = config.evaluation.early_stop_patience or 0, 0
+    best_auc, best_pass, best = -1.0, 0, _copy(pool.trained())
     for number in range(1, passes + 1):
-        pool.train_once(number, pool.rate_share((number - 1) / passes))
-        seen = pool.measure("valid")
+        # the round that a federated run has reached when it has made as many passes
+        server_round = 1 + (number - 1) / passes * config.server.num_server_rounds
+        pool.train_once(number, pool.learning_rates.of_round(server_round))
+        scores = pool.score("valid")
+        seen = floor_of(scores.labels, scores.logits)
         note(number, seen.auc, seen.log_loss)
         stale += 1
         if seen.auc > best_auc:
-            best_auc, best_pass, best, stale = seen.auc, number, pool.copy(), 0
+            best_auc, best_pass, best, stale = seen.auc, number, _copy(pool.trained()), 0
         if 0 < patience <= stale:
             break
-    pool.restore(best)
+    for name, value in pool.trained().items():
+        value.copy_(best[name])
     return PooledResult(pool.everybody.users, pool.score("test"), best_pass, number)
 
 
-def pooled_bank(update: Tensor, share: Tensor, pooling: float) -> Tensor:
-    """The step of K experts of a layer, pooled as `strategies.pooling` pools means on the server.
+def _copy(tensors: Tensors) -> Tensors:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def pooled_banks(banks: Tensors, shares: Tensor, pooling: float) -> Tensors:
+    """The steps of the experts' banks, (K, ...) each, pooled as the server pools mean updates.
 
     Args:
-        update: (K, ...), an expert's summed step of the users who chose it.
-        share: (K,) of the users' weight, 0 for an expert that nobody chose; it sums to 1.
+        banks: an expert's summed step of the users who chose it.
+        shares: (layers, K) of the users' weight; 0 for an expert that nobody chose.
     """
-    average = update.sum(0)
-    used = share.view(-1, *[1] * (update.dim() - 1))
-    own = torch.where(used > 0.0, update / used.clamp(min=1e-12), average)
-    return (1.0 - pooling) * own + pooling * average
+    weights = shares.double().cpu().numpy()
+    means = {
+        name: total.double().cpu().numpy() / weights[expert_of(name)]
+        for name, total in split_bank(banks).items()
+        if weights[expert_of(name)] > 0.0
+    }
+    pooled = pool_experts(means, weights, pooling)
+    return {
+        bank: torch.from_numpy(np.stack([pooled[n] for n in expert_names(bank, len(steps))]))
+        for bank, steps in banks.items()
+    }
 
 
 class _Pool:
@@ -100,7 +117,9 @@ class _Pool:
 
     def __init__(self, network: MRFFNetwork, dataset: Dataset, config: RunConfig) -> None:
         self.network, self.config = network, config
-        self.training = replace(config.training, local_learning_rate=1.0)
+        self.local = replace(
+            config, training=replace(config.training, local_learning_rate=1.0, local_steps=1)
+        )
         parameters = dict(network.named_parameters())
         if config.pools_experts:
             load_shared(network, *initial_shared(network, experts_alike=True))
@@ -112,23 +131,13 @@ class _Pool:
             name: value.cpu().expand(len(users), *value.shape[1:]).clone()
             for name, value in tensors_of(network, "private").items()
         }
-        self.everybody = Cohort(dataset, users, tables)
+        routes = np.full((len(users), config.routes_shape[0]), -1, dtype=np.int64)
+        self.everybody = Cohort(dataset, users, tables, routes)
         self.tables = tables
+        self.learning_rates = learning_rates_of(config.server)
         self.optimizer = self._optimizer()
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.loads: Tensor | None = None
-
-    def rate_share(self, done: float) -> float:
-        """The share of the learning rate when that share of the passes is done, as on the server.
-
-        A run whose decay ends before it does stays at the final rate from there on.
-        """
-        server = self.config.server
-        if not server.server_decay_rounds:
-            return 1.0
-        progress = min(1.0, done * server.num_server_rounds / server.server_decay_rounds)
-        final = server.server_final_rate
-        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def train_once(self, number: int, rate_share: float) -> None:
         """One pass over all users in a new order."""
@@ -145,68 +154,40 @@ class _Pool:
 
     def _step(self, rows: np.ndarray, number: int) -> np.ndarray:
         """Moves everything once by the gradients of a batch; returns the users' routes."""
-        dataset, users = self.everybody.dataset, self.everybody.users[rows]
-        device, at = next(self.network.parameters()).device, torch.from_numpy(rows)
-        batch = training_batch(dataset, users, self.config.data)
-        weights = user_weights(batch.mask.sum((1, 2)).numpy(), self.training.user_weighting)
-        key = dropout_keys(self.training.seed, number, dataset.user_keys[users], 0)
-        used = torch.from_numpy(weights / weights.sum()).float().to(device)
-        outcome = one_sgd_step(
-            self.network,
-            self.shared,
-            {name: table[at].to(device) for name, table in self.tables.items()},
-            batch.map(lambda field: field.to(device)),
-            weights=used,
-            dropout_key=key.to(device),
-            loads=None if self.loads is None else self.loads.to(device),
-            training=self.training,
-        )
+        some, at = next(self.network.parameters()), torch.from_numpy(rows)
+        model = SharedModel(number, {}, {}, self.loads)
+        work = work_on(model, self.everybody.part(rows), self.local, some)
+        weights = work.user_weights
+        used = torch.from_numpy(weights / weights.sum()).float().to(some.device)
+        outcome = one_sgd_step(self.network, self.shared, replace(work, weights=used))
         if outcome.update is None:
             raise FloatingPointError("pooled training diverged; lower server-learning-rate")
         shares = torch.einsum("u,ulk->lk", used, outcome.visited.to(used))
-        for name, update in outcome.update.items():
-            if name in self.banks and self.config.pools_experts:
-                share = shares[layer_of(name)]
-                update = pooled_bank(update, share, self.config.server.expert_pooling)
-            self.shared[name].grad = -update
+        steps = outcome.update
+        if self.config.pools_experts:
+            banks = {name: steps[name] for name in self.banks}
+            steps = {**steps, **pooled_banks(banks, shares, self.config.server.expert_pooling)}
+        for name, parameter in self.shared.items():
+            parameter.grad = -steps[name].to(parameter)
         self.optimizer.step()
         for name, values in outcome.private.items():
             self.tables[name][at] = values.detach().cpu()
         return outcome.routes.cpu().numpy()
 
-    def score(self, part: Part) -> Scores:
-        return score_cohort(self.network, self.everybody, data=self.config.data, part=part)
+    def score(self, part: Part) -> Scored:
+        return CohortLearner(self.network, self.config).score_as_loaded(self.everybody, part)
 
-    def measure(self, part: Part) -> Floor:
-        scores = self.score(part)
-        return floor_of(scores.labels, scores.logits)
-
-    def copy(self) -> tuple[Tensors, Tensors]:
-        """Everything that is trained."""
-        shared = {name: value.detach().clone() for name, value in self.shared.items()}
-        return shared, {name: table.clone() for name, table in self.tables.items()}
-
-    def restore(self, kept: tuple[Tensors, Tensors]) -> None:
-        """The inverse of `copy`."""
-        shared, tables = kept
-        for name, value in self.shared.items():
-            value.detach().copy_(shared[name])
-        for name, table in self.tables.items():
-            table.copy_(tables[name])
+    def trained(self) -> Tensors:
+        """Everything that is trained, itself."""
+        return {**{n: p.detach() for n, p in self.shared.items()}, **self.tables}
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Adam with the server's settings; gates and item biases have their own rates, too."""
-        server = self.config.server
-
-        factors = {
-            "gate": server.gate_learning_rate_factor,
-            "item_bias": server.item_bias_learning_rate_factor,
-            "other": 1.0,
-        }
+        server, factor = self.config.server, self.learning_rates.of_array
         groups = [
-            {"params": [value], "lr": server.server_learning_rate * factors[rate_kind(name)]}
+            {"params": [value], "lr": server.server_learning_rate * factor(name)}
             for name, value in self.shared.items()
         ]
         return torch.optim.Adam(
-            groups, betas=(server.server_momentum, server.server_beta2), eps=server.server_epsilon
+            groups, betas=(server.server_momentum, ADAM_BETA2), eps=ADAM_EPSILON
         )

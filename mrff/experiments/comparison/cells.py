@@ -13,25 +13,24 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from client_app.kept_scores import FILE, KeptScores, KeptScoresError, read_scores
 from mrff.config import RunConfig
-from mrff.experiments.comparison.bootstrap import RankedScores, user_log_loss
-from mrff.experiments.comparison.plan import Plan, Row
+from mrff.data.floors import floor_of
+from mrff.experiments.comparison.plan import ComparisonPlan, Row
 from mrff.experiments.comparison.reading import Settings
 from mrff.io.files import write_json
 
-Status = str  # finished, crashed, missing
-
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What a cell came to; measures are None where there are none."""
 
-    status: Status
+    status: str  # finished, crashed, missing
     auc: float | None = None
     log_loss: float | None = None
     gauc: float | None = None
@@ -62,10 +61,15 @@ class Cell:
         """The run's folder; methods that are not federated have none."""
         return self.home / "runs" / self.name
 
+    @cached_property
+    def config(self) -> RunConfig:
+        """The settings of the run."""
+        return RunConfig.from_flat(self.settings)
+
     @property
-    def rounds(self) -> int:
-        """Rounds the run will do at most."""
-        return RunConfig.from_flat(self.settings).server.num_server_rounds
+    def keeps_scores(self) -> bool:
+        """Whether nodes may keep test scores: not where users were promised privacy."""
+        return not self.config.privacy.is_private
 
     @property
     def _state(self) -> Path:
@@ -83,15 +87,15 @@ class Cell:
             folder.mkdir(parents=True, exist_ok=True)
         self._record.unlink(missing_ok=True)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CellOutcome:
         """What is on record; ``missing`` when the cell has not ended, or its scores are gone."""
         if not self._record.is_file():
-            return Outcome("missing")
-        outcome = Outcome(**json.loads(self._record.read_text())["outcome"])
-        gone = keeps_scores(self.settings) and not self._kept
-        return Outcome("missing") if outcome.status == "finished" and gone else outcome
+            return CellOutcome("missing")
+        outcome = CellOutcome(**json.loads(self._record.read_text())["outcome"])
+        gone = self.keeps_scores and not self._kept
+        return CellOutcome("missing") if outcome.status == "finished" and gone else outcome
 
-    def conclude(self, outcome: Outcome) -> Outcome:
+    def conclude(self, outcome: CellOutcome) -> CellOutcome:
         """Records how the cell ended."""
         about = {"cell": self.name, "method": self.method, "settings": self.settings}
         write_json(self._record, {**about, "outcome": asdict(outcome)})
@@ -108,9 +112,7 @@ class Cell:
         Raises:
             KeptScoresError: they should be there and are not, or are damaged.
         """
-        if not keeps_scores(self.settings):
-            return None
-        return read_scores(self._kept)
+        return read_scores(self._kept) if self.keeps_scores else None
 
     @property
     def _kept(self) -> list[Path]:
@@ -118,47 +120,31 @@ class Cell:
         return sorted(self._state.glob(f"*/{FILE}"))
 
 
-def keeps_scores(settings: Mapping[str, Any]) -> bool:
-    """Whether nodes may keep test scores: not where users were promised privacy."""
-    return str(settings.get("privacy-mode", "none")) == "none"
-
-
-def cell_of(row: Row, plan: Plan, *, home: Path, data: Path, content_hash: str) -> Cell:
+def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: Path, content_hash: str) -> Cell:
     """The cell behind a row.
 
     Args:
         home: of all comparisons' cells.
         data: the prepared dataset.
     """
-    settings: Settings = {**row.settings, "data-dir": str(data), "home": str(home)}
-    settings.setdefault("tensorboard", False)
-    if row.base.is_federated and keeps_scores(settings):
-        settings["keep-test-scores"] = True
-    whole = RunConfig.from_flat(settings).to_flat()
-    left_out = {"home", "data-dir", "tensorboard", *_without_effect(row, whole)}
-    depends = {key: value for key, value in whole.items() if key not in left_out}
-    depends |= {"data": content_hash}
+    settings: Settings = {**row.settings, "data.data-dir": str(data), "data.home": str(home)}
+    settings.setdefault("run.tensorboard", False)
+    if row.base.is_federated and not RunConfig.from_flat(settings).privacy.is_private:
+        settings["evaluation.keep-test-scores"] = True
+    depends: dict[str, Any] = {"data": content_hash, **RunConfig.from_flat(settings).to_flat()}
+    for key in ("data.home", "data.data-dir", "run.tensorboard"):
+        del depends[key]
     if row.base.is_federated:
-        depends |= {"nodes": plan.nodes}
+        depends["nodes"] = plan.nodes
     else:
-        depends |= {"method": row.base.name}
-    text = json.dumps(depends, sort_keys=True).encode()
+        depends["method"] = row.base.name
+    fingerprint = blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=6).hexdigest()
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", row.dataset).strip("-.") or "data"
-    name = f"{plain}-{blake2b(text, digest_size=6).hexdigest()}"
-    settings["run-name"] = name
-    return Cell(name, row.base.name, row.base.is_federated, settings, home)
+    name = f"{plain}-{fingerprint}"
+    return Cell(name, row.base.name, row.base.is_federated, {**settings, "run.name": name}, home)
 
 
-def _without_effect(row: Row, whole: Settings) -> list[str]:
-    """Settings that came after cells had been kept, where they change nothing.
-
-    They are no part of the fingerprint there, so that older cells still count.
-    """
-    balances = row.base.is_federated and whole["num-experts"] != 1 and whole["balance-rate"]
-    return [] if balances else ["balance-rate"]
-
-
-def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> Outcome:
+def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
     """The outcome of a finished federated run, with AUC and log loss of the kept scores.
 
     The server's AUC comes from histograms; where scores are kept it is replaced by the exact one.
@@ -167,34 +153,21 @@ def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> Outcome:
         KeptScoresError: the kept scores are not those that the server's numbers came from.
     """
     test = summary["test"]
-    outcome = Outcome(
-        status="finished",
-        auc=test["auc"],
-        log_loss=test["log_loss"],
-        gauc=test["gauc"],
-        best_round=summary["best_round"],
-        seconds=summary["seconds"],
-        bytes_up=summary["bytes_up"],
-        bytes_down=summary["bytes_down"],
-    )
+    of_run = {key: summary[key] for key in ("best_round", "seconds", "bytes_up", "bytes_down")}
+    of_test = {key: test[key] for key in ("auc", "log_loss", "gauc")}
+    outcome = CellOutcome(status="finished", **of_test, **of_run)
     scores = cell.scores()
     if scores is None or outcome.auc is None:
         return outcome
-    auc, log_loss = measured(scores)
+    exact = floor_of(scores.labels, scores.logits)
     bound = float(test["auc_error_bound"]) + 1e-9
-    if abs(auc - outcome.auc) > bound or abs(log_loss - float(outcome.log_loss or 0)) > 1e-6:
+    if abs(exact.auc - test["auc"]) > bound or abs(exact.log_loss - test["log_loss"]) > 1e-6:
         raise KeptScoresError(
-            f"the nodes' test scores give AUC {auc:.6f} and log loss {log_loss:.6f}, the server "
-            f"measured {outcome.auc:.6f} and {outcome.log_loss:.6f}; the run cannot be trusted"
+            f"the nodes' test scores give AUC {exact.auc:.6f} and log loss {exact.log_loss:.6f}, "
+            f"the server measured {test['auc']:.6f} and {test['log_loss']:.6f}; "
+            "the run cannot be trusted"
         )
-    return replace(outcome, auc=auc, log_loss=log_loss)
-
-
-def measured(scores: KeptScores) -> tuple[float, float]:
-    """AUC of all test items pooled, and log loss."""
-    everybody = [[1.0] * len(scores.user_keys)]
-    auc = RankedScores(scores.logits, scores.labels).auc(everybody)[0]
-    return float(auc), float(user_log_loss(scores.logits, scores.labels).mean())
+    return replace(outcome, auc=exact.auc, log_loss=exact.log_loss)
 
 
 def reason_in(log: Path, otherwise: str) -> str:

@@ -15,9 +15,7 @@ from pathlib import Path
 
 from client_app.kept_scores import KeptScores, write_scores
 from mrff.config import RunConfig
-from mrff.experiments.comparison.cells import Cell, Outcome
-
-_PROGRAM = "mrff.experiments.comparison.central_cell"
+from mrff.experiments.comparison.cells import Cell, CellOutcome
 
 
 class CentralCellError(OSError):
@@ -26,7 +24,7 @@ class CentralCellError(OSError):
 
 def run_central_cell(
     cell: Cell, running: list[subprocess.Popen[bytes]], *, threads: int
-) -> Outcome:
+) -> CellOutcome:
     """Runs the cell in a process of its own, which is in ``running`` meanwhile.
 
     Raises:
@@ -39,7 +37,7 @@ def run_central_cell(
     request.write_text(json.dumps(about | {"outcome": str(answer)}))
     with cell.log.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM, str(request)],
+            [sys.executable, "-m", __name__, str(request)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -48,14 +46,12 @@ def run_central_cell(
         running.remove(process)
     if status:
         raise CentralCellError(f"exit status {status}; see {cell.log}")
-    return Outcome(**json.loads(answer.read_text()))
+    return CellOutcome(**json.loads(answer.read_text()))
 
 
 def main(request: Path) -> int:
     """Runs the method that ``request`` names; errors are one line."""
-    from mrff.experiments.central.methods import (
-        run_central,  # PyTorch and scikit-learn come with it
-    )
+    from mrff.experiments.central.methods import run_central  # heavy: brings PyTorch
 
     asked = json.loads(request.read_text())
     try:
@@ -65,7 +61,7 @@ def main(request: Path) -> int:
         return 2
     scores = KeptScores(result.user_keys, result.logits, result.labels)
     write_scores(Path(asked["scores"]), scores)
-    outcome = Outcome(
+    outcome = CellOutcome(
         status="finished",
         auc=_defined(result.auc),
         log_loss=_defined(result.log_loss),

@@ -6,13 +6,14 @@ import itertools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mrff.config import ConfigError, RunConfig
+from mrff.config.declaration import Value
 from mrff.config.methods import Method, method_named
-from mrff.config.parsing import Value, refuse_unknown
+from mrff.config.names import SETTINGS, refuse_unknown
 from mrff.experiments.comparison.reading import (
     Settings,
     names_of,
@@ -30,6 +31,8 @@ _KEYS = [
     "settings", "dataset", "method", "vary", "sources", "statistics",
 ]  # fmt: skip
 
+Variant = tuple[Method, Settings]  # a method, and what is changed of it
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -43,7 +46,7 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """What to run of a comparison instead of all that its file lists; empty: as in the file."""
 
     methods: Sequence[str] = ()  # methods, of the file or not, and variants as they are shown
@@ -76,7 +79,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """A whole comparison."""
 
     name: str
@@ -92,7 +95,7 @@ class Plan:
     rows: list[Row] = field(repr=False)
 
 
-def read_plan(path: Path, *, presets: Path, part: Part | None = None) -> Plan:
+def read_plan(path: Path, *, presets: Path, part: PlanPart | None = None) -> ComparisonPlan:
     """Reads a comparison and spreads it out.
 
     Args:
@@ -107,50 +110,35 @@ def read_plan(path: Path, *, presets: Path, part: Part | None = None) -> Plan:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the comparison in {path}: {error}") from error
     try:
-        return _plan(path, content, presets, part or Part())
+        return _plan(path, content, presets, part or PlanPart())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _plan(path: Path, content: dict[str, Any], presets: Path, part: Part) -> Plan:
+def _plan(path: Path, content: dict[str, Any], presets: Path, part: PlanPart) -> ComparisonPlan:
     refuse_unknown(content, _KEYS)
     listed, datasets_listed = names_of(content, "methods"), names_of(content, "datasets")
     datasets = _chosen(part.datasets, "datasets") or datasets_listed
     seeds = seeds_of(list(part.seeds) or content.get("seeds", [0]))
-    name = part.name or str(content.get("name", path.stem)) + ("" if part.is_all else "-part")
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) or name == "cells":
-        raise ConfigError(
-            f"name may hold letters, digits, '.', '_' and '-' only and is not cells, got {name!r}"
-        )
-    all_shown = _variants(listed, content.get("vary", []))
-    chosen = _chosen(part.methods, "methods")
-    shown = {n: all_shown.get(n) or (method_named(n), {}) for n in chosen} or all_shown
-    reference = str(content.get("reference", "mrff" if "mrff" in shown else next(iter(shown))))
-    if reference not in shown:
-        hint = "; name it in --methods, too" if chosen and reference in all_shown else ""
-        raise ConfigError(f"reference must be one of {', '.join(shown)}, got {reference!r}{hint}")
+    name = _name(path, content, part)
+    shown, reference = _shown(listed, content, part)
     known_datasets = list(dict.fromkeys([*datasets_listed, *datasets]))
     known_methods = list(dict.fromkeys([*listed, *(base.name for base, _ in shown.values())]))
-    per_dataset = tables_of(content, "dataset", known_datasets)
-    plain, tuned = split_by_dataset(content.get("method", {}), known_datasets)
-    per_method = tables_of({"method": plain}, "method", known_methods)
-    general = settings_of(content.get("settings", {}), "settings")
+    tables = _Tables.read(content, known_methods, known_datasets)
     wanted = settings_of(dict(part.settings), "--set")
     rows = []
     for dataset, (label, (base, changes)) in itertools.product(datasets, shown.items()):
         settings = {
             **preset_of(presets, dataset),
-            **general,
-            **per_dataset.get(dataset, {}),
+            **tables.of_dataset(dataset),
             **base.overrides,
-            **per_method.get(base.name, {}),
-            **tuned.get((base.name, dataset), {}),
+            **tables.of_method(base.name, dataset),
             **{key: value for key, value in wanted.items() if key not in base.overrides},
             **changes,
         }
         for seed in [None] if base.kind == "floor" and not _draws(base) else seeds:
             rows.append(_row(dataset, label, base, seed, settings))
-    return Plan(
+    return ComparisonPlan(
         name=name,
         path=path,
         datasets=datasets,
@@ -165,13 +153,60 @@ def _plan(path: Path, content: dict[str, Any], presets: Path, part: Part) -> Pla
     )
 
 
+def _name(path: Path, content: dict[str, Any], part: PlanPart) -> str:
+    name = part.name or str(content.get("name", path.stem)) + ("" if part.is_all else "-part")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) or name == "cells":
+        raise ConfigError(
+            f"name may hold letters, digits, '.', '_' and '-' only and is not cells, got {name!r}"
+        )
+    return name
+
+
+def _shown(
+    listed: list[str], content: dict[str, Any], part: PlanPart
+) -> tuple[dict[str, Variant], str]:
+    """What is compared, by the name shown, and the name of the reference."""
+    every = _variants(listed, content.get("vary", []))
+    chosen = _chosen(part.methods, "methods")
+    shown = {n: every.get(n) or (method_named(n), {}) for n in chosen} or every
+    reference = str(content.get("reference", "mrff" if "mrff" in shown else next(iter(shown))))
+    if reference not in shown:
+        hint = "; name it in --methods, too" if chosen and reference in every else ""
+        raise ConfigError(f"reference must be one of {', '.join(shown)}, got {reference!r}{hint}")
+    return shown, reference
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of settings in the file; the more particular one wins."""
+
+    general: Settings
+    datasets: dict[str, Settings]
+    methods: dict[str, Settings]
+    tuned: dict[tuple[str, str], Settings]  # of a method on a dataset
+
+    @classmethod
+    def read(cls, content: dict[str, Any], methods: list[str], datasets: list[str]) -> _Tables:
+        of_datasets = tables_of(content, "dataset", datasets)
+        plain, tuned = split_by_dataset(content.get("method", {}), datasets)
+        of_methods = tables_of({"method": plain}, "method", methods)
+        general = settings_of(content.get("settings", {}), "settings")
+        return cls(general, of_datasets, of_methods, tuned)
+
+    def of_dataset(self, dataset: str) -> Settings:
+        return {**self.general, **self.datasets.get(dataset, {})}
+
+    def of_method(self, method: str, dataset: str) -> Settings:
+        return {**self.methods.get(method, {}), **self.tuned.get((method, dataset), {})}
+
+
 def _chosen(names: Sequence[str], key: str) -> list[str]:
     """The names of a part, checked; none where the part chooses none."""
     return names_of({key: list(names)}, key) if names else []
 
 
 def _row(dataset: str, label: str, base: Method, seed: int | None, settings: Settings) -> Row:
-    values: Settings = {**settings, "dataset": dataset, "seed": seed or 0}
+    values: Settings = {**settings, "data.dataset": dataset, "training.seed": seed or 0}
     try:
         RunConfig.from_flat(values)
     except ConfigError as error:
@@ -184,21 +219,21 @@ def _draws(base: Method) -> bool:
     return not base.name.endswith("-rate")
 
 
-def _variants(methods: list[str], vary: Any) -> dict[str, tuple[Method, Settings]]:
-    """What is compared, by the name shown: the methods, then every combination of each table."""
-    shown: dict[str, tuple[Method, Settings]] = {n: (method_named(n), {}) for n in methods}
+def _variants(methods: list[str], vary: Any) -> dict[str, Variant]:
+    """All that the file names, by the name shown: methods, then every combination of each table."""
+    shown: dict[str, Variant] = {n: (method_named(n), {}) for n in methods}
     if not isinstance(vary, list) or not all(isinstance(table, dict) for table in vary):
         raise ConfigError("vary is given as [[vary]] tables: a method, and keys with lists")
     for table in vary:
         base = method_named(str(table.get("method", methods[0])))
-        lists = {key: values for key, values in table.items() if key != "method"}
-        settings_of(dict.fromkeys(lists, 0), "vary")
+        varied = {key: values for key, values in table.items() if key != "method"}
+        lists: dict[str, Any] = dict(settings_of(varied, "vary"))
         for key, values in lists.items():
             if not isinstance(values, list) or not values:
                 raise ConfigError(f"vary: {key} must be a list of values, got {values!r}")
         for chosen in itertools.product(*lists.values()):
             changes = dict(zip(lists, chosen, strict=True))
-            told = " ".join(f"{key}={_text(value)}" for key, value in changes.items())
+            told = " ".join(f"{SETTINGS[key].leaf}={_text(v)}" for key, v in changes.items())
             shown[f"{base.name} {told}"] = (base, changes)
     return shown
 
@@ -210,23 +245,17 @@ def _text(value: Value) -> str:
 def _statistics(values: Any) -> Statistics:
     if not isinstance(values, dict):
         raise ConfigError(f"statistics must be a table, got {values!r}")
-    refuse_unknown(values, ["resamples", "confidence", "significance", "min-users", "seed"])
-    default = Statistics()
-    shares = {}
+    given = {key.replace("-", "_"): value for key, value in values.items()}
+    refuse_unknown(values, [f.name.replace("_", "-") for f in fields(Statistics)])
     for key in ("confidence", "significance"):
-        share = values.get(key, getattr(default, key))
+        share = given.get(key, 0.5)
         if type(share) is not float or not 0 < share < 1:
             raise ConfigError(f"statistics: {key} must be between 0 and 1, got {share!r}")
-        shares[key] = share
-    resamples = whole_number(values, "resamples", default.resamples)
+    resamples = whole_number(values, "resamples", 100)
     if resamples < 100:
         raise ConfigError(f"statistics: resamples must be at least 100, got {resamples}")
-    seed = values.get("seed", default.seed)
+    whole_number(values, "min-users", 1)
+    seed = values.get("seed", 0)
     if type(seed) is not int or seed < 0:
         raise ConfigError(f"statistics: seed must be a whole number from 0, got {seed!r}")
-    return Statistics(
-        resamples=resamples,
-        min_users=whole_number(values, "min-users", default.min_users),
-        seed=seed,
-        **shares,
-    )
+    return Statistics(**given)

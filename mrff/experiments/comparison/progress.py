@@ -6,13 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
-from mrff.experiments.comparison.cells import Cell, Outcome
+from mrff.experiments.comparison.cells import Cell, CellOutcome
 from server_app.run.history import read_history
 from server_app.run.progress import duration
 
@@ -40,12 +39,12 @@ class Watch:
         """A cell is started."""
         with self._lock:
             label = self._labels[cell.name]
-            total = cell.rounds if cell.is_federated else None
+            total = cell.config.server.num_server_rounds if cell.is_federated else None
             self._tasks[cell.name] = cell, self._bars.add_task(f"  {label}", total=total)
             if self._bars.disable:
                 self._say(f"begins   {label}")
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: Cell, outcome: CellOutcome) -> None:
         """A cell has a record."""
         with self._lock:
             self._done += 1
@@ -81,10 +80,5 @@ class Watch:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()

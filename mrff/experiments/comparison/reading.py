@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mrff.config import ConfigError
-from mrff.config.parsing import Value, refuse_unknown
-from mrff.config.run_config import known_keys
+from mrff.config import ConfigError, full_names
+from mrff.config.declaration import Value
+from mrff.config.names import GROUPS
 
 Settings = dict[str, Value]
 
-_OWN = ("dataset", "data-dir", "home", "seed", "run-name", "resume", "keep-test-scores")
+_OWN = (
+    "data.dataset", "data.data-dir", "data.home", "training.seed", "run.name", "run.resume",
+    "evaluation.keep-test-scores",
+)  # fmt: skip
 
 
 def names_of(content: Mapping[str, Any], key: str) -> list[str]:
@@ -50,14 +53,14 @@ def settings_of(values: Any, place: str) -> Settings:
     """Settings of runs, but none that the comparison itself decides."""
     if not isinstance(values, dict):
         raise ConfigError(f"{place} must be a table of settings, got {values!r}")
-    for key in values:
-        if key in _OWN:
-            raise ConfigError(f"{place}: {key} is set by the comparison; leave it out")
     try:
-        refuse_unknown(values, known_keys())
+        named = full_names(values)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
-    return dict(values)
+    for key in named:
+        if key in _OWN:
+            raise ConfigError(f"{place}: {key} is set by the comparison; leave it out")
+    return named
 
 
 def tables_of(content: Mapping[str, Any], key: str, names: list[str]) -> dict[str, Settings]:
@@ -85,7 +88,9 @@ def split_by_dataset(
         plain[method] = values
         if not isinstance(values, dict):
             continue
-        plain[method] = {key: v for key, v in values.items() if not isinstance(v, dict)}
+        plain[method] = {
+            key: v for key, v in values.items() if not isinstance(v, dict) or key in GROUPS
+        }
         for dataset in values.keys() - plain[method].keys():
             place = f"method.{method}.{dataset}"
             if dataset not in datasets:
@@ -107,10 +112,10 @@ def preset_of(presets: Path, dataset: str) -> Settings:
     if "/" in dataset or not path.is_file():
         return {}
     try:
-        values = tomllib.loads(path.read_text())
+        values = full_names(tomllib.loads(path.read_text()))
     except ValueError as error:
         raise ConfigError(f"cannot read the settings in {path}: {error}") from error
-    values.pop("dataset", None)
+    values.pop("data.dataset", None)
     return settings_of(values, path.name)
 
 

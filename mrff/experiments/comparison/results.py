@@ -4,10 +4,12 @@ reference.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ from mrff.experiments.comparison.bootstrap import (
     paired_difference,
     resampled,
 )
-from mrff.experiments.comparison.cells import Cell, Outcome
-from mrff.experiments.comparison.plan import Plan, Row, Statistics
+from mrff.experiments.comparison.cells import Cell, CellOutcome
+from mrff.experiments.comparison.plan import ComparisonPlan, Row, Statistics
 from mrff.io.files import write_bytes
 
 RESULTS = (
@@ -52,7 +54,7 @@ class Comparison:
     note: str = ""
 
 
-def results_frame(runs: Sequence[tuple[Row, Cell, Outcome]]) -> pd.DataFrame:
+def results_frame(runs: Sequence[tuple[Row, Cell, CellOutcome]]) -> pd.DataFrame:
     """A line per run with the columns `RESULTS`, in the order of the plan."""
     lines = [
         {
@@ -72,8 +74,8 @@ def results_frame(runs: Sequence[tuple[Row, Cell, Outcome]]) -> pd.DataFrame:
 
 
 def comparisons(
-    plan: Plan,
-    runs: Sequence[tuple[Row, Cell, Outcome]],
+    plan: ComparisonPlan,
+    runs: Sequence[tuple[Row, Cell, CellOutcome]],
     note: Callable[[str], None] = lambda dataset: None,
 ) -> list[Comparison]:
     """Every method against the reference on every dataset; Holm's family is all of them.
@@ -93,10 +95,7 @@ def comparisons(
         others = [method for method in plan.methods if method != plan.reference]
         found += compare_scores(dataset, plan.reference, others, scores, plan.statistics)
     corrected = holm([line.p_value for line in found])
-    return [
-        Comparison(**(asdict(line) | {"p_holm": p}))
-        for line, p in zip(found, corrected, strict=True)
-    ]
+    return [replace(line, p_holm=p) for line, p in zip(found, corrected, strict=True)]
 
 
 def compare_scores(
@@ -111,82 +110,73 @@ def compare_scores(
     Args:
         scores: by method and seed; users are matched by their key.
     """
-    compared: dict[str, tuple[list[int | None], str]] = {}
+    seeds: dict[str, list[int | None]] = {}
+    notes: dict[str, str] = {}
     for method in methods:
-        compared[method] = _common_seeds(scores, method, reference)
-    usable = {m: seeds for m, (seeds, note) in compared.items() if not note}
-    users = _common_users([scores[m] for m in (*usable, reference) if m in scores])
-    labels = _of_users(_first(scores[reference]), users).labels if usable else np.zeros((0, 1))
-    for method in list(usable):
-        if not all(_same_items(kept, users, labels) for kept in scores[method].values()):
-            compared[method] = usable.pop(method), "tested on other items than the reference"
+        seeds[method], notes[method] = _common_seeds(scores, method, reference)
+    usable = [m for m in (*methods, reference) if scores.get(m) and not notes.get(m)]
+    keys = [kept.user_keys for method in usable for kept in scores[method].values()]
+    users = functools.reduce(np.intersect1d, keys) if keys else np.zeros(0, dtype=np.uint64)
+    aligned = {
+        method: {seed: _of_users(kept, users) for seed, kept in scores[method].items()}
+        for method in usable
+    }
+    for method in aligned.keys() - {reference}:
+        if not _same_items([*aligned[method].values(), *aligned[reference].values()]):
+            notes[method] = "tested on other items than the reference"
+            del aligned[method]
+    key = [statistics.seed, zlib.crc32(dataset.encode())]
+    drawn = _differences(aligned, seeds, reference, statistics, key) if len(aligned) > 1 else {}
     lines = []
-    drawn = _draw(dataset, reference, usable, scores, users, labels, statistics)
-    for method in methods:
-        seeds, note = compared[method]
-        for metric in METRICS:
-            result = Difference(math.nan, math.nan, math.nan, math.nan)
-            if method in usable:
-                result = drawn[metric, method]
-                told = _too_little(labels, metric, statistics)
-                if told:
-                    note = told
-                    result = Difference(result.difference, math.nan, math.nan, math.nan)
-            counted = (len(users), len(seeds)) if method in usable else (0, len(seeds))
-            lines.append(
-                Comparison(
-                    dataset,
-                    method,
-                    reference,
-                    metric,
-                    result.difference,
-                    result.low,
-                    result.high,
-                    result.p_value,
-                    math.nan,
-                    *counted,
-                    note=note,
-                )
+    for method, metric in itertools.product(methods, METRICS):
+        result = drawn.get((method, metric), Difference(math.nan, math.nan, math.nan, math.nan))
+        note = notes[method] or _too_little(_labels(aligned[method]), metric, statistics)
+        if note:
+            result = Difference(result.difference, math.nan, math.nan, math.nan)
+        lines.append(
+            Comparison(
+                dataset, method, reference, metric, **asdict(result), p_holm=math.nan,
+                users=len(users) if method in aligned else 0, seeds=len(seeds[method]), note=note,
             )
+        )  # fmt: skip
     return lines
 
 
-def _draw(
-    dataset: str,
-    reference: str,
-    usable: Mapping[str, list[int | None]],
+def _differences(
     scores: Mapping[str, Seeded],
-    users: np.ndarray,
-    labels: np.ndarray,
+    seeds: Mapping[str, Sequence[int | None]],
+    reference: str,
     statistics: Statistics,
+    key: Sequence[int],
 ) -> dict[tuple[str, str], Difference]:
-    """The differences by metric and method, all of them on the same resamples of users."""
-    if not usable:
-        return {}
-    runs: dict[str, list[int | None]] = {m: list(scores[m]) for m in (*usable, reference)}
-    logits = {
-        method: np.stack([_of_users(scores[method][seed], users).logits for seed in seeds])
-        for method, seeds in runs.items()
-    }
-    key = [statistics.seed, zlib.crc32(dataset.encode())]
-    enough = len(users) >= statistics.min_users
+    """Method minus reference by method and metric, all of them on the same resamples of users.
+
+    Args:
+        scores: of the methods and the reference, on the same users and items.
+        seeds: of every method, those that are compared.
+        key: of the draws.
+    """
+    logits = {m: np.stack([kept.logits for kept in runs.values()]) for m, runs in scores.items()}
+    labels = _labels(scores[reference])
+    enough = len(labels) >= statistics.min_users
     drawn = resampled(
         logits, labels, resamples=statistics.resamples if enough else 1, seed=[*key, 0]
     )
 
-    def rows(method: str, metric: str, seeds: Sequence[int | None]) -> np.ndarray:
-        places = [runs[method].index(s if s in runs[method] else None) for s in seeds]
-        return drawn[metric][method][places]
+    def rows(name: str, metric: str, wanted: Sequence[int | None]) -> np.ndarray:
+        known = list(scores[name])
+        return drawn[metric][name][[known.index(s if s in known else None) for s in wanted]]
 
     return {
-        (metric, method): paired_difference(
-            rows(method, metric, seeds),
-            rows(reference, metric, seeds),
+        (method, metric): paired_difference(
+            rows(method, metric, seeds[method]),
+            rows(reference, metric, seeds[method]),
             confidence=statistics.confidence,
             seed=[*key, 1],
         )
+        for method in scores
+        if method != reference
         for metric in METRICS
-        for method, seeds in usable.items()
     }
 
 
@@ -209,26 +199,18 @@ def _common_seeds(
     return sorted(common, key=lambda seed: -1 if seed is None else seed), ""
 
 
-def _common_users(seeded: Sequence[Seeded]) -> np.ndarray:
-    keys: np.ndarray | None = None
-    for runs in seeded:
-        for kept in runs.values():
-            known = kept.user_keys
-            keys = known if keys is None else np.intersect1d(keys, known, assume_unique=True)
-    return np.zeros(0, dtype=np.uint64) if keys is None else keys
-
-
 def _of_users(kept: KeptScores, users: np.ndarray) -> KeptScores:
     """The scores of the given users, who are all there, in the given order."""
     places = np.searchsorted(kept.user_keys, users)
     return KeptScores(users, kept.logits[places], kept.labels[places])
 
 
-def _same_items(kept: KeptScores, users: np.ndarray, labels: np.ndarray) -> bool:
-    return np.array_equal(_of_users(kept, users).labels, labels)
+def _same_items(runs: Sequence[KeptScores]) -> bool:
+    return all(np.array_equal(kept.labels, runs[-1].labels) for kept in runs)
 
 
 def _too_little(labels: np.ndarray, metric: str, statistics: Statistics) -> str:
+    """Why there is no test, if so."""
     if len(labels) < statistics.min_users:
         return f"too few users for a test: {len(labels)}, min-users is {statistics.min_users}"
     if metric == "auc" and len(np.unique(labels)) < 2:
@@ -236,8 +218,8 @@ def _too_little(labels: np.ndarray, metric: str, statistics: Statistics) -> str:
     return ""
 
 
-def _first(runs: Seeded) -> KeptScores:
-    return next(iter(runs.values()))
+def _labels(runs: Seeded) -> np.ndarray:
+    return next(iter(runs.values())).labels  # the same in all of them
 
 
 def comparisons_frame(found: Sequence[Comparison]) -> pd.DataFrame:

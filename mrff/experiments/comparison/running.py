@@ -7,46 +7,49 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from mrff.experiments.comparison.cells import Cell, Outcome, outcome_of_run, reason_in
+from mrff.config import RunConfig
+from mrff.experiments.comparison.cells import Cell, CellOutcome, outcome_of_run, reason_in
 from mrff.experiments.comparison.central_cell import run_central_cell
+from mrff.experiments.comparison.plan import ComparisonPlan
 from mrff.experiments.comparison.progress import Watch
 from mrff.ops.engine import FlowerEngine, stop_left_behind
 from mrff.ops.simulation import run_on
 
 
-def run_cells(
-    cells: Sequence[Cell],
-    *,
-    jobs: int,
-    nodes: int,
-    cpus_per_node: int,
-    app: Path | None,
-    engines: Path,
-    watch: Watch,
-) -> None:
+@dataclass(frozen=True)
+class Workplace:
+    """How many cells run at once, and the folder of the Flower app."""
+
+    jobs: int
+    app: Path
+
+
+def run_cells(cells: Sequence[Cell], plan: ComparisonPlan, place: Workplace, watch: Watch) -> None:
     """Runs cells and records how each ended; a crash of one does not keep the others from running.
 
     Args:
-        jobs: cells at once.
-        nodes, cpus_per_node: of every federated cell.
-        engines: where Flower's own files go.
+        plan: says how many nodes a federated cell has.
         watch: shows what goes on.
 
     Raises:
         FlowerError: Flower could not be started.
         KeyboardInterrupt: everything that ran was stopped; what had ended is on record.
     """
+    engines = RunConfig.from_flat({}).home / "flower"
     stop_left_behind(engines)
     if not cells:
         return
     with ExitStack() as stack:
         engine = None
         if any(cell.is_federated for cell in cells):
-            engine = stack.enter_context(FlowerEngine(engines))
-        crew = _Crew(engine, nodes=nodes, cpus_per_node=cpus_per_node, app=app, watch=watch)
-        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+            engine = stack.enter_context(
+                FlowerEngine(engines, nodes=plan.nodes, cpus_per_node=plan.cpus_per_node)
+            )
+        crew = _Crew(engine, threads=plan.cpus_per_node, app=place.app, watch=watch)
+        pool = stack.enter_context(ThreadPoolExecutor(place.jobs))
         pending: set[Future[None]] = {pool.submit(crew.run, cell) for cell in cells}
         try:
             while pending:
@@ -63,16 +66,10 @@ class _Crew:
     """What the threads share."""
 
     def __init__(
-        self,
-        engine: FlowerEngine | None,
-        *,
-        nodes: int,
-        cpus_per_node: int,
-        app: Path | None,
-        watch: Watch,
+        self, engine: FlowerEngine | None, *, threads: int, app: Path, watch: Watch
     ) -> None:
         self._engine = engine
-        self._nodes, self._cpus_per_node, self._app = nodes, cpus_per_node, app
+        self._threads, self._app = threads, app
         self._watch = watch
         self._stopped = threading.Event()
         self._running: list[subprocess.Popen[bytes]] = []
@@ -89,7 +86,7 @@ class _Crew:
             if self._stopped.is_set():
                 return  # it did not crash: it was stopped, and will be done again
             told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
-            outcome = Outcome("crashed", error=reason_in(cell.log, told))
+            outcome = CellOutcome("crashed", error=reason_in(cell.log, told))
         self._watch.ended(cell, cell.conclude(outcome))
 
     def stop(self) -> None:
@@ -106,16 +103,9 @@ class _Crew:
         lost = cell.is_federated and engine is not None and not engine.is_running
         return self._stopped.is_set() or lost
 
-    def _outcome(self, cell: Cell) -> Outcome:
+    def _outcome(self, cell: Cell) -> CellOutcome:
         if not cell.is_federated:
-            return run_central_cell(cell, self._running, threads=self._cpus_per_node)
+            return run_central_cell(cell, self._running, threads=self._threads)
         assert self._engine is not None
-        summary = run_on(
-            self._engine,
-            dict(cell.settings),
-            nodes=self._nodes,
-            cpus_per_node=self._cpus_per_node,
-            app=self._app,
-            log=cell.log,
-        )
+        summary = run_on(self._engine, dict(cell.settings), app=self._app, log=cell.log)
         return outcome_of_run(cell, summary)

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from mrff.experiments.comparison.plan import Plan
+from mrff.experiments.comparison.plan import ComparisonPlan
 from mrff.experiments.comparison.results import Comparison
 
 _HEADINGS = (
@@ -36,7 +36,9 @@ class DatasetTable:
     notes: list[str]
 
 
-def tables(plan: Plan, results: pd.DataFrame, found: Sequence[Comparison]) -> list[DatasetTable]:
+def tables(
+    plan: ComparisonPlan, results: pd.DataFrame, found: Sequence[Comparison]
+) -> list[DatasetTable]:
     """A table per dataset."""
     share = f"{plan.statistics.confidence:.0%}"
     headings = (
@@ -48,7 +50,7 @@ def tables(plan: Plan, results: pd.DataFrame, found: Sequence[Comparison]) -> li
 
 
 def _table(
-    plan: Plan,
+    plan: ComparisonPlan,
     dataset: str,
     headings: tuple[str, ...],
     results: pd.DataFrame,
@@ -63,9 +65,10 @@ def _table(
         name = f"{method} (reference)" if method == plan.reference else method
         count = str(len(ended)) if len(ended) == len(runs) else f"{len(ended)} of {len(runs)}"
         fields = [Field(name), Field(str(runs["kind"].iloc[0])), Field(count)]
-        fields += [Field(_mean(ended[key], 4)) for key in ("auc", "log_loss", "gauc")]
-        fields += [Field(_mean(ended[key], 0, spread=False)) for key in ("best_round", "seconds")]
-        fields.append(Field(_mean(ended["bytes_up"] / 1e6, 1, spread=False)))
+        means = [mean_text(ended[key], 4) for key in ("auc", "log_loss", "gauc")]
+        means += [mean_text(ended[key], 0, spread=False) for key in ("best_round", "seconds")]
+        means.append(mean_text(ended["bytes_up"] / 1e6, 1, spread=False))
+        fields += [Field(mean or "-") for mean in means]
         for metric in ("auc", "log_loss"):
             fields += _difference(against.get((method, metric)), plan)
         lines.append((ended["auc"].mean(), fields))
@@ -78,7 +81,7 @@ def _table(
     return DatasetTable(title, headings, [fields for _, fields in lines], sorted(notes))
 
 
-def _difference(line: Comparison | None, plan: Plan) -> list[Field]:
+def _difference(line: Comparison | None, plan: ComparisonPlan) -> list[Field]:
     """The difference with its interval, bold where it is significant, and the p-value."""
     if line is None or math.isnan(line.difference):
         return [Field(""), Field("")]
@@ -88,24 +91,27 @@ def _difference(line: Comparison | None, plan: Plan) -> list[Field]:
     significant = line.p_holm < plan.statistics.significance
     return [
         Field(f"{text} [{line.low:+.4f}, {line.high:+.4f}]", bold=significant),
-        Field(_p(line.p_holm)),
+        Field(p_text(line.p_holm)),
     ]
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value as it is shown; NaN: nothing was tested."""
+    if math.isnan(value):
+        return "no test"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-def _mean(values: pd.Series, digits: int, *, spread: bool = True) -> str:
+def mean_text(values: pd.Series, digits: int, *, spread: bool = True) -> str:
     """Mean over seeds, with the standard deviation between seeds where there are several."""
     known = values.dropna().astype(float)
     if not len(known):
-        return "-"
+        return ""
     text = f"{known.mean():.{digits}f}"
     return f"{text} ± {known.std():.{digits}f}" if spread and len(known) > 1 else text
 
 
-def legend(plan: Plan) -> str:
+def legend(plan: ComparisonPlan) -> str:
     """What the tables' numbers are, in a sentence or two."""
     statistics = plan.statistics
     drawn = (
@@ -119,7 +125,7 @@ def legend(plan: Plan) -> str:
     )
 
 
-def markdown(plan: Plan, made: Sequence[DatasetTable], crashed: Sequence[str]) -> str:
+def markdown(plan: ComparisonPlan, made: Sequence[DatasetTable], crashed: Sequence[str]) -> str:
     """The whole comparison as a Markdown page."""
     parts = [f"# {plan.name}", legend(plan)]
     for table in made:

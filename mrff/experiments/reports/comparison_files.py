@@ -11,10 +11,13 @@ import pandas as pd
 from mrff.ops.trained_run import RunError
 
 RESULTS_FILE, COMPARISONS_FILE, ABOUT_FILE = "results.csv", "comparisons.csv", "comparison.json"
-_RESULTS = ("dataset", "method", "seed", "auc", "log_loss", "best_round", "seconds")
-_COMPARISONS = (
-    "dataset", "method", "reference", "metric", "difference", "low", "high", "p_holm",
+_RESULTS = (
+    "dataset", "method", "seed", "auc", "log_loss", "best_round", "seconds", "status", "error",
 )  # fmt: skip
+_COMPARISONS = (
+    "dataset", "method", "reference", "metric", "difference", "low", "high", "p_holm", "note",
+)  # fmt: skip
+_TEXTS = {"dataset", "method", "reference", "metric", "status", "error", "note"}
 
 
 def is_comparison(folder: Path) -> bool:
@@ -46,11 +49,10 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame]
     if missing:
         raise RunError(f"{path} has no column {missing[0]!r}: run mrff compare again")
-    texts = ("dataset", "method", "reference", "metric", "status", "error", "note", "kind", "run")
-    for name in frame.columns.difference(list(texts)):
+    for name in set(columns) - _TEXTS:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         bad = frame[name].notna() & numbers.isna()
-        if name in columns and bad.any():
+        if bad.any():
             raise RunError(
                 f"{path}, column {name!r}: {frame[name][bad].iloc[0]!r} is no number: "
                 "run mrff compare again"

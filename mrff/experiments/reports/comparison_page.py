@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from mrff.experiments.comparison.tables import mean_text, p_text
 from mrff.experiments.reports.comparison_files import read_comparison
 from mrff.experiments.reports.figures import PALETTE, new_figure
-from mrff.experiments.reports.page import Page
-from server_app.run.progress import duration
+from mrff.experiments.reports.page import render
 
 METRICS = {"auc": ("AUC", "higher is better"), "log_loss": ("LogLoss", "lower is better")}
+COLUMNS_OF_UNFINISHED = ["dataset", "method", "seed", "status", "error"]
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class _Files:
     """All that the page is made of."""
 
-    name: str
     results: pd.DataFrame
     found: pd.DataFrame
     about: Mapping[str, Any]
@@ -33,73 +33,62 @@ class _Comparison:
         return float(self.about.get("significance", 0.05))
 
     @property
-    def share(self) -> str:
-        return f"{float(self.about.get('confidence', 0.95)):.0%}"
-
-    @property
     def reference(self) -> str:
         return str(self.about.get("reference") or next(iter(self.found["reference"]), "reference"))
 
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(self.results["dataset"]))
 
-def comparison_page(folder: Path) -> Page:
-    """Reads a comparison's results and draws their page.
+
+def comparison_page(folder: Path) -> str:
+    """Reads a comparison's results and writes their page.
 
     Raises:
         RunError: a file is missing, damaged, or empty.
     """
-    results, found, about = read_comparison(folder)
-    comparison = _Comparison(folder.name, results, found, about)
-    datasets = list(dict.fromkeys(results["dataset"]))
-    page = Page(
-        f"Comparison {comparison.name}",
-        f"{results['method'].nunique()} methods on {', '.join(datasets)}; test at the best "
-        "validation round",
-    )
-    _tiles(page, comparison)
-    _forests(page, comparison, datasets)
-    for dataset in datasets:
-        _tables(page, comparison, dataset)
-    _unfinished(page, comparison)
-    if about:
-        page.section("Configuration")
-        rows = [(key, _text(value)) for key, value in about.items() if key != "cells"]
-        page.table(("setting", "value"), rows, numbers=False)
-    return page
-
-
-def _tiles(page: Page, comparison: _Comparison) -> None:
-    results = comparison.results
-    finished = results if "status" not in results else results[results["status"] == "finished"]
-    better, worse = (_significant(comparison, sign) for sign in (1, -1))
-    page.tiles(
-        [
-            ("runs", f"{len(finished)}", f"finished, of {len(results)}"),
-            ("seeds", str(results["seed"].nunique()), "per method that draws anything"),
-            ("behind in AUC", str(worse), f"method and dataset pairs, against {_ref(comparison)}"),
-            ("ahead in AUC", str(better), f"p < {comparison.significance:g} after Holm"),
-            ("time in phases", duration(float(finished["seconds"].sum())), "all runs together"),
-        ]
+    files = _Files(*read_comparison(folder))
+    results = files.results
+    is_finished = results["status"] == "finished"
+    unfinished = results.loc[~is_finished, COLUMNS_OF_UNFINISHED]
+    return render(
+        "comparison.html.j2",
+        name=folder.name,
+        datasets=files.datasets,
+        num_methods=results["method"].nunique(),
+        num_seeds=results["seed"].nunique(),
+        runs=len(results),
+        finished=int(is_finished.sum()),
+        seconds=float(results.loc[is_finished, "seconds"].sum()),
+        behind=_significant(files, -1),
+        ahead=_significant(files, 1),
+        reference=files.reference,
+        significance=files.significance,
+        share=f"{float(files.about.get('confidence', 0.95)):.0%}",
+        forests=_forests(files),
+        tables=[_table(files, dataset) for dataset in files.datasets],
+        unfinished=[[_text(value) for value in row] for row in unfinished.to_numpy()],
+        settings=[(key, _text(value)) for key, value in files.about.items() if key != "cells"],
     )
 
 
-def _forests(page: Page, comparison: _Comparison, datasets: list[str]) -> None:
-    page.section("Differences")
-    page.text(
-        f"Each point is a method minus {_ref(comparison)}, with its {comparison.share} interval "
-        "(paired bootstrap over users and seeds). Blue: significant after Holm's correction over "
-        f"all comparisons (p < {comparison.significance:g}); hollow: not."
-    )
+def _significant(files: _Files, sign: int) -> int:
+    found = files.found[files.found["metric"] == "auc"]
+    return int(((found["p_holm"] < files.significance) & (sign * found["difference"] > 0)).sum())
+
+
+def _forests(files: _Files) -> list[dict[str, Any]]:
+    """A chart for every metric and dataset with a known difference."""
+    forests = []
     for metric, (name, direction) in METRICS.items():
-        for dataset in datasets:
-            lines = comparison.found[
-                (comparison.found["dataset"] == dataset) & (comparison.found["metric"] == metric)
-            ].dropna(subset=["difference"])
+        known = files.found[files.found["metric"] == metric].dropna(subset=["difference"])
+        for dataset in files.datasets:
+            lines = known[known["dataset"] == dataset]
             if len(lines):
-                page.chart(
-                    forest_figure(lines, comparison.significance, f"{name} difference"),
-                    title=f"{dataset}: {name} against {_ref(comparison)}",
-                    caption=f"{direction}; no bar: too little data for an interval",
-                )
+                figure = forest_figure(lines, files.significance, f"{name} difference")
+                about = {"dataset": dataset, "metric": name, "direction": direction}
+                forests.append({**about, "figure": figure})
+    return forests
 
 
 def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Figure:
@@ -107,18 +96,15 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
     ordered = lines.sort_values("difference")
     figure = new_figure(x=axis, height=110 + 26 * len(ordered), legend=False)
     significant = (ordered["p_holm"] < significance).to_numpy()
-    for certain, colour, symbol in (
-        (True, PALETTE[0], "square"),
-        (False, "#8a8f98", "square-open"),
+    for name, rows, colour, symbol in (
+        ("significant", ordered[significant], PALETTE[0], "square"),
+        ("not significant", ordered[~significant], "#8a8f98", "square-open"),
     ):
-        rows = ordered[significant == certain]
         if rows.empty:
             continue
-        middle = rows["difference"].tolist()
         figure.add_trace(
             go.Scatter(
-                x=middle, y=rows["method"].tolist(), mode="markers",
-                name="significant" if certain else "not significant",
+                x=rows["difference"].tolist(), y=rows["method"].tolist(), mode="markers", name=name,
                 marker={"color": colour, "symbol": symbol, "size": 9},
                 error_x={
                     "type": "data", "symmetric": False, "color": colour, "thickness": 1.5,
@@ -138,57 +124,29 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
     return figure
 
 
-def _tables(page: Page, comparison: _Comparison, dataset: str) -> None:
-    page.section(dataset)
-    here = comparison.results[comparison.results["dataset"] == dataset]
-    against = comparison.found[comparison.found["dataset"] == dataset]
+def _table(files: _Files, dataset: str) -> dict[str, Any]:
+    """A row per method, best AUC first, the reference in bold."""
+    here = files.results[files.results["dataset"] == dataset]
+    against = files.found[files.found["dataset"] == dataset]
     means = here.groupby("method")["auc"].mean().sort_values(ascending=False, na_position="last")
-    rows: list[list[str]] = []
-    bold: list[int] = []
+    rows = []
     for method in means.index:
         runs = here[here["method"] == method]
-        if method == comparison.reference:
-            bold.append(len(rows))
         row = [str(method), str(int(runs["auc"].notna().sum()))]
-        row += [_mean(runs[metric]) for metric in METRICS]
+        row += [_mean(runs[metric], 4) for metric in METRICS]
         for metric in METRICS:
             line = against[(against["method"] == method) & (against["metric"] == metric)]
-            row += [_interval(line.iloc[0]), _p(line.iloc[0]["p_holm"])] if len(line) else ["", ""]
-        row += [_mean(runs["best_round"], 0), _mean(runs["seconds"], 0)]
+            told = [(_interval(found), p_text(found["p_holm"])) for _, found in line.iterrows()]
+            row += told[0] if told else ("", "")
+        row += [_mean(runs[name], 0) for name in ("best_round", "seconds")]
         rows.append(row)
-    headings = ["method", "runs"]
-    headings += [name for name, _ in METRICS.values()]
-    for name, _ in METRICS.values():
-        headings += [f"{name} difference [{comparison.share}]", "p (Holm)"]
-    page.table([*headings, "best round", "seconds"], rows, bold=bold)
-    if "note" in against:
-        for method, note in against[["method", "note"]].dropna().drop_duplicates().to_numpy():
-            page.text(f"{method}: {note}")
-
-
-def _unfinished(page: Page, comparison: _Comparison) -> None:
-    results = comparison.results
-    if "status" not in results:
-        return
-    undone = results[results["status"] != "finished"]
-    if undone.empty:
-        return
-    page.section("Not finished")
-    rows = [
-        [_text(row.get(key)) for key in ("dataset", "method", "seed", "status", "error")]
-        for row in undone.to_dict("records")
-    ]
-    page.table(("dataset", "method", "seed", "status", "error"), rows, numbers=False)
-
-
-def _significant(comparison: _Comparison, sign: int) -> int:
-    found = comparison.found[comparison.found["metric"] == "auc"]
-    kept = found[(found["p_holm"] < comparison.significance) & (sign * found["difference"] > 0)]
-    return len(kept)
-
-
-def _ref(comparison: _Comparison) -> str:
-    return comparison.reference
+    notes = against[["method", "note"]].dropna().drop_duplicates().to_numpy()
+    return {
+        "dataset": dataset,
+        "rows": rows,
+        "bold": [number for number, row in enumerate(rows) if row[0] == files.reference],
+        "notes": [f"{method}: {note}" for method, note in notes],
+    }
 
 
 def _widths(values: pd.Series) -> list[float | None]:
@@ -199,24 +157,14 @@ def _interval(row: Any) -> str:
     if math.isnan(row["difference"]):
         return "–"
     text = f"{row['difference']:+.4f}"
-    return (
-        text if math.isnan(row["low"]) else f"{text} [{row['low']:+.4f},\u00a0{row['high']:+.4f}]"
-    )
+    if math.isnan(row["low"]):
+        return text
+    return f"{text} [{row['low']:+.4f},\u00a0{row['high']:+.4f}]"
 
 
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "no test"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _mean(values: pd.Series, digits: int = 4) -> str:
-    known = values.dropna().astype(float)
-    if not len(known):
-        return "–"
-    text = f"{known.mean():.{digits}f}"
+def _mean(values: pd.Series, digits: int) -> str:
     # a number and its spread stay on one line
-    return f"{text}\u00a0±\u00a0{known.std():.{digits}f}" if digits and len(known) > 1 else text
+    return mean_text(values, digits, spread=digits > 0).replace(" ", "\u00a0") or "–"
 
 
 def _text(value: Any) -> str:

@@ -1,11 +1,14 @@
-"""The look that all charts share: palette, margins, legend below."""
+"""The look that all charts share, and the lines that a run's history draws in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+
+Entry = Mapping[str, Any]
+Entries = Sequence[Entry]
 
 # Told apart by colour-blind readers too, and on light as on dark ground (after Okabe and Ito).
 PALETTE = (
@@ -13,11 +16,20 @@ PALETTE = (
     "#d6553a", "#4fb3d9", "#b8a32a", "#9a6b4f", "#8a8f98",
 )  # fmt: skip
 DASHES = ("dash", "dot", "dashdot")
+PHASES = {"round": "training", "validation": "validation"}  # of a history, by kind of entry
 
 
-def new_figure(
-    *, x: str = "", y: str = "", height: int = 320, legend: bool = True, **layout: Any
-) -> go.Figure:
+def of_kind(history: Entries, kind: str) -> list[Entry]:
+    """The entries of a kind: round, validation or test."""
+    return [entry for entry in history if entry["kind"] == kind]
+
+
+def column(entries: Entries, name: str) -> list[Any]:
+    """A value of every entry; None where it is missing."""
+    return [entry.get(name) for entry in entries]
+
+
+def new_figure(*, x: str = "", y: str = "", height: int = 320, legend: bool = True) -> go.Figure:
     """An empty figure with named axes; colours of text and grid come from the page."""
     figure = go.Figure()
     figure.update_layout(
@@ -28,7 +40,6 @@ def new_figure(
         showlegend=legend,
         legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
         hovermode="x unified",
-        **layout,
     )
     figure.update_xaxes(title=x, automargin=True, showline=True, zeroline=False, fixedrange=True)
     figure.update_yaxes(title=y, automargin=True, zeroline=False, fixedrange=True)
@@ -37,36 +48,40 @@ def new_figure(
 
 def add_line(
     figure: go.Figure,
-    x: Sequence[float],
-    y: Sequence[float | None],
-    *,
+    entries: Entries,
+    values: Sequence[float | None],
     name: str,
-    colour: int = 0,
-    points: bool = False,
     hover: str = "%{y:.4f}",
 ) -> None:
-    """A curve; undefined values are gaps."""
+    """A curve over the entries' rounds, in the next colour; undefined values are gaps.
+
+    Validations are not in every round: they are marked.
+    """
+    marked = bool(entries) and entries[0]["kind"] == "validation"
     figure.add_trace(
         go.Scatter(
-            x=list(x), y=list(y), name=name, mode="lines+markers" if points else "lines",
-            line={"color": PALETTE[colour % len(PALETTE)], "width": 2}, marker={"size": 5},
+            x=column(entries, "round"), y=list(values), name=name,
+            mode="lines+markers" if marked else "lines", marker={"size": 5},
+            line={"color": PALETTE[len(figure.data) % len(PALETTE)], "width": 2},
             hovertemplate=hover,
         )
     )  # fmt: skip
 
 
-def add_level(figure: go.Figure, span: tuple[float, float], level: float, *, name: str) -> None:
-    """A dashed line at ``level``, in the quiet colour of the page; see ``meta`` in style.py."""
+def add_level(figure: go.Figure, entries: Entries, level: float, name: str) -> None:
+    """A dashed line at ``level``; page.js gives it the quiet colour that ``meta`` asks for."""
     number = sum(1 for trace in figure.data if trace.meta == "soft")
+    rounds = column(entries, "round")
     figure.add_trace(
         go.Scatter(
-            x=list(span), y=[level, level], name=f"{name} {level:.4f}", mode="lines",
+            x=[rounds[0], rounds[-1]], y=[level, level], name=f"{name} {level:.4f}", mode="lines",
             line={"dash": DASHES[number % len(DASHES)], "width": 1.5}, meta="soft",
             hoverinfo="skip",
         )
     )  # fmt: skip
 
 
-def mark_round(figure: go.Figure, round_number: int) -> None:
-    """A vertical line at the best round."""
-    figure.add_vline(x=round_number, line_width=1, line_dash="dot")
+def mark_round(figure: go.Figure, round_number: int | None) -> None:
+    """A vertical line at the best round, if there is one."""
+    if round_number is not None:
+        figure.add_vline(x=round_number, line_width=1, line_dash="dot")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from mrff.experiments.reports.curves import column, of_kind
-from mrff.experiments.reports.figures import PALETTE, add_line, new_figure
+from mrff.experiments.reports.figures import (
+    PALETTE,
+    PHASES,
+    Entries,
+    add_line,
+    column,
+    new_figure,
+    of_kind,
+)
 from mrff.experiments.reports.groups import Group, GroupPicture, Liking
 
 PER_GROUP = 4  # likings of a group in the map, if they are not shared
@@ -17,7 +23,7 @@ MOST_ROWS = 24  # of the map
 MOST_TIMES = 3.0  # colours end here: three times the average, or a third
 
 
-def entries_with_loads(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def entries_with_loads(history: Entries) -> Entries:
     """Validations route every user; in a private mode only the rounds' noisy counts are known."""
     for kind in ("validation", "round"):
         found = [entry for entry in of_kind(history, kind) if np.any(entry.get("loads") or 0)]
@@ -26,7 +32,7 @@ def entries_with_loads(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     return []
 
 
-def loads_figure(entries: Sequence[Mapping[str, Any]], layer: int) -> go.Figure:
+def loads_figure(entries: Entries, layer: int) -> go.Figure:
     """Shares of users per group of a layer, stacked to one."""
     figure = new_figure(x="round", y="share of users")
     shares = np.array([entry["loads"][layer] for entry in entries])  # (rounds, K)
@@ -44,33 +50,32 @@ def loads_figure(entries: Sequence[Mapping[str, Any]], layer: int) -> go.Figure:
     return figure
 
 
-def churn_figure(history: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Share of the users who changed a group since they were last trained."""
+def churn_figure(history: Entries) -> go.Figure | None:
+    """Share of the users who changed a group since they were last trained; None if not known."""
+    if not any(entry.get("churn") is not None for entry in history):
+        return None
     figure = new_figure(x="round", y="share of users")
-    for colour, (kind, name) in enumerate((("round", "training"), ("validation", "validation"))):
+    for kind, phase in PHASES.items():
         entries = of_kind(history, kind)
-        add_line(
-            figure, column(entries, "round"), column(entries, "churn"), name=name, colour=colour,
-            points=kind == "validation", hover="%{y:.1%}",
-        )  # fmt: skip
+        add_line(figure, entries, column(entries, "churn"), name=phase, hover="%{y:.1%}")
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return figure
 
 
-def entropy_figure(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+def entropy_figure(history: Entries) -> go.Figure:
     """How evenly users spread: 1 is even, 0 is everybody in one group."""
     figure = new_figure(x="round", y="load entropy", legend=False)
     entries = of_kind(history, "round")
-    add_line(
-        figure, column(entries, "round"), column(entries, "load_entropy"), name="load entropy",
-        hover="%{y:.3f}",
-    )  # fmt: skip
+    values = column(entries, "load_entropy")
+    add_line(figure, entries, values, name="load entropy", hover="%{y:.3f}")
     figure.update_yaxes(range=[0, 1.02])
     return figure
 
 
-def flow_figure(picture: GroupPicture) -> go.Figure:
-    """Users from the groups of each layer to those of the next."""
+def flow_figure(picture: GroupPicture) -> go.Figure | None:
+    """Users from the groups of each layer to those of the next; None of a single layer."""
+    if not picture.flows:
+        return None
     experts = len(picture.layers[0])
     sources, targets, users, colours = [], [], [], []
     for layer, flow in enumerate(picture.flows):
@@ -102,9 +107,11 @@ def flow_figure(picture: GroupPicture) -> go.Figure:
     return figure
 
 
-def likes_figure(groups: Sequence[Group]) -> go.Figure:
-    """Where the groups of a layer differ from the average most: log2 of the ratio, as colours."""
+def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
+    """Where a layer's groups differ from the average most: log2 of the ratio; None if nowhere."""
     names = _names_of(groups)
+    if not names:
+        return None
     ratios = np.full((len(names), len(groups)), np.nan)
     words = np.full(ratios.shape, "too few likes", dtype=object)
     for column_number, group in enumerate(groups):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from client_app.cohort_evaluation import score_cohort
+from client_app.learners.cohort import CohortLearner
 from client_app.node import Node
-from client_app.rounds import open_cohort
-from mrff.data.dataset import Dataset
+from mrff.data.dataset import Dataset, load_titles
 from mrff.data.schema import Feature
+from mrff.ops.nodes import NodesAtHand
+from mrff.ops.trained_run import RunError, find_run, load_best
 
 LEAST_LIKES = 5  # of a feature value in a group before anything is said of it
 PRIOR_LIKES = 20.0  # a group's share is drawn towards the average by so many likes
@@ -50,13 +52,32 @@ class GroupPicture:
     users: int
 
 
+def read_picture(
+    run: str, data_dir: Path | None, state_dir: Path | None
+) -> tuple[GroupPicture | None, str]:
+    """The picture from the private state at hand; or None, and why not."""
+    try:
+        best = load_best(find_run(run))
+    except RunError as error:
+        return None, str(error)
+    nodes = NodesAtHand(best, data_dir, state_dir)
+    if not nodes.has_private_state:
+        return None, f"there is no private state in {nodes.state_folder}"
+    try:
+        titles = load_titles(nodes.dataset_folder)
+        return group_picture(nodes.open_all(), best.round, titles), ""
+    except (ValueError, OSError) as error:  # moved data, another run's state: the rest still holds
+        return None, str(error)
+
+
 def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> GroupPicture:
     """Routes every user with the best model and counts what the groups like in training data."""
     counts: _Counts | None = None
     for node in nodes:
         if len(node.users):
-            cohort, _ = open_cohort(node, node.users, up_to_round=best_round)
-            routes = score_cohort(node.network, cohort, data=node.config.data, part="test").routes
+            cohort = node.cohort(node.users, up_to_round=best_round)
+            learner = CohortLearner(node.network, node.config)
+            routes = learner.score_as_loaded(cohort, "test").routes
             if counts is None:
                 counts = _Counts(node.dataset, routes.shape[1], node.network.num_experts)
             counts.add(node.dataset, node.users, routes, node.config.data.holdout)
@@ -72,44 +93,41 @@ class _Counts:
         self.features = dataset.schema.item_features
         self.users = np.zeros((layers, experts), dtype=np.int64)
         self.rows, self.likes = np.zeros_like(self.users), np.zeros_like(self.users)
-        self.flows = [np.zeros((experts, experts), dtype=np.int64) for _ in range(layers - 1)]
-        self.values = [
-            {f.name: np.zeros((experts, f.size), dtype=np.int64) for f in self.features}
-            for _ in range(layers)
-        ]
+        self.flows = np.zeros((layers - 1, experts, experts), dtype=np.int64)
+        self.values = {
+            f.name: np.zeros((layers, experts, f.size), dtype=np.int64) for f in self.features
+        }
 
     def add(self, dataset: Dataset, users: np.ndarray, routes: np.ndarray, holdout: int) -> None:
-        experts = self.users.shape[1]
+        """Counts one node's users; their routes are (U, layers)."""
         sizes = np.diff(dataset.offsets)[users] - 2 * holdout
         owner = np.repeat(np.arange(len(users)), sizes)  # of every training row
         within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows = dataset.offsets[users][owner] + within
-        liked = dataset.labels[rows] > 0
-        for layer, route in enumerate(routes.T):
-            self.users[layer] += np.bincount(route, minlength=experts)
-            self.rows[layer] += np.bincount(route[owner], minlength=experts)
-            self.likes[layer] += np.bincount(route[owner[liked]], minlength=experts)
-            for feature in self.features:
-                codes = dataset.item_features[feature.name][dataset.items[rows[liked]]]
-                codes = codes.reshape(len(codes), -1)
-                places = route[owner[liked]][:, None] * feature.size + codes
-                found = np.bincount(places[codes > 0], minlength=experts * feature.size)
-                self.values[layer][feature.name] += found.reshape(experts, -1)
-        for layer, flow in enumerate(self.flows):
-            np.add.at(flow, (routes[:, layer], routes[:, layer + 1]), 1)
+        is_liked = dataset.labels[rows] > 0
+        liked, layer = routes[owner[is_liked]], np.arange(routes.shape[1])
+        np.add.at(self.users, (layer, routes), 1)
+        np.add.at(self.rows, (layer, routes[owner]), 1)
+        np.add.at(self.likes, (layer, liked), 1)
+        np.add.at(self.flows, (layer[:-1], routes[:, :-1], routes[:, 1:]), 1)
+        for feature in self.features:
+            codes = dataset.item_features[feature.name][dataset.items[rows[is_liked]]]
+            codes = codes.reshape(len(codes), -1)
+            at, place = np.nonzero(codes)
+            np.add.at(self.values[feature.name], (layer, liked[at], codes[at, place, None]), 1)
 
     def picture(self, titles: list[str]) -> GroupPicture:
         layers = [
             [self._group(layer, group, titles) for group in range(self.users.shape[1])]
             for layer in range(len(self.users))
         ]
-        return GroupPicture(self.flows, layers, int(self.users[0].sum()))
+        return GroupPicture(list(self.flows), layers, int(self.users[0].sum()))
 
     def _group(self, layer: int, group: int, titles: list[str]) -> Group:
         rows, likes = int(self.rows[layer, group]), int(self.likes[layer, group])
         likings: list[Liking] = []
         for feature in self.features:
-            table = self.values[layer][feature.name]
+            table = self.values[feature.name][layer]
             average = table.sum(axis=0) / max(int(self.likes[layer].sum()), 1)
             found = table[group]
             for code in np.flatnonzero((found >= LEAST_LIKES) & (average < 1.0)):

@@ -1,0 +1,38 @@
+"""Scores a node's users on held-out interactions; what leaves is sums, no label and no score."""
+
+from __future__ import annotations
+
+from client_app.kept_scores import keep_scores
+from client_app.learners import learner_of
+from client_app.node import Node
+from mrff.metrics import evaluation_of
+from mrff.metrics.metric import Scored
+from mrff.metrics.people import skipped
+from mrff.sums import CohortSums
+from mrff.sums.cohort_sums import zeros_of
+from mrff.wire.replies import Reply
+from mrff.wire.requests import Part, Request
+
+
+def evaluate_round(node: Node, request: Request) -> Reply:
+    """Answers an evaluate message by the versions of its round."""
+    return Reply(request.facts.round, score_users(node, request))
+
+
+def score_users(node: Node, request: Request) -> CohortSums:
+    """The sums over all users of the node; test scores stay here, where a comparison asks."""
+    part: Part = "test" if request.facts.part == "test" else "valid"
+    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes)
+    learner, model = learner_of(node.config, node.network, "sum"), node.model(request)
+    keeps = part == "test" and node.config.evaluation.keep_test_scores
+    kept: list[Scored] = []
+    sums = zeros_of(evaluation.quantities())
+    for cohort in node.cohorts(node.users, up_to_round=request.facts.round):
+        scored = learner.score(model, cohort, part)
+        sums += evaluation.sums_of(scored)
+        if keeps:
+            kept.append(scored)
+    if kept:
+        keep_scores(node.store.folder, node.user_keys, kept)
+    sums += skipped(node.dataset.num_users - len(node.users))
+    return sums

@@ -1,0 +1,198 @@
+"""Learner ``cohort``: a whole cohort as a few batched computations; the default.
+
+It gives what `client_app.learners.serial` gives, up to float addition: users share a computation,
+never a parameter. Users of similar length form chunks of bounded memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from client_app.devices import chunk_memory
+from client_app.learners.base import (
+    Work,
+    as_batch,
+    local_settings,
+    trained_parameters,
+    training_batch,
+    work_on,
+)
+from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training_sizes
+from client_app.learners.one_step import one_sgd_step
+from client_app.learners.own_copies import changes_of_each, summed
+from mrff.algorithms.learning import Cohort, SharedModel, Trained
+from mrff.config import RunConfig
+from mrff.data.windows import evaluation_records
+from mrff.metrics.metric import Scored
+from mrff.privacy.mechanisms.base import ClientHalf
+from mrff.sums import Chunk, Outcome, Tensors
+from mrff.wire.requests import Part
+from mrff_model.building import load_shared, parameters_of_one, rows_suffice, tensors_of
+from mrff_model.losses import user_losses
+from mrff_model.network import Batch, MRFFNetwork, Output
+
+# Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
+CACHE_POSITIONS = 4096
+DEVICE_POSITIONS = 1 << 20  # a GPU wants large chunks; there memory is the limit
+# Without gradients a chunk of so many positions needs some tens of MB, whatever the setting.
+READING = ChunkLimits(positions=8192, memory=2**30, memory_per_position=0, memory_per_user=1)
+MOST_COPIES_BYTES = 128 * 2**20  # of users' own copies of the network at once
+
+
+class CohortLearner:
+    """See `Learner`; it computes on the network's device."""
+
+    def __init__(self, network: MRFFNetwork, config: RunConfig) -> None:
+        self.network, self.config = network, config
+
+    def train(self, model: SharedModel, cohort: Cohort, mechanism: ClientHalf) -> Trained:
+        """See `Learner.train`."""
+        load_shared(self.network, model.public, model.group)
+        shared = trained_parameters(self.network, mechanism)
+        total, config = mechanism.begin(shared), local_settings(self.config, mechanism)
+        done = Trained.nothing_yet(cohort, len(self.network.layers))
+        keep_apart = mechanism.needs != "sum"
+
+        def work(rows: np.ndarray) -> tuple[Outcome, Work]:
+            chunk = work_on(model, cohort.part(rows), config, next(self.network.parameters()))
+            return self._local_training(shared, chunk, keep_apart), chunk
+
+        sizes = training_sizes(cohort.dataset, cohort.users, self.config.data)
+        waiting = chunks_of(sizes, self.chunk_limits(shared, keep_apart))
+        while waiting:
+            again: list[np.ndarray] = []
+            for rows, (outcome, chunk) in compute(waiting, work):
+                if outcome.update is None and outcome.changes is None:
+                    again += _without_spoilers(rows, outcome.finite.cpu().numpy())
+                    continue
+                done.keep(rows, outcome)
+                total.accumulate(
+                    Chunk(outcome, chunk.user_weights, chunk.targets, cohort.routes[rows])
+                )
+            waiting = again
+        return replace(done, sums=total.sums(self.network))
+
+    def score(self, model: SharedModel, cohort: Cohort, part: Part) -> Scored:
+        """See `Learner.score`."""
+        load_shared(self.network, model.public, model.group)
+        return self.score_as_loaded(cohort, part)
+
+    @torch.no_grad()
+    def score_as_loaded(self, cohort: Cohort, part: Part) -> Scored:
+        """The same by the shared model that the network holds."""
+        network, data = self.network, self.config.data
+        device = next(network.parameters()).device
+        logits = np.zeros((len(cohort), data.holdout))
+        labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
+        routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
+
+        def score_rows(rows: np.ndarray) -> None:
+            chosen = cohort.part(rows)
+            records = evaluation_records(
+                cohort.dataset, chosen.users,
+                length=data.window_length, holdout=data.holdout, part=part,
+            )  # fmt: skip
+            batch = as_batch(records, cohort.dataset, chosen.users)
+            batch = batch.map(lambda field: field.to(device))
+            own = {name: values.to(device) for name, values in chosen.private.items()}
+            output = outputs(network, own, batch)
+            logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
+            labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
+            routes[rows] = output.routes.cpu().numpy()
+
+        lengths = np.diff(cohort.dataset.offsets)[cohort.users]
+        lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)
+        sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
+        for _ in compute(chunks_of(sizes, self._reading_limits()), score_rows):
+            pass
+        return Scored(logits, labels, routes, cohort.routes)
+
+    @torch.no_grad()
+    def losses(self, model: SharedModel, cohort: Cohort) -> np.ndarray:
+        """See `Learner.losses`."""
+        network, data = self.network, self.config.data
+        load_shared(network, model.public, model.group)
+        some = next(network.parameters())
+        losses = np.zeros(len(cohort))
+
+        def measure(rows: np.ndarray) -> None:
+            chosen = cohort.part(rows)
+            batch = training_batch(cohort.dataset, chosen.users, data)
+            batch = batch.map(lambda field: field.to(some.device))
+            own = {name: values.to(some.device) for name, values in chosen.private.items()}
+            output = outputs(network, own, batch)
+            measured = user_losses(output, batch, balance_weight=0.0, loads=None)[0]
+            losses[rows] = measured.double().cpu().numpy()
+
+        sizes = training_sizes(cohort.dataset, cohort.users, data)
+        for _ in compute(chunks_of(sizes, self._reading_limits()), measure):
+            pass
+        return losses
+
+    def chunk_limits(self, shared: Tensors, keep_apart: bool = False) -> ChunkLimits:
+        """The limits that keep a chunk within the memory there is."""
+        network, training = self.network, self.config.training
+        device = next(network.parameters()).device
+        own = sum(value.numel() for value in tensors_of(network, "private").values())
+        numbers = sum(value.numel() for value in shared.values())
+        if keep_apart:
+            per_user = 5 * (numbers + own)
+        elif self._takes_one_sgd_step():  # nobody needs a copy of the shared parameters
+            # The chosen experts' weights and their gradients are gathered per user.
+            experts = sum(value.numel() for value in tensors_of(network, "group").values())
+            per_user = 4 * own + 3 * experts // network.num_experts
+        else:
+            per_user = (6 if training.local_optimizer == "sgd" else 8) * (numbers + own)
+        return ChunkLimits(
+            positions=CACHE_POSITIONS if device.type == "cpu" else DEVICE_POSITIONS,
+            memory=chunk_memory(device),
+            memory_per_position=4 * network.floats_per_position(),
+            memory_per_user=4 * per_user,
+        )
+
+    def _local_training(self, shared: Tensors, work: Work, keep_apart: bool) -> Outcome:
+        if self._takes_one_sgd_step() and not keep_apart:
+            return one_sgd_step(self.network, shared, work)
+        outcome = changes_of_each(self.network, shared, work)
+        return outcome if keep_apart else summed(outcome, shared, work.weights)
+
+    def _takes_one_sgd_step(self) -> bool:
+        training = self.config.training
+        one_step = training.local_steps == 1 and training.local_optimizer == "sgd"
+        return one_step and rows_suffice(self.network)
+
+    def _reading_limits(self) -> ChunkLimits:
+        if rows_suffice(self.network):
+            return READING
+        # A copy of all of it, and something to compute with, per user.
+        own = tensors_of(self.network, "private").values()
+        per_user = 8 * sum(value.numel() for value in own)
+        return replace(READING, memory=MOST_COPIES_BYTES, memory_per_user=per_user)
+
+
+def outputs(network: MRFFNetwork, private: Tensors, batch: Batch) -> Output:
+    """The network's output for B users, each with their private parameters (B, ...)."""
+    if rows_suffice(network):
+        return functional_call(network, private, (batch,), {"shared_look_ups": True})
+
+    def output_of(own: Tensors, record: Batch, rates: list[Tensor]) -> tuple[Tensor, ...]:
+        one, known = record.map(lambda field: field[None]), [rate[None] for rate in rates]
+        output = functional_call(network, parameters_of_one(own), (one,), {"rates": known})
+        return tuple(field[0] for field in output)
+
+    with warnings.catch_warnings():  # a few small operations are computed user by user
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        return Output(*vmap(output_of)(private, batch, network.rates_of(batch)))
+
+
+def _without_spoilers(rows: np.ndarray, finite: np.ndarray) -> list[np.ndarray]:
+    """What to train once more: the others, without those who spoil the sum."""
+    if not finite.all():
+        return [rows[finite]] if finite.any() else []
+    return np.array_split(rows, 2) if len(rows) > 1 else []

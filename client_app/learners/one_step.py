@@ -1,0 +1,55 @@
+"""One local SGD step of many users as one backward pass, without a copy of anything shared.
+
+All users start from the same shared parameters, and the update of a plain gradient step is
+``-lr * gradient``. The weighted sum of the users' updates is therefore ``-lr`` times the gradient
+of ``sum_u weight_u * loss_u``. Private parameters have a row per user, and so have their gradients.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from client_app.learners.base import Work
+from client_app.learners.rates import move, private_rate
+from mrff.sums import Outcome, Tensors
+from mrff.sums.outcome import visited_experts
+from mrff_model.losses import user_losses
+from mrff_model.network import MRFFNetwork
+
+
+def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
+    """Takes the step of B users; ``shared`` are the network's own parameters to train."""
+    batch, training, weights = work.batch, work.training, work.weights
+    own = {name: rows.detach().requires_grad_() for name, rows in work.private.items()}
+    arguments = (batch, work.dropout_keys[0])
+    output = functional_call(network, own, arguments, {"shared_look_ups": True})
+    losses, bce = user_losses(
+        output, batch, balance_weight=training.balance_loss_weight, loads=work.loads
+    )
+    finite = torch.isfinite(losses.detach())
+    visited = visited_experts(output.routes, network.num_experts)
+    if not finite.all():
+        return Outcome(None, None, work.private, output.routes, visited, bce, finite)
+
+    leaves = [*shared.values(), *own.values()]
+    total = (weights * losses).sum()
+    gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    update = {
+        name: gradient.mul_(-training.local_learning_rate)
+        for name, gradient in zip(shared, gradients, strict=False)
+    }
+    new: Tensors = {}
+    targets = batch.mask.sum((1, 2))
+    for (name, rows), gradient in zip(work.private.items(), gradients[len(shared) :], strict=True):
+        gradient /= weights.view(-1, *[1] * (rows.dim() - 1))
+        gradient.add_(rows, alpha=training.private_weight_decay)
+        new[name] = move(rows, gradient, private_rate(name, training, targets))
+        finite &= torch.isfinite(new[name]).view(len(rows), -1).all(1)
+    complete = bool(finite.all()) and _all_finite(update)
+    return Outcome(update if complete else None, None, new, output.routes, visited, bce, finite)
+
+
+def _all_finite(tensors: dict[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())

@@ -1,0 +1,169 @@
+"""``mrff data``: list the known datasets, prepare one, describe it, spread it over nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mrff.cli.options import AsJson, Dataset
+from mrff.cli.output import print_json, print_table
+
+commands = typer.Typer(help="Prepare, describe and shard datasets.", rich_markup_mode="rich")
+Made = Annotated[int | None, typer.Option(metavar="N", help="Synthetic only.")]
+
+
+@commands.command("list")
+def list_datasets(as_json: AsJson = False) -> None:
+    """The datasets that can be prepared."""
+    from mrff.ops.datasets import known_datasets  # pyarrow is slow to import
+
+    known = known_datasets()
+    if as_json:
+        print_json(known)
+        return
+    headings = ("dataset", "content", "source", "prepared")
+    shown = [{**line, "prepared": "yes" if line["prepared"] else ""} for line in known]
+    print_table(headings, ([line[key] for key in headings] for line in shown))
+
+
+@commands.command("prepare")
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="PATH",
+            help="The files to read: a folder or archive; for csv the TOML that describes them.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write (default: HOME/data/NAME).")
+    ] = None,
+    users: Made = None,
+    items: Made = None,
+    groups: Made = None,
+    facets: Made = None,
+    events_per_user: Made = None,
+    seed: Made = None,
+) -> None:  # fmt: skip
+    """Make a dataset ready for training.
+
+    NAME is one that mrff data list shows.
+    """
+    from mrff.ops.datasets import prepare_dataset  # pyarrow is slow to import
+
+    options = {
+        "users": users, "items": items, "groups": groups, "facets": facets,
+        "events_per_user": events_per_user, "seed": seed,
+    }  # fmt: skip
+    given = {option: value for option, value in options.items() if value is not None}
+    schema, folder = prepare_dataset(name, source=source, out=out, options=given)
+    print(f"{schema.name}: {_counted(schema.counts)}")
+    _print_dropped(schema.counts)
+    print(f"prepared in {folder}")
+
+
+@commands.command("describe")
+def describe(
+    dataset: Dataset,
+    holdout: Annotated[int, typer.Option(metavar="K", help="Rows held out for each part.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """What is in a prepared dataset.
+
+    DATASET is its folder, or the name under which it was prepared.
+    """
+    from mrff.ops.datasets import describe as described  # pyarrow is slow to import
+
+    found = described(dataset, holdout=holdout)
+    if as_json:
+        print_json(found)
+        return
+    counts, users = found["counts"], found["users"]
+    print(f"{found['name']} in {found['folder']}")
+    if users is None:
+        print(f"the public part only: {found['items']:,} items; label: {found['label']}")
+    else:
+        print(f"{_counted(counts)}; label: {found['label']}")
+        print(
+            "interactions of a user: {fewest} to {most:,}, median {median}".format(
+                **users["interactions"]
+            )
+        )
+    for key, value in found["source"].items():
+        print(f"source {key}: {_short(value)}")
+    _print_dropped(counts)
+    print(f"schema hash {found['schema_hash']}, content hash {found['content_hash']}")
+    rows = (
+        (*(line[key] for key in ("feature", "of", "kind", "codes")), _width(line))
+        for line in found["features"]
+    )
+    print_table(("feature", "of", "kind", "codes", "values per row"), rows)
+    if users is not None:
+        _print_floors(users)
+
+
+@commands.command("shard")
+def shard(
+    dataset: Dataset,
+    nodes: Annotated[int, typer.Option(metavar="N", help="How many.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets a folder for each node.")],
+) -> None:
+    """Spread a dataset's users over nodes.
+
+    DATASET is its folder, or the name under which it was prepared.
+    """
+    from mrff.data.shard import shard as sharded  # pyarrow is slow to import
+    from mrff.ops.datasets import dataset_folder
+
+    users = [schema.counts["users"] for schema in sharded(dataset_folder(dataset), out, nodes)]
+    share = f"{min(users)}" if min(users) == max(users) else f"{min(users)} to {max(users)}"
+    folder = out.expanduser().absolute()
+    print(
+        f"{len(users)} nodes with {share} users each in {folder}/node-*, "
+        f"catalogue in {folder}/server"
+    )
+
+
+def _print_floors(users: dict[str, Any]) -> None:
+    """The floors of both parts; a line with the reason where there are none."""
+    for part, reason in users["no_floors"].items():
+        print(f"no floors for {part}: {reason}")
+    if users["split"] is None:
+        return
+    print(
+        "split with holdout {holdout}: {users:,} users, {too_short:,} too short, {targets:,} test "
+        "targets; predictors that pool the training rows:".format(**users["split"])
+    )
+    rows = (
+        (line["predictor"], line["part"], f"{line['auc']:.4f}", f"{line['log_loss']:.4f}")
+        for line in users["predictors"]
+    )
+    print_table(("predictor", "part", "auc", "log loss"), rows)
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    rate = counts["positive"] / counts["interactions"]
+    return (
+        f"{counts['users']:,} users, {counts['items']:,} items, "
+        f"{counts['interactions']:,} interactions, {rate:.1%} positive"
+    )
+
+
+def _width(feature: dict[str, Any]) -> str:
+    return f"up to {feature['most_values']}" if feature["kind"] == "multi" else "1"
+
+
+def _print_dropped(counts: Mapping[str, Any]) -> None:
+    for reason, count in counts.get("dropped", {}).items():
+        print(f"dropped: {count:,} {reason}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_short(item)}" for key, item in value.items())
+    text = str(value)
+    return text if len(text) <= 64 else text[:61] + "..."

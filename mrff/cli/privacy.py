@@ -1,0 +1,106 @@
+"""``mrff privacy``: plan a budget, report what a run promises, audit a mechanism."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mrff.cli.options import AsJson, Changes, Config, Dataset, Run
+from mrff.cli.output import print_json
+from mrff.config import ConfigError
+
+PLAN_KEYS = ("epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate")
+
+commands = typer.Typer(help="Plan, report and audit differential privacy.", rich_markup_mode="rich")
+
+
+@commands.command("plan")
+def plan(
+    epsilon: Annotated[float | None, typer.Option(metavar="E")] = None,
+    delta: Annotated[float, typer.Option(metavar="D")] = 1e-5,
+    rounds: Annotated[int | None, typer.Option(metavar="N")] = None,
+    sampling_rate: Annotated[
+        float | None, typer.Option(metavar="Q", help="Poisson, 0 to 1.")
+    ] = None,
+    noise_multiplier: Annotated[float | None, typer.Option(metavar="Z")] = None,
+    local_steps: Annotated[
+        int, typer.Option(metavar="N", help="Noisy steps in each round: those of local-dp-sgd.")
+    ] = 1,
+    accountant: Annotated[
+        Literal["prv", "rdp"], typer.Option(click_type=click.Choice(("prv", "rdp")))
+    ] = "prv",
+    as_json: AsJson = False,
+) -> None:
+    """Solve for epsilon, noise multiplier, rounds or sampling rate.
+
+    Give three of --epsilon, --noise-multiplier, --rounds and --sampling-rate: the fourth is solved
+    for.
+    """
+    from mrff.privacy.planning import solve  # the accountants bring torch
+
+    wish: dict[str, Any] = {
+        "epsilon": epsilon, "delta": delta, "noise_multiplier": noise_multiplier,
+        "rounds": rounds, "sampling_rate": sampling_rate,
+    }  # fmt: skip
+    found = asdict(solve(**wish, local_steps=local_steps, accountant=accountant))
+    if as_json:
+        print_json({key: found[key] for key in PLAN_KEYS})
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key, value in found.items():
+        mark = "<- solved" if wish.get(key, 0) is None else ""
+        table.add_row(key.replace("_", "-"), f"{value:.6g}", mark)
+    table.add_row("accountant", accountant, "")
+    Console(width=100).print(table)
+
+
+@commands.command("report")
+def report(run: Run, as_json: AsJson = False) -> None:
+    """What a run promises, to whom, and what not.
+
+    RUN is the name of a run, or its folder.
+    """
+    from mrff.ops.privacy_report import open_report  # brings torch
+
+    found = open_report(run)
+    print_json(found.numbers()) if as_json else print("\n".join(found.sentences()))
+
+
+@commands.command("audit")
+def audit(
+    dataset: Dataset,
+    changes: Changes,
+    config: Config = None,
+    canaries: Annotated[int, typer.Option(metavar="M", help="Planted users.")] = 400,
+    users: Annotated[int, typer.Option(metavar="N", help="Real ones.")] = 300,
+    confidence: Annotated[float, typer.Option(metavar="P", help="Of the bounds.")] = 0.95,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the canaries' coins.")] = 0,
+    without_noise: Annotated[
+        bool, typer.Option("--without-noise", help="Plant the bug that an audit has to find.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """An empirical lower bound on epsilon, by canaries in a real training.
+
+    Trains once with planted users, each there or not by a fair coin, and guesses from what is
+    released who was there (Steinke, Nasr and Jagielski 2023). Audits privacy.mode=central-user
+    unless told otherwise; with -c privacy.mode=none nothing is claimed, and the bounds show what an
+    attacker learns without privacy. DATASET is a prepared folder or its name.
+    """
+    from mrff.experiments.audits.audit import audit as audited  # brings torch
+    from mrff.ops.datasets import dataset_folder
+    from mrff.ops.simulation import read_settings
+
+    if not 0.5 < confidence < 1.0:
+        raise ConfigError(f"confidence must be between 0.5 and 1, got {confidence}")
+    values = {"privacy.mode": "central-user", **read_settings(config, changes)}
+    found = audited(
+        dataset_folder(dataset), values, canaries=canaries, users=users, confidence=confidence,
+        seed=seed, noise=not without_noise,
+    )  # fmt: skip
+    print_json(found.numbers()) if as_json else print("\n".join(found.sentences()))

@@ -1,0 +1,53 @@
+"""``mrff report``: a run, or a comparison, as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrff.cli.options import DataDir, Run, StateDir
+from mrff.config import RunConfig
+from mrff.io.files import write_bytes
+
+
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to write (report.html in its folder).")
+    ] = None,
+    data_dir: DataDir = None,
+    state_dir: StateDir = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Leave out what is drawn from private state.")
+    ] = False,
+) -> None:
+    """A run or comparison as one HTML page.
+
+    RUN is the name of either, or its folder.
+    """
+    from mrff.experiments.reports.comparison_page import comparison_page  # these bring plotly
+    from mrff.experiments.reports.run_page import run_page
+    from mrff.ops.trained_run import find_run
+
+    folder = _comparison(run)
+    if folder is not None:
+        page = comparison_page(folder)
+    else:
+        folder = find_run(run).path
+        page = run_page(run, data_dir=data_dir, state_dir=state_dir, public=public)
+    file = (out or folder / "report.html").expanduser().absolute()
+    content = page.encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, content)
+    print(f"{file} ({len(content) / 1e6:.1f} MB, no network needed)")
+
+
+def _comparison(name: str) -> Path | None:
+    """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
+    from mrff.experiments.reports.comparison_files import is_comparison  # brings pandas
+
+    named = RunConfig.from_flat({}).home / "comparisons" / name
+    folders = (Path(name).expanduser().absolute(), named)
+    return next((folder for folder in folders if is_comparison(folder)), None)

@@ -1,0 +1,109 @@
+"""What is written from the declarations: pyproject's table, docs/settings.md, rows to print."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from pathlib import Path
+
+from mrff.config.declaration import ConfigError, Setting, Value
+from mrff.config.names import GROUPS, SETTINGS
+
+COMMAND = "mrff settings --write"
+BEGIN = f"# Settings, written by `{COMMAND}` from the declarations in mrff/config.\n"
+END = "# End of the settings.\n"
+PAGE = Path("docs", "settings.md")
+
+
+def matching(search: str = "") -> list[Setting]:
+    """The settings whose name or reason holds every word of ``search``, in either case."""
+    words = search.lower().split()
+    return [s for s in SETTINGS.values() if all(w in f"{s.key} {s.reason}".lower() for w in words)]
+
+
+def row(setting: Setting) -> dict[str, Value]:
+    """A setting by column: what `mrff settings` shows and ``--json`` prints."""
+    return {
+        "key": setting.key,
+        "default": setting.default,
+        "limits": str(setting.limits),
+        "reason": setting.reason,
+    }
+
+
+def project_table() -> str:
+    """Flower's table of defaults, one TOML table per group, between its two marks."""
+    tables = []
+    for group, settings in GROUPS.items():
+        lines = [f"# {_title(settings)}", f"[tool.flwr.app.config.{group}]"]
+        for s in SETTINGS.values():
+            if s.group == group:
+                line = f"{s.leaf} = {json.dumps(s.default)}"
+                fits = len(line) + len(s.reason) <= 96
+                lines += [f"{line}  # {s.reason}"] if fits else [f"# {s.reason}", line]
+        tables.append("\n".join(lines) + "\n")
+    return BEGIN + "\n".join(tables) + END
+
+
+def page() -> str:
+    """docs/settings.md."""
+    parts = [_OPENING]
+    for group, settings in GROUPS.items():
+        parts.append(f"## {group}\n\n{_title(settings)}\n")
+        items = [_item(s) for s in SETTINGS.values() if s.group == group]
+        parts.append("\n".join(items) + "\n")
+    return "\n".join(parts)
+
+
+def written(root: Path) -> dict[Path, str]:
+    """The files below ``root`` that come from the declarations, with what they should hold.
+
+    Raises:
+        ConfigError: pyproject.toml lacks the marks between which the table stands.
+    """
+    project = root / "pyproject.toml"
+    before, begin, rest = project.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ConfigError(f"{project} has no lines {BEGIN.strip()!r} and {END.strip()!r}")
+    return {project: before + project_table() + after, root / PAGE: page()}
+
+
+def write(root: Path) -> list[Path]:
+    """Writes those files; returns the ones that were not up to date."""
+    changed = []
+    for path, text in written(root).items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            changed.append(path)
+    return changed
+
+
+_OPENING = f"""# Settings
+
+This page is written by `{COMMAND}`; `mrff settings WORD` searches the same list.
+
+| where | how a setting is named |
+|---|---|
+| `flwr run . --run-config "network.num-experts=8 network.dropout=0.3"` | in full |
+| `mrff run -c num-experts=8 -c dropout=0.3` | the last part alone will do: it is unique |
+| a TOML file (`--config`, `--run-config FILE.toml`) | as a table per group, as in `conf/` |
+
+Flower keeps only the last of several `--run-config` options of one group: put them into one.
+Texts in it are quoted: `--run-config 'privacy.mode="central-user"'`. In brackets is what a setting
+accepts; `auto`, `all` and `off` are texts. A resumed run may change those marked *free*.
+"""
+
+
+def _item(setting: Setting) -> str:
+    notes = "; ".join(filter(None, (str(setting.limits), "*free*" if setting.free else "")))
+    told = f"- `{setting.key} = {json.dumps(setting.default)}`"
+    told += f" ({notes})" if notes else ""
+    return textwrap.fill(
+        f"{told}: {setting.reason}", 100, subsequent_indent="  ", break_on_hyphens=False
+    )
+
+
+def _title(settings: type) -> str:
+    return (inspect.getdoc(settings) or "").partition("\n")[0].replace("``", "`")

@@ -1,0 +1,105 @@
+"""Quality measures computed from sums. A new one: its file, and its line in `METRICS`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from mrff.config import RunConfig
+from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
+from mrff.metrics.calibration import CALIBRATION_ERROR
+from mrff.metrics.gauc import GAUC
+from mrff.metrics.log_loss import LOG_LOSS
+from mrff.metrics.metric import Grain, Metric, Scored, Statistic
+from mrff.metrics.people import PEOPLE
+from mrff.metrics.routes import CHURN, LOAD_ENTROPY
+from mrff.sums import CohortSums, Quantity
+from mrff.sums.cohort_sums import as_numbers
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN)
+}
+
+
+class Evaluation:
+    """What one evaluation asks of nodes and makes of their sums; both ends build it alike.
+
+    Args:
+        grain: how finely nodes count.
+        routes_are_hidden: nodes keep what they know of routes to themselves.
+        bounded_only: a private mode: every sum needs a bound on what one user adds.
+
+    Raises:
+        ValueError: a metric without such a bound in a private mode.
+    """
+
+    def __init__(
+        self, grain: Grain, *, routes_are_hidden: bool = False, bounded_only: bool = False
+    ) -> None:
+        self.grain = grain
+        self.metrics = [
+            metric
+            for metric in METRICS.values()
+            if not (routes_are_hidden and metric.statistic.tells_routes)
+        ]
+        for metric in self.metrics if bounded_only else ():
+            if metric.statistic.per_user_bound(grain) is None:
+                raise ValueError(
+                    f"the metric {metric.name} has no bound on what one user adds to its sums: no "
+                    "private mode can use it; remove it, or use privacy mode none"
+                )
+        self._statistics: list[Statistic] = [PEOPLE]
+        for metric in self.metrics:
+            if metric.statistic not in self._statistics:
+                self._statistics.append(metric.statistic)
+
+    def sums_of(self, scored: Scored) -> CohortSums:
+        """What a node sends of these users."""
+        sums = CohortSums()
+        for statistic in self._statistics:
+            sums += CohortSums({}, as_numbers(statistic.compute(scored, self.grain)))
+        return sums
+
+    def quantities(self) -> Mapping[str, Quantity]:
+        """The numbers a node sends."""
+        return {n: q for s in self._statistics for n, q in s.quantities(self.grain).items()}
+
+    def check(self, sums: CohortSums) -> str:
+        """What is wrong with a node's sums; empty: nothing that can be seen."""
+        return next(filter(None, (s.check(sums) for s in self._statistics)), "")
+
+    def measures(self, sums: CohortSums) -> dict[str, float | None]:
+        """Every measure by its name; None where it is undefined."""
+        measured = {metric.name: metric.value(sums) for metric in self.metrics}
+        return {name: measured.get(name) for name in METRICS}
+
+
+def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
+    """What a run's evaluations ask, the same on server and nodes.
+
+    Args:
+        private: in a private mode routes stay hidden, and every sum has a bound.
+    """
+    grain = Grain(config.evaluation.histogram_bins, config.routes_shape, config.data.holdout)
+    return Evaluation(grain, routes_are_hidden=private, bounded_only=private)
+
+
+def metric_named(name: str) -> Metric:
+    """The metric by which a best model can be chosen.
+
+    Raises:
+        ValueError: there is none of that name, or it has no better direction.
+    """
+    usable = [metric.name for metric in METRICS.values() if metric.better]
+    if name not in usable:
+        near = difflib.get_close_matches(name, usable, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known metrics: {', '.join(usable)}"
+        raise ValueError(f"select-best-by: no metric {name!r} to choose by; {hint}")
+    return METRICS[name]
+
+
+def shown(names: Iterable[str]) -> list[Metric]:
+    """The registered metrics among ``names``, in the order of the registry."""
+    wanted = set(names)
+    return [metric for metric in METRICS.values() if metric.name in wanted]

@@ -1,0 +1,94 @@
+"""What a metric is: sums that a node computes, and a number that the server makes of them.
+
+Nobody but the node sees a user's labels or scores. Several metrics may read the same sums: those
+are computed and sent once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mrff.sums import CohortSums, Quantity
+
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Held-out predictions of U users, k targets each, in time order."""
+
+    logits: np.ndarray  # (U, k) float64
+    labels: np.ndarray  # (U, k) 0 or 1
+    routes: np.ndarray  # (U, layers) int64
+    before: np.ndarray  # (U, layers) routes of the last training, -1 unknown
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How finely nodes count: score bins, layers and experts, held-out targets of a user."""
+
+    bins: int
+    routes_shape: tuple[int, int]
+    holdout: int
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Sums over a node's users.
+
+    Args:
+        compute: of the users at hand.
+        quantities: the sums' names, shapes and kinds.
+        check: says what is wrong with a node's sums; empty: nothing that can be seen.
+        per_user_bound: the most that one user adds to the sums, in absolute values; None: there is
+            no bound, and private modes refuse the metric.
+        tells_routes: it counts which experts users chose, which private modes hide.
+    """
+
+    compute: Callable[[Scored, Grain], Numbers]
+    quantities: Callable[[Grain], Mapping[str, Quantity]]
+    per_user_bound: Callable[[Grain], float | None]
+    check: Callable[[CohortSums], str] = lambda sums: ""
+    tells_routes: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure of an evaluation.
+
+    Args:
+        name: in history, summary, event files and ``select-best-by``.
+        label: as people read it.
+        statistic: what it is computed from.
+        derive: the value from sums over all users; nan: undefined.
+        better: which way is better; None: neither is, and no best model can be chosen by it.
+        digits: decimals when it is printed.
+    """
+
+    name: str
+    label: str
+    statistic: Statistic
+    derive: Callable[[CohortSums], float]
+    better: Literal["higher", "lower"] | None = None
+    digits: int = 4
+
+    def value(self, sums: CohortSums) -> float | None:
+        """The measure; None where it is undefined."""
+        value = self.derive(sums)
+        return None if math.isnan(value) else value
+
+    def is_better(self, value: float | None, best: float | None) -> bool:
+        """Whether ``value`` improves on ``best``; anything does on nothing."""
+        if best is None or value is None:
+            return best is None
+        return value > best if self.better == "higher" else value < best
+
+
+def ratio(total: float, count: int) -> float:
+    """``total / count``, nan over nothing."""
+    return total / count if count else math.nan

@@ -1,0 +1,157 @@
+"""Prepared datasets by name: found, made with visible progress, described."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress as Bars
+
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset, load_catalogue, load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import floors
+from mrff.data.prepare import prepare
+from mrff.data.recipes import RECIPES, Progress, recipe_named
+from mrff.data.schema import SCHEMA_FILE, USERS_FILE, Schema
+
+PARTS: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+
+
+def dataset_folder(dataset: str) -> Path:
+    """The folder of a dataset given as one, or by the name under which it was prepared.
+
+    Raises:
+        DataError: neither is a prepared dataset.
+    """
+    folder, home = Path(dataset).expanduser(), _data_home()
+    if (folder / SCHEMA_FILE).is_file():
+        return folder.absolute()
+    if (home / dataset / SCHEMA_FILE).is_file():
+        return home / dataset
+    raise DataError(
+        f"{dataset!r} is neither a prepared folder nor a dataset in {home}; "
+        f"make it with: mrff data prepare NAME"
+    )
+
+
+def known_datasets() -> list[dict[str, Any]]:
+    """The datasets that can be prepared: name, content, source, and whether each is prepared."""
+    return [
+        {
+            "dataset": recipe.name,
+            "content": recipe.summary,
+            "source": recipe.default_source or "--from PATH",
+            "prepared": (_data_home() / recipe.name / SCHEMA_FILE).is_file(),
+        }
+        for recipe in RECIPES.values()
+    ]
+
+
+def prepare_dataset(
+    name: str, *, source: Path | None, out: Path | None, options: Mapping[str, Any] | None = None
+) -> tuple[Schema, Path]:
+    """Prepares a dataset into ``out``, or where runs look for it, and shows how far it is.
+
+    Raises:
+        DataError: the name, the source or an option cannot be used.
+    """
+    recipe = recipe_named(name)
+    folder = out or _data_home() / recipe.dataset_name(source)
+    with _progress() as progress:
+        schema = prepare(name, source=source, out=folder, progress=progress, options=options)
+    return schema, folder.expanduser().absolute()
+
+
+def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
+    """What is in a dataset given as a folder or by name, the floors of a split included.
+
+    Raises:
+        DataError: it is not prepared, or damaged.
+    """
+    folder = dataset_folder(dataset)
+    schema = load_catalogue(folder).schema
+    return {
+        "name": schema.name,
+        "folder": str(folder),
+        "items": schema.num_items,
+        "counts": schema.counts,
+        "label": schema.label_rule,
+        "source": schema.source,
+        "schema_hash": schema.schema_hash,
+        "content_hash": schema.content_hash,
+        "features": [
+            {
+                "feature": feature.name, "of": side, "kind": feature.kind,
+                "codes": feature.size - 1,
+                "most_values": feature.width if feature.kind == "multi" else 1,
+            }
+            for side, features in (("items", schema.item_features), ("users", schema.user_features))
+            for feature in features
+        ],
+        "users": _users(load_dataset(folder), holdout) if (folder / USERS_FILE).is_file() else None,
+    }  # fmt: skip
+
+
+def _users(dataset: Dataset, holdout: int) -> dict[str, Any]:
+    """What only a folder with users tells: interactions of a user, and predictors to beat."""
+    low, middle, high = np.quantile(np.diff(dataset.offsets), [0, 0.5, 1])
+    found: dict[str, Any] = {
+        "interactions": {"fewest": int(low), "median": int(middle), "most": int(high)},
+        "split": None, "predictors": [], "no_floors": {},
+    }  # fmt: skip
+    for part in PARTS:
+        try:
+            measured = floors(dataset, holdout=holdout, part=part)
+        except DataError as error:
+            found["no_floors"][part] = str(error)
+            continue
+        short = dataset.num_users - measured.users
+        found["split"] = {
+            "holdout": holdout, "users": measured.users, "too_short": short,
+            "targets": measured.targets,
+        }  # fmt: skip
+        for name, floor in (
+            ("user rate", measured.user),
+            ("user x item rate", measured.user_item),
+            ("user x feature rates", measured.user_features),
+        ):
+            if floor is not None:
+                found["predictors"].append({"predictor": name, "part": part, **asdict(floor)})
+    return found
+
+
+def _data_home() -> Path:
+    return RunConfig.from_flat({}).home / "data"
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, a line per stage elsewhere; both on stderr."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            bars.update(task, description=stage, completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Progress:
+    said: list[str] = []
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        if said[-1:] != [stage]:
+            said.append(stage)
+            print(stage, file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,106 @@
+"""Mechanism ``central-user``: nodes send sums of clipped users, the server adds Gaussian noise.
+
+The unit is the user; whoever sees the model or the metrics of training is kept out, the server is
+trusted (McMahan et al., "Learning Differentially Private Recurrent Language Models", 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrff.config import RunConfig
+from mrff.privacy.accounting import Release, check_delta
+from mrff.privacy.mechanisms.base import ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedServer
+from mrff.privacy.mechanisms.none import refuse_own_budget
+from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
+from mrff.privacy.noise import NoiseSource, is_predictable
+from mrff.privacy.spending import RunBudget
+from mrff.sums import CohortSums, Expected, NodeView, ServerView, require
+from mrff.sums.cohort_sums import as_numbers
+
+
+class CentralUser:
+    """See `Mechanism`."""
+
+    name = "central-user"
+    needs: Needs = "each_user"
+    hides_routes = True
+    not_trusted = "everyone after the server; the server itself is trusted and sees updates"
+    covers = "the model after every round, and all published numbers of training"
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        """See `Mechanism.conflicts`."""
+        yield from private_conflicts(config)
+        yield from whole_user_conflicts(config.privacy)
+
+    def release(self, config: RunConfig) -> Release:
+        """See `Mechanism.release`."""
+        return Release(config.privacy.noise_multiplier, config.training.sampling_rate)
+
+    def client(self, view: NodeView) -> CentralClient:
+        """See `Mechanism.client`."""
+        return CentralClient(view, release=None)
+
+    def server(self, view: ServerView) -> CentralServer:
+        """See `Mechanism.server`."""
+        return CentralServer(view, self.release(view.config))
+
+
+class CentralClient(NoisedClient):
+    """Who was drawn is part of the guarantee: nobody may be able to repeat the draw."""
+
+    def admit(self) -> NDArray[np.bool_]:
+        """See `ClientHalf.admit`; the server's ledger counts."""
+        refuse_own_budget(self.view, "central-user")
+        if is_predictable():
+            return super().admit()
+        return NoiseSource().coins(len(self.view.user_keys), self.config.training.sampling_rate)
+
+    def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
+        """The units are all users who may be drawn: whether one was is secret."""
+        return self.released(sums, units=len(admitted), deviation=0.0)
+
+
+class CentralServer(NoisedServer):
+    """One noise, added before anything else sees the sum."""
+
+    def __init__(self, view: ServerView, release: Release) -> None:
+        super().__init__(view, release)
+        self._budget = RunBudget(view, release)
+
+    def spend(self, server_round: int) -> float | None:
+        """See `NoisedServer.spend`."""
+        return self._budget.spend(server_round)
+
+    def source(self, server_round: int) -> NoiseSource:
+        """The noise of a round."""
+        return NoiseSource(purpose=f"server, round {server_round}")
+
+    def check(self, sums: CohortSums, expected: Expected) -> None:
+        """A node's sum cannot be longer than its users allow; statistics are part of it."""
+        super().check(sums, expected)
+        squares = [float(np.square(a, dtype=np.float64).sum()) for a in sums.updates.values()]
+        norm, units = math.sqrt(sum(squares)), sums.number("units")
+        require(
+            norm <= units * self._norm * (1.0 + 1e-4),
+            f"the sum of {units} users clipped to {self._norm:g} has norm {norm:g}",
+        )
+
+    def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
+        """See `NoisedServer.release`."""
+        units, privacy = sums.number("units"), self.config.privacy
+        check_delta(privacy.delta, units)
+        deviation = privacy.noise_multiplier * self._norm
+        source = self.source(server_round)
+        noisy = {
+            name: sums.updates.get(name, 0.0) + source.gaussian(shape, deviation)
+            for name, shape in self.expected(shapes).updates.items()
+        }
+        numbers = as_numbers({"noise_variance": deviation**2})
+        expected_units = self.config.training.sampling_rate * units
+        return self.divided(CohortSums(noisy, numbers), expected_units, shapes)

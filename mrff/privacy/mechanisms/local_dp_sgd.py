@@ -1,0 +1,93 @@
+"""Mechanism ``local-dp-sgd``: every local step of a node is clipped and noised (Opacus).
+
+The unit is the record, or the user where there is one window per user; the server and everyone
+after it are kept out (Abadi et al., "Deep Learning with Differential Privacy", 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrff.config import RunConfig
+from mrff.privacy.accounting import Release
+from mrff.privacy.mechanisms.base import Needs
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedServer
+from mrff.privacy.mechanisms.settings import private_conflicts
+from mrff.sums import CohortSums, NodeView, ServerView, Tensors
+
+if TYPE_CHECKING:
+    from mrff.privacy.mechanisms.noisy_steps import NoisySteps
+
+
+class LocalDpSgd:
+    """See `Mechanism`."""
+
+    name = "local-dp-sgd"
+    needs: Needs = "each_record"
+    hides_routes = True
+    not_trusted = "the server and everyone after it"
+    covers = "everything a node uploads in training"
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        """See `Mechanism.conflicts`."""
+        yield from private_conflicts(config)
+        yield from _record_conflicts(config)
+
+    def release(self, config: RunConfig) -> Release:
+        """See `Mechanism.release`."""
+        privacy = config.privacy
+        return Release(
+            privacy.noise_multiplier, privacy.record_sampling_rate, config.training.local_steps
+        )
+
+    def client(self, view: NodeView) -> LocalClient:
+        """See `Mechanism.client`."""
+        return LocalClient(view, self.release(view.config))
+
+    def server(self, view: ServerView) -> NoisedServer:
+        """See `Mechanism.server`; the noise is in the replies."""
+        return NoisedServer(view, self.release(view.config))
+
+
+class LocalClient(NoisedClient):
+    """See `ClientHalf`; it is used by the learner ``silo`` only."""
+
+    needs: Needs = "each_record"
+
+    def begin_records(self, shared: Tensors, *, records: int, users: int) -> NoisySteps:
+        """What clips and noises the steps over so many records of so many users."""
+        from mrff.privacy.mechanisms.noisy_steps import NoisySteps  # brings Opacus
+
+        return NoisySteps(self, shared, records=records, users=users)
+
+    def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
+        """The noise is in the sums already; its variance comes with them."""
+        deviation = float(sums.number("noise_deviation"))
+        return self.released(sums, units=int(admitted.sum()), deviation=deviation)
+
+
+def _record_conflicts(config: RunConfig) -> Iterator[str]:
+    privacy, windows = config.privacy, config.data.max_windows_per_user
+    if privacy.unit == "user" and windows != 1:
+        yield (
+            "privacy.unit=user in privacy.mode=local-dp-sgd needs data.max-windows-per-user=1, got "
+            f"{windows or 'all'}: with several records a user's share is several "
+            "times privacy.clipping-norm; use one window, privacy.unit=record, "
+            "or privacy.mode=central-user"
+        )
+    if privacy.private_training == "free" and windows != 1:
+        yield (
+            "privacy.private-training=free cannot go with several windows per user in "
+            "privacy.mode=local-dp-sgd: one record would move the user's private parameters, and "
+            "through them the gradients of their other records; use privacy.private-training="
+            "noised or frozen, or data.max-windows-per-user=1"
+        )
+    if config.training.local_optimizer != "sgd":
+        yield (
+            "training.local-optimizer=adam cannot go with privacy.mode=local-dp-sgd: it makes full "
+            "steps of coordinates that hold nothing but noise; use sgd, and Adam on the server"
+        )

@@ -1,0 +1,240 @@
+"""What the private mechanisms share: one bounded vector per unit, and sums that hold noise.
+
+A node's sums have the same arrays, shapes and sizes whoever took part and whatever they did: every
+public array, every expert of every layer, the statistics, and numbers that are public anyway. No
+loss, no counts, no times. The server divides by a number that does not depend on who was drawn or
+what anybody chose.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrff.config import ConfigError
+from mrff.metrics.routes import load_entropy
+from mrff.privacy.accounting import Release, check_delta
+from mrff.privacy.bound import Bound
+from mrff.privacy.clipping import ClippedSum
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.noise import NoiseSource
+from mrff.privacy.spending import NodeBudget, planned
+from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
+from mrff.sums.cohort_sums import as_numbers
+from mrff.sums.sampling import sampled_users
+from mrff_model.building import tensors_of
+from mrff_model.network import MRFFNetwork
+from mrff_model.scopes import network_name, split_bank
+
+ADAPTED_QUANTILE, ADAPTATION_RATE = 0.5, 0.2  # Andrew et al. 2021: the median, geometrically
+STATISTICS = "statistics"  # the name of the part of the vector that `Bound.statistics` describes
+
+
+class NoisedClient:
+    """What a node does alike in all private modes; see `ClientHalf`.
+
+    Args:
+        release: what a round releases of each user who takes part; None: the server adds the noise.
+        order: norm that vectors are clipped in, 2 or 1.
+    """
+
+    needs: Needs = "each_user"
+
+    def __init__(self, view: NodeView, release: Release | None, order: Literal[1, 2] = 2) -> None:
+        self.view, self.config = view, view.config
+        self._release = release
+        privacy = view.config.privacy
+        self.moves_private = privacy.private_training != "frozen"
+        self.bound = Bound(
+            view.terms["clipping-norm"], privacy.route_share, *view.config.routes_shape, order
+        )
+
+    def admit(self) -> NDArray[np.bool_]:
+        """The users whose coin says so; what it costs them is noted before anything is computed.
+
+        A crash then counts too much, never too little.
+        """
+        view, training = self.view, self.config.training
+        drawn = sampled_users(
+            training.seed, view.round_number, view.user_keys, training.sampling_rate
+        )
+        if self._release is not None and drawn.any():
+            NodeBudget(view).spend(view.user_keys[drawn], self._release)
+        return drawn
+
+    def trained(self, names: list[str]) -> list[str]:
+        """Those without a prefix in ``privacy.frozen-shared``; see `ClientHalf.trained`."""
+        prefixes = self.config.privacy.frozen_prefixes
+        for prefix in prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ConfigError(
+                    f"privacy.frozen-shared: no shared parameter begins with {prefix!r}; "
+                    f"there are {', '.join(names[:5])}, ..."
+                )
+        trained = [name for name in names if not name.startswith(prefixes)]
+        if not trained:
+            raise ConfigError("privacy.frozen-shared freezes everything; leave something to train")
+        return trained
+
+    def begin(self, shared: Tensors) -> ClippedUsers:
+        """See `ClientHalf.begin`."""
+        weights = {name: self.config.privacy.clipping_weight(name) for name in shared}
+        return ClippedUsers(ClippedSum(shared, self.bound, weights), shared)
+
+    def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
+        """The sums of users who took part; a node without any sends no arrays and no noise."""
+        return self.released(sums, units=int(admitted.sum()), deviation=0.0)
+
+    def released(self, sums: CohortSums, *, units: int, deviation: float) -> CohortSums:
+        """The sums with the numbers that are public.
+
+        Args:
+            deviation: of the noise in every number of the updates.
+        """
+        numbers = {"units": units, "noise_variance": deviation**2 if units else 0.0}
+        return CohortSums(sums.updates if units else {}, as_numbers(numbers))
+
+    def source(self, purpose: str) -> NoiseSource:
+        """A stream of its own for ``purpose`` in this round of this node."""
+        return NoiseSource(purpose=f"node, round {self.view.round_number}, {purpose}")
+
+
+class ClippedUsers:
+    """Whole users' updates, each clipped to the bound before it meets those of others."""
+
+    def __init__(self, total: ClippedSum, shared: Tensors) -> None:
+        self._total, self._shared = total, shared
+
+    def accumulate(self, chunk: Chunk) -> None:
+        """See `Accumulator`."""
+        outcome = chunk.outcome
+        assert outcome.changes is not None
+        finite = outcome.finite.cpu().numpy()
+        self._total.add(outcome.changes, outcome.routes.cpu().numpy(), finite)
+
+    def sums(self, network: MRFFNetwork) -> CohortSums:
+        """See `Accumulator`; every array of the vector is there."""
+        update = self._total.update
+        shaped = {name: update[name].view_as(value) for name, value in self._shared.items()}
+        return whole_vector(network, shaped, self._total.statistics)
+
+
+def whole_vector(network: MRFFNetwork, update: Tensors, statistics: np.ndarray) -> CohortSums:
+    """One summed vector by the names arrays have outside the network: the whole bank is in it."""
+    bank = tensors_of(network, "group").keys()
+    on_cpu = {name: value.cpu() for name, value in update.items()}
+    named = {n: v for n, v in on_cpu.items() if n not in bank}
+    named |= split_bank({n: v for n, v in on_cpu.items() if n in bank})
+    updates = {name: value.numpy() for name, value in named.items()}
+    return CohortSums({**updates, STATISTICS: statistics})
+
+
+class NoisedServer:
+    """What the server does alike in all private modes; see `ServerHalf`.
+
+    Args:
+        view: of the run.
+        release: what one round releases of a user who takes part, or may be drawn.
+        order: norm that vectors are clipped in, 2 or 1.
+    """
+
+    hides_routes = True
+
+    def __init__(self, view: ServerView, release: Release, order: Literal[1, 2] = 2) -> None:
+        self.config, self._order = view.config, order
+        planned(view, release)
+        self._norm = self.config.privacy.clipping_norm
+        self._epsilon: float | None = None
+
+    def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
+        """What to clip to, after the cost was noted."""
+        self._norm = clipping_norm or self.config.privacy.clipping_norm
+        self._epsilon = self.spend(server_round)
+        return {"clipping-norm": self._norm}
+
+    def spend(self, server_round: int) -> float | None:
+        """Notes a round; epsilon with it. None: nodes keep the ledgers."""
+        return None
+
+    def expected(self, shapes: ModelShapes) -> Expected:
+        """See `ServerHalf.expected`; a node without units sends no arrays."""
+        prefixes = self.config.privacy.frozen_prefixes
+        updates = {
+            name: shape
+            for name, shape in {**shapes.public, **shapes.group}.items()
+            if not network_name(name).startswith(prefixes)
+        }
+        updates[STATISTICS] = (self._bound(shapes).num_statistics,)
+        numbers = {"units": Quantity(whole=True), "noise_variance": Quantity()}
+        return Expected(updates, numbers, frozenset(updates))
+
+    def check(self, sums: CohortSums, expected: Expected) -> None:
+        """See `ServerHalf.check`."""
+        units = sums.number("units")
+        wanted = expected.updates.keys() if units else set()
+        missing, extra = wanted - sums.updates.keys(), sums.updates.keys() - wanted
+        require(not missing, f"updates lacks the array {min(missing, default='')}")
+        require(not extra, f"updates has {min(extra, default='')}, which was not expected")
+        variance = sums.number("noise_variance")
+        require(units > 0 or variance == 0.0, "there is noise without units")
+
+    def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
+        """See `ServerHalf.release`; everything is computed from the noisy sum.
+
+        Raises:
+            ValueError: delta is too large for the units there are; nothing was published.
+        """
+        check_delta(self.config.privacy.delta)
+        return self.divided(sums, sums.number("units"), shapes)
+
+    def divided(self, sums: CohortSums, units: float, shapes: ModelShapes) -> Released:
+        """Means and shares of a noisy sum over ``units``, or as many as were expected."""
+        bound, privacy = self._bound(shapes), self.config.privacy
+        updates = {name: array for name, array in sums.updates.items() if name != STATISTICS}
+        statistics = sums.updates.get(STATISTICS, np.zeros(bound.num_statistics))
+        loads, clipped = bound.shares(statistics, units)
+        next_norm = bound.clipping_norm
+        if clipped is not None and privacy.adaptive_clipping:
+            next_norm = bound.next_clipping_norm(clipped, ADAPTED_QUANTILE, ADAPTATION_RATE)
+        means: Means = {}
+        if units > 0.0:
+            means = {
+                name: total / (units * privacy.clipping_weight(network_name(name)))
+                for name, total in updates.items()
+            }
+        return Released(
+            means=means,
+            weights=np.ones(shapes.routes_shape),  # who chose what stays hidden
+            loads=loads,
+            facts={
+                "users": round(units),
+                "targets": 0,
+                "dropped_users": 0,
+                "train_loss": math.nan,
+                "load_entropy": math.nan if loads is None else load_entropy(loads),
+                "churn": math.nan,
+            },
+            privacy={
+                "clipping_norm": bound.clipping_norm,
+                "clipped_share": clipped,
+                "signal_to_noise": _signal_to_noise(updates, sums.number("noise_variance")),
+                "epsilon": self._epsilon,
+            },
+            next_clipping_norm=next_norm,
+        )
+
+    def _bound(self, shapes: ModelShapes) -> Bound:
+        share = self.config.privacy.route_share
+        return Bound(self._norm, share, *shapes.routes_shape, self._order)
+
+
+def _signal_to_noise(updates: Means, variance: float) -> float | None:
+    """Norm of the summed update over that of its noise, estimated from their noisy sum."""
+    noise = variance * sum(total.size for total in updates.values())
+    if noise <= 0.0:
+        return None
+    seen = sum(float(np.square(total).sum()) for total in updates.values())
+    return math.sqrt(max(seen - noise, 0.0) / noise)

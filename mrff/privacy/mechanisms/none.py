@@ -1,0 +1,256 @@
+"""Mechanism ``none``: exact sums. Private parameters never leave a node in any mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrff.config import ConfigError, RunConfig
+from mrff.metrics.metric import ratio
+from mrff.metrics.routes import (
+    check_routes,
+    churn,
+    load_entropy,
+    load_shares,
+    route_counts,
+    route_quantities,
+)
+from mrff.privacy.accounting import Release
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
+from mrff.sums.cohort_sums import as_numbers, zeros_of
+from mrff.sums.sampling import sampled_users
+from mrff_model.building import tensors_of
+from mrff_model.network import MRFFNetwork
+from mrff_model.scopes import expert_of, has_expert, split_bank
+
+_ROUNDING = 1.0 + 1e-5
+
+
+class NoMechanism:
+    """Each user's weighted update, and what a round is reported by, added up as they are."""
+
+    name = "none"
+    needs: Needs = "sum"
+    hides_routes = False
+    not_trusted = ""
+    covers = ""
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        """Nothing is promised."""
+        yield from ()
+
+    def release(self, config: RunConfig) -> Release | None:
+        """No epsilon exists."""
+        return None
+
+    def client(self, view: NodeView) -> PlainClient:
+        """See `Mechanism.client`."""
+        return PlainClient(view)
+
+    def server(self, view: ServerView) -> PlainServer:
+        """See `Mechanism.server`."""
+        return PlainServer(view.config.server.max_update_norm or 0.0)
+
+
+class PlainClient:
+    """See `ClientHalf`."""
+
+    needs: Needs = "sum"
+    moves_private = True
+
+    def __init__(self, view: NodeView) -> None:
+        self._view = view
+
+    def admit(self) -> NDArray[np.bool_]:
+        """The users whose coin of this round says so; anybody may toss it again."""
+        view = self._view
+        refuse_own_budget(view, self._view.config.privacy.mode)
+        training = view.config.training
+        return sampled_users(
+            training.seed, view.round_number, view.user_keys, training.sampling_rate
+        )
+
+    def trained(self, names: list[str]) -> list[str]:
+        """All of them."""
+        return names
+
+    def begin(self, shared: Tensors) -> PlainSum:
+        """See `ClientHalf.begin`."""
+        return PlainSum(shared)
+
+    def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
+        """As they are; a node whose users were not drawn says so by zeros."""
+        total = zeros_of(training_quantities(self._view.config.routes_shape))
+        total += sums
+        return total
+
+
+class PlainSum:
+    """Exact running sums; nobody's update is held longer than their chunk."""
+
+    def __init__(self, shared: Tensors) -> None:
+        self._updates = {n: torch.zeros_like(v, dtype=torch.float64) for n, v in shared.items()}
+        self._sums = CohortSums()
+
+    def accumulate(self, chunk: Chunk) -> None:
+        """See `Accumulator`."""
+        outcome, kept = chunk.outcome, chunk.outcome.finite.cpu().numpy()
+        if not kept.any():
+            return
+        assert outcome.update is not None
+        for name, update in outcome.update.items():
+            self._updates[name] += update
+        routes, visited = (t.cpu().numpy()[kept] for t in (outcome.routes, outcome.visited))
+        weights = chunk.weights[kept]
+        numbers = {
+            **route_counts(chunk.before[kept], routes, visited.shape[-1]),
+            "users": int(kept.sum()),
+            "targets": int(chunk.targets[kept].sum()),
+            "weight": float(weights.sum()),
+            "expert_weight": np.einsum("u,ulk->lk", weights, visited),
+            "loss": float(outcome.bce[outcome.finite].double().sum()),
+        }
+        self._sums += CohortSums({}, as_numbers(numbers))
+
+    def sums(self, network: MRFFNetwork) -> CohortSums:
+        """See `Accumulator`; an expert that nobody chose is absent."""
+        total = self._sums
+        if not total.number("users"):
+            return total
+        bank = tensors_of(network, "group").keys()
+        updates = {name: value.cpu() for name, value in self._updates.items()}
+        chosen = total.numbers["expert_weight"] > 0.0
+        experts = split_bank({n: v for n, v in updates.items() if n in bank})
+        named = {n: v for n, v in updates.items() if n not in bank}
+        named |= {n: v for n, v in experts.items() if chosen[expert_of(n)]}
+        return CohortSums({n: v.numpy() for n, v in named.items()}, total.numbers)
+
+
+class PlainServer:
+    """Exact means: public over all users, each expert over those who chose it.
+
+    Args:
+        most_norm: the largest L2 norm of a node's mean update, over the public arrays and over each
+            expert of each layer; 0: any. It bounds how far one node can pull a round: by its share
+            of the users times this.
+    """
+
+    hides_routes = False
+
+    def __init__(self, most_norm: float = 0.0) -> None:
+        self._most_norm = most_norm
+
+    def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
+        """Nothing more is said."""
+        return {}
+
+    def expected(self, shapes: ModelShapes) -> Expected:
+        """See `ServerHalf.expected`; a node without users sends no arrays."""
+        updates = {**shapes.public, **shapes.group}
+        return Expected(updates, training_quantities(shapes.routes_shape), frozenset(updates))
+
+    def check(self, sums: CohortSums, expected: Expected) -> None:
+        """See `ServerHalf.check`."""
+        reason = check_routes(sums)
+        require(not reason, reason)
+        _check_weights(sums)
+        chosen, trained = sums.numbers["expert_weight"] > 0.0, sums.number("users") > 0
+        for name in expected.updates:
+            wanted = bool(chosen[expert_of(name)]) if has_expert(name) else trained
+            there = name in sums.updates
+            require(there or not wanted, f"updates lacks the array {name}")
+            require(wanted or not there, f"updates has the array {name}, which was not expected")
+        if self._most_norm > 0.0 and trained:
+            self._check_norms(sums)
+
+    def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
+        """See `ServerHalf.release`."""
+        numbers, users = sums.numbers, sums.number("users")
+        expert_weight = numbers["expert_weight"]
+        weights = {
+            name: expert_weight[expert_of(name)] if has_expert(name) else sums.number("weight")
+            for name in sums.updates
+        }
+        means: Means = {n: total / weights[n] for n, total in sums.updates.items() if weights[n]}
+        return Released(
+            means=means,
+            weights=expert_weight,
+            loads=load_shares(numbers["expert_users"]) if users else None,
+            facts={
+                "users": users,
+                "targets": sums.number("targets"),
+                "dropped_users": sums.number("dropped"),
+                "train_loss": ratio(sums.number("loss"), sums.number("targets")),
+                "load_entropy": load_entropy(numbers["expert_users"]),
+                "churn": churn(sums),
+            },
+        )
+
+    def _check_norms(self, sums: CohortSums) -> None:
+        parts: dict[str, list[Any]] = {}
+        weights = {"public": sums.number("weight")}
+        for name, array in sums.updates.items():
+            part = "public"
+            if has_expert(name):
+                layer, expert = expert_of(name)
+                part = f"expert {expert} of layer {layer}"
+                weights[part] = float(sums.numbers["expert_weight"][layer, expert])
+            parts.setdefault(part, []).append(array)
+        for part, arrays in parts.items():
+            squares = (float(np.square(array, dtype=np.float64).sum()) for array in arrays)
+            norm = float(np.sqrt(sum(squares))) / weights[part]
+            require(
+                norm <= self._most_norm,
+                f"{part}: the mean update has norm {norm:.3g}, more than max-update-norm="
+                f"{self._most_norm:g}",
+            )
+
+
+def training_quantities(routes_shape: tuple[int, int]) -> dict[str, Quantity]:
+    """The numbers of a plain training round."""
+    counts = dict.fromkeys(("users", "targets", "dropped"), Quantity(whole=True))
+    amounts = {
+        "weight": Quantity(),
+        "loss": Quantity(),  # summed BCE over the targets, first local step
+        "expert_weight": Quantity(routes_shape),
+    }
+    return {**counts, **amounts, **route_quantities(routes_shape)}
+
+
+def refuse_own_budget(view: NodeView, mode: str) -> None:
+    """A node that limits what it gives away sends nothing that the server sees without noise.
+
+    Raises:
+        ConfigError: the node has an epsilon-budget of its own.
+    """
+    if float(view.limits.get("epsilon-budget", 0.0)) > 0.0:
+        raise ConfigError(
+            f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
+            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
+            "without epsilon-budget"
+        )
+
+
+def _check_weights(sums: CohortSums) -> None:
+    weight, users, targets = (sums.number(name) for name in ("weight", "users", "targets"))
+    by_expert, of_experts = sums.numbers["expert_weight"], sums.numbers["expert_users"]
+    require((weight > 0.0) == (users > 0), f"weight {weight:g} does not go with users {users}")
+    require(
+        weight <= max(users, targets) * _ROUNDING,
+        f"weight {weight:g} is more than {users} users with {targets} targets can have",
+    )
+    require(
+        not bool(((of_experts > 0) & (by_expert <= 0.0)).any()),
+        "expert_users names an expert without expert_weight",
+    )
+    # With several local steps a user may train several experts of a layer, each with full weight.
+    require(
+        bool((by_expert.sum(axis=1) * _ROUNDING >= weight).all())
+        and bool((by_expert <= weight * _ROUNDING).all()),
+        "expert_weight is above weight, or below it in the sum of a layer",
+    )

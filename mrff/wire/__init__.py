@@ -1,0 +1,1 @@
+"""What travels between server and nodes, declared once: requests, replies, encoding, checks."""

@@ -1,0 +1,73 @@
+"""Aggregation ``plain``: the server sees every node's sums.
+
+Every reply is added as it arrives and dropped; memory is one accumulator per array, whatever the
+number of nodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from flwr.app import Message, RecordDict
+
+from mrff.sums import BadReplyError, CohortSums
+from mrff.wire.aggregation.base import Asked, Exchanged, RoundFailedError
+from mrff.wire.records import content_bytes
+from mrff.wire.replies import Reply, largest_reply
+from mrff.wire.traffic import Rejection, Traffic
+
+
+class PlainAggregation:
+    """See `Aggregation`."""
+
+    def collect(self, replies: Iterable[Message], asked: Asked) -> tuple[CohortSums, Traffic]:
+        """See `Aggregation.collect`."""
+        began, sums, traffic = time.monotonic(), CohortSums(), Traffic()
+        exchange = replies if isinstance(replies, Exchanged) else None
+        for message in replies:
+            traffic.sent += 1
+            node = exchange.node_of(message) if exchange else message.metadata.src_node_id
+            try:
+                sums += _counted(message, asked, traffic)
+                traffic.replies += 1
+            except BadReplyError as error:
+                traffic.rejected.append(Rejection(node, str(error)))
+        if exchange:
+            traffic.sent, traffic.missing = exchange.sent, exchange.missing
+        traffic.seconds = time.monotonic() - began
+        if not traffic.replies or traffic.replies < asked.min_fraction * traffic.sent:
+            raise RoundFailedError(_too_few(traffic, asked))
+        return sums, traffic
+
+    def submit(self, reply: Reply) -> RecordDict:
+        """See `Aggregation.submit`."""
+        return reply.content()
+
+
+def _counted(message: Message, asked: Asked, traffic: Traffic) -> CohortSums:
+    """A reply's sums, or BadReplyError before anything has changed."""
+    if message.has_error():
+        raise BadReplyError(_one_line(message.error.reason or "error without a reason"))
+    size, most = content_bytes(message.content), largest_reply(asked.expected)
+    traffic.bytes_up += size
+    if size > most:
+        raise BadReplyError(f"it has {size} bytes, no honest one more than {most}")
+    sums = Reply.read(message.content, asked.round, asked.expected).sums
+    asked.check(sums)
+    return sums
+
+
+def _too_few(traffic: Traffic, asked: Asked) -> str:
+    text = (
+        f"{asked.phase}: {traffic.replies} of {traffic.sent} nodes gave a reply that counts, "
+        f"too few for min-reply-fraction={asked.min_fraction:g} "
+        f"({len(traffic.missing)} missing, {len(traffic.rejected)} rejected)"
+    )
+    reasons = [f"node {rejection.node}: {rejection.reason}" for rejection in traffic.rejected[:3]]
+    return "; ".join([text, *reasons])
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:300] + "..."

@@ -1,0 +1,132 @@
+"""What a server asks: train a round, or evaluate a model. Both ends import these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, cast
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from mrff.wire.records import arrays_in, packed_record
+
+VERSION = 1  # of everything in this room; nodes refuse another
+Arrays = dict[str, NDArray[np.float32]]
+Part = Literal["valid", "test"]
+BESIDE = "validation."  # what a validation's numbers begin with in a train reply
+PARTS: tuple[Part, ...] = ("valid", "test")
+
+
+class RequestError(ValueError):
+    """A request that this node cannot read; nothing was done."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What does not change during a run."""
+
+    schema_hash: str = ""
+    training_id: str = ""  # lineage of the nodes' private state
+    data_dir: str = ""  # of a simulation; a deployed node has its own
+    state_dir: str = ""
+
+    def record(self) -> ConfigRecord:
+        """As Flower's strategies take a phase's settings."""
+        return ConfigRecord(asdict(self))
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> RunFacts:
+        """The inverse of `record`."""
+        return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """Where the run stands.
+
+    Args:
+        round: to train, or whose model is evaluated.
+        epoch_starts: rounds at which the run began and was taken up again.
+        checkpoint_round, best_round: what nodes have to keep private versions for.
+        loads: shares of users per expert in the previous round, row-major over (layers, K); empty:
+            unknown.
+        terms: what the mechanism's server half says.
+        part: held-out targets to score; in a train request, those to score before training, by the
+            model that came. Empty: none.
+    """
+
+    round: int
+    epoch_starts: list[int] = field(default_factory=lambda: [0])
+    checkpoint_round: int = 0
+    best_round: int = 0
+    loads: list[float] = field(default_factory=list)
+    terms: Mapping[str, float] = field(default_factory=dict)
+    part: Part | Literal[""] = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A shared model, and what to do with it."""
+
+    run: RunFacts
+    facts: RoundFacts
+    public: Arrays
+    group: Arrays  # one array per weight of every expert
+
+    def content(self) -> RecordDict:
+        """The records that travel."""
+        about = asdict(self.facts)
+        terms = about.pop("terms")
+        record = {"version": VERSION, **about, **{f"terms.{k}": v for k, v in terms.items()}}
+        return RecordDict(
+            {
+                "public": packed_record(self.public),
+                "group": packed_record(self.group),
+                "run": self.run.record(),
+                "round": ConfigRecord(record),
+            }
+        )
+
+    @classmethod
+    def read(cls, content: RecordDict) -> Request:
+        """The inverse of `content`.
+
+        Raises:
+            RequestError: something is missing, of another version, or out of its limits.
+        """
+        try:
+            record = dict(content.config_records["round"])
+            if record.get("version") != VERSION:
+                raise RequestError(
+                    f"the request has version {record.get('version')!r}, this node reads "
+                    f"{VERSION}: run the same version on server and nodes"
+                )
+            facts = _facts(record)
+            run = RunFacts.of(content.config_records["run"])
+            public, group = (
+                arrays_in(content, name, required=True) for name in ("public", "group")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, RequestError):
+                raise
+            raise RequestError(
+                f"the request cannot be read ({error}); is the server of the same version?"
+            ) from error
+        return cls(run, facts, public, group)
+
+
+def _facts(record: dict[str, Any]) -> RoundFacts:
+    terms = {k.removeprefix("terms."): float(v) for k, v in record.items() if k[:6] == "terms."}
+    known = {f.name for f in fields(RoundFacts)} - {"terms"}
+    values = {name: record[name] for name in known}
+    if values["part"] not in ("", *PARTS):
+        raise RequestError(f"part must be valid or test, got {values['part']!r}")
+    for name in ("round", "checkpoint_round", "best_round"):
+        if not isinstance(values[name], int):
+            raise RequestError(f"{name} must be a whole number, got {values[name]!r}")
+    for name in ("epoch_starts", "loads"):
+        if not isinstance(values[name], list):
+            raise RequestError(f"{name} must be a list of numbers, got {values[name]!r}")
+    return RoundFacts(**values, terms=cast("Mapping[str, float]", terms))

@@ -1,0 +1,32 @@
+"""The plain sizes and choices that a network is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What the network of a run looks like; the run's settings name the limits and the defaults."""
+
+    window_length: int  # L, most positions of a window
+    backbone: str  # a key of `mrff_model.backbones.BACKBONES`
+    feature_dim: int  # width of one feature's embedding
+    hidden_dim: int  # d; 0: the item features' concatenated width
+    num_layers: int
+    num_heads: int  # H, divides d
+    num_experts: int  # K, expert networks per layer
+    expert_dim: int  # inner width of an expert; 0: d
+    user_network_dim: int  # inner width of the private network; 0: none
+    user_embedding_dim: int  # E; 0: none
+    user_bias: bool
+    user_factors: bool  # each user's own taste, multiplied with the target's embedding
+    item_bias: bool
+    user_features: bool  # the head reads the users' features
+    head_dim: int  # inner width of the prediction MLP
+    gate_mode: str  # "switch": the expert is weighted with its probability; "hard": it is not
+    gate_input: str  # "history": items and the gate below; "hidden": the hidden states
+    history_feedback: bool  # past labels are part of the history
+    history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
+    dropout: float
+    private_parameters: str  # a key of `mrff_model.scopes.KEPT_PRIVATE`

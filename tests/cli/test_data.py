@@ -1,0 +1,120 @@
+"""``mrff data``, end to end in processes of their own and in this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mrff.cli.main import main
+from mrff.data.schema import Schema
+from tests.support.own_data import example
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def mrff(*words: object) -> int:
+    return main(["data", *(str(word) for word in words)])
+
+
+def test_from_nothing_to_shards(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mrff("prepare", "synthetic", "--users", 60, "--groups", 2, "--seed", 3) == 0
+    said = capsys.readouterr()
+    assert "synthetic: 60 users, 500 items, " in said.out
+    assert f"prepared in {home}/data/synthetic" in said.out
+    assert said.err == "making users\n"
+
+    assert mrff("prepare", "synthetic", "--users", 60, "--groups", 2, "--seed", 3) == 0
+    assert capsys.readouterr().err == f"{home}/data/synthetic is up to date\n"
+
+    assert mrff("describe", "synthetic") == 0
+    said = capsys.readouterr()
+    assert "best_auc: 0." in said.out
+    assert "user x item rate" in said.out
+    assert "split with holdout 1: 60 users, 0 too short, 60 test targets" in said.out
+
+    assert mrff("shard", "synthetic", "--nodes", 7, "--out", tmp_path / "s") == 0
+    assert "7 nodes with 8 to 9 users each" in capsys.readouterr().out
+    assert mrff("describe", tmp_path / "s" / "node-6") == 0
+    assert "shard: node=6, nodes=7" in capsys.readouterr().out
+    assert mrff("describe", tmp_path / "s" / "server") == 0
+    assert "the public part only: 500 items" in capsys.readouterr().out
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    mrff("prepare", "synthetic", "--users", 5)
+    capsys.readouterr()
+    assert mrff("list") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert {"ml-100k", "ml-1m", "kuaisar-r", "csv", "synthetic"} <= set(lines)
+    assert lines["synthetic"].rstrip().endswith("yes")
+    assert "--from PATH" in lines["kuaisar-r"]
+
+
+def test_own_data_gets_its_own_name(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mrff("prepare", "csv", "--from", example(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert Schema.load(home / "data" / "shop").name == "shop"
+    assert "dropped: 2 malformed rows" in said
+    assert mrff("describe", "shop") == 0
+    assert "no floors for test: no user has the 3 interactions" in capsys.readouterr().out
+
+
+def test_out(tmp_path: Path, home: Path) -> None:
+    assert mrff("prepare", "synthetic", "--users", 5, "--out", tmp_path / "here") == 0
+    assert (tmp_path / "here" / "schema.json").is_file()
+    assert not home.exists()
+
+
+def test_json(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mrff("prepare", "synthetic", "--users", 12)
+    capsys.readouterr()
+    assert mrff("list", "--json") == 0
+    known = {line["dataset"]: line for line in json.loads(capsys.readouterr().out)}
+    assert known["synthetic"]["prepared"] is True
+    assert known["ml-100k"]["prepared"] is False
+    assert mrff("describe", "synthetic", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == str(home / "data" / "synthetic")
+    assert found["counts"]["users"] == 12
+    features = {line["feature"]: line for line in found["features"]}
+    assert features["genre"] == {
+        "feature": "genre", "of": "items", "kind": "categorical", "codes": 8, "most_values": 1,
+    }  # fmt: skip
+    assert {(line["predictor"], line["part"]) for line in found["users"]["predictors"]} >= {
+        ("user rate", "test"), ("user x item rate", "valid"),
+    }  # fmt: skip
+    assert all(0 < line["auc"] < 1 for line in found["users"]["predictors"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prepare", "netflix"), "unknown dataset 'netflix'"),
+        (("describe", "csv"), "'csv' is neither a prepared folder nor a dataset"),
+        (("prepare", "synthetic", "--users", 0), "users must be between"),
+        (("shard", "synthetic", "--nodes", 6, "--out", "s"), "between 1 and 5"),
+        (
+            ("shard", "synthetic", "--nodes", "many", "--out", "s"),
+            "'many' is not a valid integer; see: mrff data shard --help",
+        ),
+    ],
+)
+def test_errors(
+    words: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mrff("prepare", "synthetic", "--users", 5)
+    capsys.readouterr()
+    assert mrff(*words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

@@ -1,0 +1,141 @@
+"""The methods that see everybody's data at once: pooled training, rates, trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+
+from client_app.learners import Cohort
+from mrff.config import ConfigError, RunConfig
+from mrff.config.methods import METHODS, overrides_of
+from mrff.data.dataset import load_dataset
+from mrff.data.errors import DataError
+from mrff.data.floors import floors
+from mrff.experiments.central.methods import run_central
+from mrff.experiments.central.pooled import pooled_banks, train_pooled
+from mrff_model.building import build_network, tensors_of
+from strategies.pooling import pool_experts
+from tests.support.scoring import scored_alone
+from tests.support.small_data import small_config, small_dataset, small_network
+
+CENTRAL = [name for name, method in METHODS.items() if not method.is_federated]
+
+
+def config_of(method: str, data: Path, **more: Any) -> RunConfig:
+    base: dict[str, Any] = {"data-dir": str(data), "feature-dim": 4, "window-length": 16}
+    base |= {"num-server-rounds": 10, "sampling-rate": 0.4, "holdout": 2, **more}
+    return RunConfig.from_flat(overrides_of(method, base))
+
+
+@pytest.mark.parametrize("method", CENTRAL)
+def test_every_central_method_predicts_the_test_part(small_data: Path, method: str) -> None:
+    result = run_central(method, config_of(method, small_data))
+    dataset = load_dataset(small_data)
+    assert result.method == method
+    assert result.labels.shape == result.logits.shape == (15, 2)
+    assert result.user_keys.tolist() == dataset.user_keys.tolist()
+    for user in range(15):
+        end = dataset.offsets[user + 1]
+        assert result.labels[user].tolist() == dataset.labels[end - 2 : end].tolist()
+    truth, scores = result.labels.ravel(), result.logits.ravel()
+    assert result.auc == pytest.approx(roc_auc_score(truth, scores))
+    assert result.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-scores))))
+
+
+def test_rates_are_the_floors(small_data: Path) -> None:
+    expected = floors(load_dataset(small_data), holdout=2, part="test")
+    for method, floor in (("user-rate", expected.user), ("user-item-rate", expected.user_item)):
+        result = run_central(method, config_of(method, small_data))
+        assert (result.auc, result.log_loss) == (floor.auc, floor.log_loss)
+
+
+def test_federated_methods_are_refused(small_data: Path) -> None:
+    with pytest.raises(ConfigError, match="method fedavg is federated"):
+        run_central("fedavg", config_of("fedavg", small_data))
+    with pytest.raises(ConfigError, match="did you mean pooled"):
+        run_central("poold", config_of("mrff", small_data))
+
+
+def test_a_split_that_nobody_is_long_enough_for(small_data: Path) -> None:
+    for method in CENTRAL:
+        with pytest.raises(DataError, match="needs; use a smaller holdout"):
+            run_central(method, config_of(method, small_data, holdout=50))
+
+
+def test_pooled_training_learns_and_leaves_the_best_model(small_data: Path) -> None:
+    dataset = load_dataset(small_data)
+    config = config_of("pooled", small_data, **{"num-server-rounds": 40, "holdout": 1})
+    network = build_network(
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
+    )
+    begin = {name: value.detach().clone() for name, value in network.named_parameters()}
+    seen: list[tuple[int, float]] = []
+    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append((n, auc)))
+    assert [number for number, _ in seen] == list(range(1, 17))
+    assert result.passes == 16
+    best = max(auc for _, auc in seen)
+    assert result.best_pass == next(number for number, auc in seen if auc == best)
+    moved = [n for n, v in network.named_parameters() if not np.array_equal(v.detach(), begin[n])]
+    assert "layers.0.attention.query.weight" in moved
+    assert "user_embedding" not in moved  # users have rows of their own, in a table
+
+
+def test_pooled_training_stops_when_validation_does(small_data: Path) -> None:
+    more = {"num-server-rounds": 200, "early-stop-patience": 2, "server-learning-rate": 0.05}
+    config = config_of("pooled", small_data, **more)
+    dataset = load_dataset(small_data)
+    network = build_network(
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
+    )
+    result = train_pooled(network, dataset, config)
+    assert result.passes == result.best_pass + 2 < 80
+
+
+def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
+    """Without private learning every row is a new user's, as the network itself holds it."""
+    dataset = small_dataset((9, 14, 6, 9, 12))
+    config = small_config(private_learning_rate=0.0, num_server_rounds=3)
+    network = small_network(config, dataset)
+    result = train_pooled(network, dataset, config)
+    rows = {n: v.expand(5, *v.shape[1:]).clone() for n, v in tensors_of(network, "private").items()}
+    unknown = np.full((len(result.users), len(network.layers)), -1)
+    cohort = Cohort(dataset, result.users, rows, unknown)
+    alone = scored_alone(network, config, cohort)
+    np.testing.assert_allclose(result.scores.logits, alone.logits, atol=1e-5)
+
+
+def test_pooled_training_pools_experts_as_the_server_does() -> None:
+    random = np.random.default_rng(0)
+    share = np.array([0.5, 0.5 - 1 / 8, 1 / 8, 0.0])
+    summed = random.normal(size=(4, 3, 2)) * (share > 0)[:, None, None]
+    names = [f"layers.0.experts.{expert}.up_weight" for expert in range(4)]
+    means = {n: summed[k] / share[k] for k, n in enumerate(names) if share[k]}
+    expected = pool_experts(means, share[None], 0.3)
+    bank = "layers.0.experts.up_weight"
+    banks = pooled_banks({bank: torch.from_numpy(summed)}, torch.from_numpy(share[None]), 0.3)
+    for expert, name in enumerate(names):
+        np.testing.assert_allclose(banks[bank][expert], expected[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("pooling", [0.0, 1.0])
+def test_experts_of_pooled_training_part_unless_they_follow_everybody(pooling: float) -> None:
+    dataset = small_dataset((9, 14, 6, 9, 12))
+    config = small_config(expert_pooling=pooling, num_server_rounds=4)
+    network = small_network(config, dataset)
+    train_pooled(network, dataset, config)
+    for bank in tensors_of(network, "group").values():
+        assert bool((bank == bank[:1]).all()) is (pooling == 1.0)
+
+
+@pytest.mark.parametrize(
+    "more", [{"private_parameters": "head"}, {"clusters": 2, "num_experts": 1}]
+)
+def test_pooled_training_knows_no_federated_settings(more: dict[str, Any]) -> None:
+    dataset, config = small_dataset(), small_config(**more)
+    with pytest.raises(ConfigError, match="pooled training knows clusters=off"):
+        train_pooled(small_network(config, dataset), dataset, config)

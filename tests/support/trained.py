@@ -1,0 +1,19 @@
+"""One finished run that many tests read: commands, tools and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.federation import run_federation
+
+RUN = "small"
+ROUNDS = 12
+
+
+def train_small_run(data: Path, home: Path) -> None:
+    """The run ``small``: three nodes, private state on this machine."""
+    run_federation(
+        data, home, nodes=3, name=RUN, num_server_rounds=ROUNDS, evaluate_every=2,
+        private_learning_rate=0.3, num_experts=3, gate_learning_rate_factor=1.0, seed=3,
+        user_factors=True,
+    )  # fmt: skip
