@@ -352,7 +352,7 @@ def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Pat
 def test_segments_of_an_earlier_release_are_refused(tmp_path: Path) -> None:
     (tmp_path / "round-00000001-a.safetensors").write_bytes(b"")
     for do in (load, lambda store, user: save(store, 2, user)):
-        with pytest.raises(PrivateStoreError, match=r"of an earlier release.*another run-name"):
+        with pytest.raises(PrivateStoreError, match=r"of an earlier release.*another run\.name"):
             do(PrivateStore(tmp_path), 1)
 
 
