@@ -1,1 +1,1 @@
-"""The MRFF network, its backbones, gate, parameter scopes, losses and metrics: pure PyTorch."""
+"""The MRFF network, its backbones, gate, parameter scopes and losses: pure PyTorch."""

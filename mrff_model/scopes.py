@@ -140,11 +140,6 @@ def split_bank(banks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def layer_of(bank: str) -> int:
-    """The layer of a bank of experts, by its name in the network."""
-    return _bank_parts(bank)[0]
-
-
 def _bank_parts(name: str) -> tuple[int, str]:
     match = _BANK_NAME.fullmatch(name)
     if match is None:
