@@ -33,7 +33,7 @@ from client_app.learners.base import training_batch
 from client_app.learners.serial import SerialLearner
 from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
-from mrff_model.losses import user_losses
+from mrff_model.losses import LossWeights, user_losses
 
 
 def main() -> None:
@@ -60,9 +60,9 @@ def measure(population: Population) -> dict[str, Any]:
     cohort, config, network = population.cohort, population.config, population.network
     longest = int(np.argmax(np.diff(cohort.dataset.offsets)[cohort.users]))
     one = cohort.part(np.array([longest]))
-    batch = training_batch(one.dataset, one.users, config.data)
+    batch = training_batch(one.dataset, one.users, config)
     with FlopCounterMode(display=False) as counter:
-        losses, _ = user_losses(network(batch), batch, balance_weight=0.0, loads=None)
+        losses, _ = user_losses(network(batch), batch, LossWeights(balance=0.0))
         losses.sum().backward()
     sizes = {
         scope: sum(value.numel() for value in tensors_of(network, scope).values())
@@ -104,11 +104,11 @@ def _activation_bytes(population: Population, one: Cohort) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = training_batch(one.dataset, one.users, population.config.data)
+    batch = training_batch(one.dataset, one.users, population.config)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         # The output is held: what it keeps alive cannot be counted twice at one address.
         output = network(batch, torch.zeros(1, dtype=torch.int64))
-        losses, _ = user_losses(output, batch, balance_weight=0.0, loads=None)
+        losses, _ = user_losses(output, batch, LossWeights(balance=0.0))
     del losses
     return sum(kept.values())
 

@@ -9,8 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-INITIAL_STD = 0.1  # of embedding tables: small against the layer norms that follow
-
 
 class FeatureSpec(Protocol):
     """What the network needs to know of a feature of an item or a user."""
@@ -43,24 +41,29 @@ class DatasetFeatures:
 
 
 class FeatureEmbedding(nn.Module):
-    """concat_f e_f(x): the embeddings of all features of an item (or user), concatenated.
+    """concat_f e_f(x): the embeddings of all features of an item (or user), concatenated or summed.
 
     Code 0 is padding or unknown and embeds to zero. A feature with several values (genres) is the
     mean of its values' embeddings.
 
     Args:
         dim: width of one feature's embedding.
+        scale: standard deviation of the tables as they start.
+        mix: "concat" or "sum".
     """
 
-    def __init__(self, features: Sequence[FeatureSpec], dim: int) -> None:
+    def __init__(
+        self, features: Sequence[FeatureSpec], dim: int, scale: float, mix: str = "concat"
+    ) -> None:
         super().__init__()
-        self.width = dim * len(features)
+        self.is_sum = mix == "sum"
+        self.width = dim if self.is_sum else dim * len(features)
         self.several = frozenset(f.name for f in features if f.kind == "multi")
         self.tables = {f.name: f"{f.name}_table" for f in features}  # attribute of each table
         for feature in features:
             table = nn.Embedding(feature.size, dim, padding_idx=0)
             with torch.no_grad():
-                table.weight.normal_(std=INITIAL_STD)[0] = 0.0
+                table.weight.normal_(std=scale)[0] = 0.0
             self.add_module(self.tables[feature.name], table)
 
     def forward(self, codes: Mapping[str, Tensor]) -> Tensor:
@@ -72,14 +75,14 @@ class FeatureEmbedding(nn.Module):
                 present = (codes[name] > 0).sum(-1, keepdim=True).clamp(min=1)
                 embedded = embedded.sum(-2) / present.to(embedded.dtype)
             parts.append(embedded)
-        return torch.cat(parts, dim=-1)
+        return torch.stack(parts).sum(0) if self.is_sum else torch.cat(parts, dim=-1)
 
 
 class ItemTower(FeatureEmbedding):
     """Embeds items by what the public catalogue says of them."""
 
-    def __init__(self, features: DatasetFeatures, dim: int) -> None:
-        super().__init__(features.items, dim)
+    def __init__(self, features: DatasetFeatures, dim: int, scale: float, mix: str) -> None:
+        super().__init__(features.items, dim, scale, mix)
         for name in self.tables:
             codes = features.catalogue[name].long()
             self.register_buffer(f"catalogue_{name}", codes, persistent=False)

@@ -16,6 +16,7 @@ class GateHistory(NamedTuple):
     known: Tensor  # (B, W, L) bool, where there is an item
     real: Tensor  # (B, W, L) bool, where the position exists
     user: Tensor  # (B, E)
+    earlier: Tensor  # (B, item width), mean of the items before the window, 0 where there are none
 
 
 class Choice(NamedTuple):
@@ -40,11 +41,23 @@ def mean_item_and_below(h: Tensor, history: GateHistory, below: Tensor) -> Tenso
     return torch.cat([masked_mean(history.items, history.known), below], dim=-1)
 
 
+def mean_earlier_and_below(h: Tensor, history: GateHistory, below: Tensor) -> Tensor:
+    """``gate-input = "earlier"``: of an item in the window it knows nothing."""
+    return torch.cat([history.earlier, below], dim=-1)
+
+
+SEES: dict[str, Sees] = {
+    "hidden": mean_hidden,
+    "history": mean_item_and_below,
+    "earlier": mean_earlier_and_below,
+}
+
+
 class Gate(nn.Module):
     """One linear map from what is known of a user to K groups; the likeliest is chosen.
 
     Args:
-        sees: `mean_hidden` or `mean_item_and_below`.
+        sees: one of `SEES`.
         inputs: width of what it sees, the user embedding included.
         num_experts: K.
     """

@@ -21,9 +21,10 @@ from mrff_model.backbones import build_backbone
 from mrff_model.block import Block
 from mrff_model.dropout import Dropout
 from mrff_model.experts import ExpertBank, UserNetwork
-from mrff_model.features import INITIAL_STD, DatasetFeatures, FeatureEmbedding, ItemTower
-from mrff_model.gate import Gate, GateHistory, mean_hidden, mean_item_and_below
+from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
+from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head import Head
+from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
 from mrff_model.shape import NetworkShape
 
@@ -42,11 +43,14 @@ class Batch(NamedTuple):
     mask: Tensor  # (B, W, L) bool, where the target counts
     real: Tensor  # (B, W, L) bool, where the position exists
     user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
+    earlier: tuple[Tensor, ...] = ()  # (B, E) items before the first window, or nothing
+    drawn: tuple[Tensor, ...] = ()  # (B, N) items that targets are compared with, or nothing
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` done to each of its tensors."""
         codes = {name: change(field) for name, field in self.user_codes.items()}
-        return Batch._make([*(change(field) for field in self[:-1]), codes])
+        earlier, drawn = (tuple(map(change, fields)) for fields in (self.earlier, self.drawn))
+        return Batch._make([*(change(field) for field in self[:6]), codes, earlier, drawn])
 
 
 class Targets(NamedTuple):
@@ -60,13 +64,15 @@ class Targets(NamedTuple):
 class Output(NamedTuple):
     """What the network says of a batch."""
 
-    logits: Tensor  # (B, W, L) of a click on the target
+    logits: Tensor  # (B, W, L) of a click on the target; 0 without such a head
+    surprise: Tensor  # (B, W, L) of the target as the next item, in nats; 0 without such a head
+    scores: Tensor  # (B, P, items) of items 1, 2, ... as the next; P is 0 where nobody asked
     routes: Tensor  # (B, layers) int64, the chosen expert
     chosen: Tensor  # (B, layers), its probability
 
 
 class MRFFNetwork(nn.Module):
-    """Click logits for every position of a user's history.
+    """A click's logit, the next item's surprise, or both, for every position of a history.
 
     Modules are made in the order in which their initial values are drawn, and parameters are named
     by scope in `mrff_model.scopes`.
@@ -76,11 +82,16 @@ class MRFFNetwork(nn.Module):
         super().__init__()
         self.kept_private = shape.private_parameters
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
-        self.rate_features = features.compared if shape.history_rates else None
+        clicks = shape.objective != "next"
+        self.rate_features = features.compared if shape.history_rates and clicks else None
 
-        self.item_features = ItemTower(features, shape.feature_dim)
-        users = features.users if shape.user_features else ()
-        self.user_features = FeatureEmbedding(users, shape.feature_dim) if users else None
+        self.item_features = ItemTower(
+            features, shape.feature_dim, shape.initial_scale, shape.feature_mix
+        )
+        users = features.users if shape.user_features and clicks else ()
+        self.user_features = (
+            FeatureEmbedding(users, shape.feature_dim, shape.initial_scale) if users else None
+        )
         item_width = self.item_features.width
         dim = shape.hidden_dim or item_width
         self.input_projection = nn.Linear(item_width, dim) if dim != item_width else None
@@ -93,15 +104,18 @@ class MRFFNetwork(nn.Module):
             seen += self.user_features.width
         if self.rate_features is not None:
             seen += number_of_rates(self.rate_features)
-        self.head = Head(seen, shape.head_dim)
+        self.head = Head(seen, shape.head_dim) if clicks else None
         self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
-        self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias else None
+        self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
         self.user_factors = nn.Parameter(torch.zeros(1, item_width)) if shape.user_factors else None
-        rows = len(next(iter(features.catalogue.values())))
-        self.item_bias = _zeros(rows) if shape.item_bias else None
+        self.rows = len(next(iter(features.catalogue.values())))
+        self.item_bias = _zeros(self.rows) if shape.item_bias and clicks else None
         for table in (self.positions, self.feedback):
             if table is not None:
-                nn.init.normal_(table.weight, std=INITIAL_STD)
+                nn.init.normal_(table.weight, std=shape.initial_scale)
+        self.next_head = None
+        if shape.objective != "click":
+            self.next_head = NextHead(dim, item_width, self.rows)
 
     def forward(
         self,
@@ -110,14 +124,17 @@ class MRFFNetwork(nn.Module):
         *,
         shared_look_ups: bool = False,
         rates: list[Tensor] | None = None,
+        rank_at: Tensor | None = None,
     ) -> Output:
-        """Logits, routes and the routes' probabilities.
+        """What each head says, the routes and their probabilities.
 
         Args:
             batch: records of B users.
             dropout_key: (B,) int64, a key per user and step; None switches dropout off.
             shared_look_ups: see `ItemTower.embed_distinct`.
             rates: `rates_of` the batch, if they are known.
+            rank_at: (B, P) positions of the only window; scores of the whole catalogue are wanted
+                there, and no surprise anywhere.
         """
         dropout = Dropout(self.dropout, dropout_key)
         items, embedded = self._embed_both(batch, shared_look_ups)  # (B, W, L, item width) each
@@ -126,7 +143,14 @@ class MRFFNetwork(nn.Module):
         if rates is None:
             rates = self.rates_of(batch)
         targets = Targets(batch.targets, embedded, rates)
-        return Output(self._logits(x, targets, batch.user_codes, dropout), routes, chosen)
+        logits = self._logits(x, targets, batch.user_codes, dropout)
+        surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
+        if self.next_head is not None and rank_at is not None:
+            at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+            scores = self._scores_of_all(x[:, 0].gather(1, at))
+        elif self.next_head is not None:
+            surprise = self._surprise(x, batch, embedded, shared_look_ups)
+        return Output(logits, surprise, scores, routes, chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:
         """How likely each of ``candidates`` is clicked next, without dropout.
@@ -148,7 +172,8 @@ class MRFFNetwork(nn.Module):
         embedded = self.item_features.embed(candidates).expand(len(x), 1, -1, -1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
         logits = self._logits(newest, targets, history.user_codes, no_dropout)  # (B, 1, N)
-        return Output(logits.squeeze(1), routes, chosen)
+        scores = logits.new_zeros(len(x), 0, 0)
+        return Output(logits.squeeze(1), torch.zeros_like(logits), scores, routes, chosen)
 
     @torch.no_grad()
     def rates_of(self, batch: Batch) -> list[Tensor]:
@@ -161,7 +186,9 @@ class MRFFNetwork(nn.Module):
     def floats_per_position(self) -> int:
         """About how many numbers a training step keeps per position (of a window padded to L)."""
         length, dim = self.positions.weight.shape
-        floats = 6 * self.item_features.width + 4 * dim + self.head.floats_per_position()
+        floats = 6 * self.item_features.width + 4 * dim
+        if self.head is not None:
+            floats += self.head.floats_per_position()
         for block in cast("Iterable[Block]", self.layers):
             floats += block.floats_per_position(length)
         if self.rate_features is not None:
@@ -191,7 +218,8 @@ class MRFFNetwork(nn.Module):
         """The history after all layers (B, W, L, d), the routes and their probabilities."""
         x = dropout(x)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
-        history = GateHistory(items, batch.items > 0, batch.real, user)
+        earlier = self._mean_of_earlier(items, batch)
+        history = GateHistory(items, batch.items > 0, batch.real, user, earlier)
         below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
         choices = []
         for number, block in enumerate(self.layers):
@@ -200,6 +228,42 @@ class MRFFNetwork(nn.Module):
             choices.append(choice)
         routes = torch.stack([choice.expert for choice in choices], dim=-1)
         return x, routes, torch.stack([choice.probability for choice in choices], dim=-1)
+
+    def _mean_of_earlier(self, items: Tensor, batch: Batch) -> Tensor:
+        """The mean embedding of the items before the window, (B, item width)."""
+        if not batch.earlier:
+            return items.new_zeros(len(items), items.shape[-1])
+        earlier = batch.earlier[0][:, None]  # (B, 1, E)
+        return masked_mean(self.item_features.embed(earlier), earlier > 0)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """What items are multiplied with, (B, ..., item width)."""
+        assert self.next_head is not None
+        queries: Tensor = self.next_head(self.output_norm(x))
+        if self.user_factors is None:
+            return queries
+        return queries + self.user_factors.view(-1, *[1] * (x.dim() - 2), queries.shape[-1])
+
+    def _scores_of_all(self, x: Tensor) -> Tensor:
+        """(B, ..., d) -> scores of items 1, 2, ... as the next, (B, ..., items)."""
+        assert self.next_head is not None
+        everything = torch.arange(1, self.rows, device=x.device)
+        table = self.item_features.embed(everything)
+        return self.next_head.scores_of_all(self._queries(x), table)
+
+    def _surprise(self, x: Tensor, batch: Batch, embedded: Tensor, shared_look_ups: bool) -> Tensor:
+        """(B, W, L) of the targets among the drawn items, or among all of them."""
+        assert self.next_head is not None
+        if not batch.drawn:
+            return surprise_among_all(self._scores_of_all(x), batch.targets)
+        queries, drawn = self._queries(x), batch.drawn[0]  # (B, W, L, item width), (B, N)
+        look_up = self.item_features.embed_distinct if shared_look_ups else self.item_features.embed
+        bias = self.next_head.bias
+        taken = (queries * embedded).sum(-1) + bias(batch.targets)
+        others = torch.einsum("bwld,bnd->bwln", queries, look_up(drawn))
+        others = others + bias(drawn)[:, None, None]
+        hits = batch.targets.unsqueeze(-1) == drawn[:, None, None]
+        return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
         """What the user liked so far, of the targets' kinds: (B, W, T, R), or nothing."""
@@ -213,6 +277,8 @@ class MRFFNetwork(nn.Module):
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
     ) -> Tensor:
         """(B, W, T): the head's, the user's own taste, and the biases of target and user."""
+        if self.head is None:
+            return x.new_zeros(targets.items.shape)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         if self.user_features is not None:
             user = torch.cat([user, self.user_features(user_codes)], dim=-1)
@@ -230,11 +296,8 @@ class MRFFNetwork(nn.Module):
 def _block(shape: NetworkShape, dim: int, item_width: int) -> Block:
     """One layer's modules."""
     attention = build_backbone(shape.backbone, dim, shape.num_heads, shape.window_length)
-    if shape.gate_input == "hidden":
-        sees, width = mean_hidden, dim
-    else:
-        sees, width = mean_item_and_below, item_width + shape.num_experts
-    gate = Gate(sees, width + shape.user_embedding_dim, shape.num_experts)
+    width = dim if shape.gate_input == "hidden" else item_width + shape.num_experts
+    gate = Gate(SEES[shape.gate_input], width + shape.user_embedding_dim, shape.num_experts)
     experts = ExpertBank(shape.num_experts, dim, shape.expert_dim or dim)
     inner = shape.user_network_dim
     own = UserNetwork(dim, inner) if inner else None

@@ -33,6 +33,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"output_norm\.(weight|bias)", "public"),
     (r"head\..+", "public"),
     (r"item_bias\.weight", "public"),
+    (r"next_head\.(query|item_bias)\.weight", "public"),
     (_LAYER + r"experts\.(up|down)_(weight|bias)", "group"),
     (_LAYER + r"user_network\.(up|down)_(weight|bias)", "private"),
     (r"user_embedding", "private"),

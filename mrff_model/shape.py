@@ -10,7 +10,10 @@ class NetworkShape:
     """What the network of a run looks like; the run's settings name the limits and the defaults."""
 
     window_length: int  # L, most positions of a window
+    objective: str  # "click", "next" or "both": which heads there are
+    initial_scale: float  # standard deviation of embedding tables as they start
     backbone: str  # a key of `mrff_model.backbones.BACKBONES`
+    feature_mix: str  # of an item's: "concat", side by side, or "sum"
     feature_dim: int  # width of one feature's embedding
     hidden_dim: int  # d; 0: the item features' concatenated width
     num_layers: int
@@ -25,7 +28,8 @@ class NetworkShape:
     user_features: bool  # the head reads the users' features
     head_dim: int  # inner width of the prediction MLP
     gate_mode: str  # "switch": the expert is weighted with its probability; "hard": it is not
-    gate_input: str  # "history": items and the gate below; "hidden": the hidden states
+    gate_input: str  # "history": items and the gate below; "earlier": as that, of the items before
+    # the window; "hidden": the hidden states
     history_feedback: bool  # past labels are part of the history
     history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
     dropout: float

@@ -20,6 +20,6 @@ def check_names(config: RunConfig) -> None:
     algorithm_of(config)
     try:
         backbone_named(config.network.backbone)
-        metric_named(config.evaluation.select_best_by)
+        metric_named(config.best_by)
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -30,7 +30,7 @@ def make_strategy(
             evaluate_every=evaluation.evaluate_every,
             early_stop_patience=evaluation.early_stop_patience or 0,
             checkpoint_every=config.run.checkpoint_every,
-            best_by=metric_named(evaluation.select_best_by),
+            best_by=metric_named(config.best_by),
             beside=beside,
         ),
         observer=observer,
@@ -61,7 +61,7 @@ def learning_rates_of(server: ServerSettings) -> LearningRates:
     return LearningRates(
         gate_factor=server.gate_learning_rate_factor,
         item_bias_factor=server.item_bias_learning_rate_factor,
-        decay_rounds=server.server_decay_rounds or 0,
+        decay_rounds=server.server_decay_rounds or server.num_server_rounds,
         final_factor=server.server_final_rate,
     )
 

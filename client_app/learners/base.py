@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from mrff.algorithms.learning import Cohort, SharedModel
-from mrff.config import DataSettings, RunConfig, TrainingSettings
+from mrff.config import RunConfig, TrainingSettings
 from mrff.data.dataset import Dataset
-from mrff.data.windows import Records, train_records
+from mrff.data.windows import Records, items_before, train_records
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Tensors
-from mrff.sums.sampling import user_keys
+from mrff.sums.sampling import drawn_items, user_keys
 from mrff_model.building import tensors_of
+from mrff_model.losses import LossWeights
 from mrff_model.network import Batch, MRFFNetwork
 
 
@@ -27,6 +28,7 @@ class Work:
     private: Tensors  # (B, ...) each
     weights: Tensor  # (B,) above 0, of the users in a sum
     dropout_keys: list[Tensor]  # (B,) int64 for each local step
+    loss: LossWeights
     loads: Tensor | None  # see `mrff_model.losses.user_losses`
     training: TrainingSettings
     targets: np.ndarray  # (B,) how many each user has
@@ -40,7 +42,8 @@ class Work:
 def work_on(model: SharedModel, cohort: Cohort, config: RunConfig, like: Tensor) -> Work:
     """Reads the cohort's training records and moves everything to the device of ``like``."""
     training = config.training
-    batch = training_batch(cohort.dataset, cohort.users, config.data)
+    batch = training_batch(cohort.dataset, cohort.users, config)
+    batch = with_drawn_items(batch, cohort, config, model.round_number)
     targets = batch.mask.sum((1, 2)).numpy()
     keys = (
         dropout_keys(training.seed, model.round_number, cohort.keys, step)
@@ -51,6 +54,7 @@ def work_on(model: SharedModel, cohort: Cohort, config: RunConfig, like: Tensor)
         private={name: values.to(like) for name, values in cohort.private.items()},
         weights=torch.from_numpy(user_weights(targets, training.user_weighting)).to(like),
         dropout_keys=[key.to(like.device) for key in keys],
+        loss=loss_weights(config),
         loads=None if model.loads is None else model.loads.to(like),
         training=training,
         targets=targets,
@@ -77,8 +81,30 @@ def local_settings(config: RunConfig, mechanism: ClientHalf) -> RunConfig:
     return replace(config, training=still)
 
 
-def training_batch(dataset: Dataset, users: np.ndarray, data: DataSettings) -> Batch:
+def with_drawn_items(batch: Batch, cohort: Cohort, config: RunConfig, round_number: int) -> Batch:
+    """The batch with the items that each user's targets are compared with in this round."""
+    training, items = config.training, cohort.dataset.schema.num_items
+    if config.objective == "click" or items <= training.full_softmax_items:
+        return batch
+    keys = user_keys(training.seed, round_number, cohort.keys, "drawn items")
+    drawn = torch.from_numpy(drawn_items(keys, training.drawn_items, items))
+    return batch._replace(drawn=(drawn,))
+
+
+def loss_weights(config: RunConfig) -> LossWeights:
+    """What the parts of the loss count in a run."""
+    training, objective = config.training, config.objective
+    return LossWeights(
+        balance=training.balance_loss_weight,
+        click=float(objective != "next"),
+        next={"click": 0.0, "next": 1.0, "both": training.next_weight}[objective],
+        liked_only=config.data.targets == "liked",
+    )
+
+
+def training_batch(dataset: Dataset, users: np.ndarray, config: RunConfig) -> Batch:
     """The training records of ``users`` (U,), no wider or longer than these users need."""
+    data = config.data
     records = train_records(
         dataset,
         users,
@@ -86,11 +112,15 @@ def training_batch(dataset: Dataset, users: np.ndarray, data: DataSettings) -> B
         max_windows=data.max_windows_per_user or 0,
         holdout=data.holdout,
     )
-    return as_batch(records, dataset, users)
+    return as_batch(records, dataset, users, config)
 
 
-def as_batch(records: Records, dataset: Dataset, users: np.ndarray) -> Batch:
-    """Records as tensors, with the users' features."""
+def as_batch(records: Records, dataset: Dataset, users: np.ndarray, config: RunConfig) -> Batch:
+    """Records as tensors, with the users' features, and what the gates read beside."""
+    earlier: tuple[Tensor, ...] = ()
+    if config.gate_input == "earlier":
+        before = items_before(dataset, users, records.first, config.data.window_length)
+        earlier = (torch.from_numpy(before),)
     codes = {name: torch.from_numpy(c[users]).long() for name, c in dataset.user_features.items()}
     return Batch(
         items=torch.from_numpy(records.items),
@@ -100,6 +130,7 @@ def as_batch(records: Records, dataset: Dataset, users: np.ndarray) -> Batch:
         mask=torch.from_numpy(records.mask),
         real=torch.from_numpy(records.real),
         user_codes=codes,
+        earlier=earlier,
     )
 
 

@@ -19,17 +19,20 @@ from client_app.learners.base import (
     Work,
     as_batch,
     local_settings,
+    loss_weights,
     trained_parameters,
     training_batch,
+    with_drawn_items,
     work_on,
 )
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training_sizes
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
+from client_app.learners.ranking import held_out_places, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
-from mrff.metrics.metric import Scored
+from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
 from mrff.wire.requests import Part
@@ -89,6 +92,7 @@ class CohortLearner:
         network, data = self.network, self.config.data
         device = next(network.parameters()).device
         logits = np.zeros((len(cohort), data.holdout))
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout)
         labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
 
@@ -98,36 +102,48 @@ class CohortLearner:
                 cohort.dataset, chosen.users,
                 length=data.window_length, holdout=data.holdout, part=part,
             )  # fmt: skip
-            batch = as_batch(records, cohort.dataset, chosen.users)
+            batch = as_batch(records, cohort.dataset, chosen.users, self.config)
+            places = held_out_places(batch, data.holdout)
             batch = batch.map(lambda field: field.to(device))
             own = {name: values.to(device) for name, values in chosen.private.items()}
-            output = outputs(network, own, batch)
+            output = outputs(network, own, batch, places.to(device) if self._ranks else None)
             logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
+            if self._ranks:
+                ranks.keep(rows, ranks_of(output.scores, cohort.dataset, chosen.users, part))
 
         lengths = np.diff(cohort.dataset.offsets)[cohort.users]
         lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)
         sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
-        for _ in compute(chunks_of(sizes, self._reading_limits()), score_rows):
+        limits = self._reading_limits()
+        if self._ranks:  # a row of the catalogue for every held-out item, and what compares it
+            row = 16 * data.holdout * cohort.dataset.schema.num_items
+            limits = replace(
+                limits,
+                memory=min(limits.memory, MOST_COPIES_BYTES),
+                memory_per_user=limits.memory_per_user + row,
+            )
+        for _ in compute(chunks_of(sizes, limits), score_rows):
             pass
-        return Scored(logits, labels, routes, cohort.routes)
+        return Scored(logits, labels, routes, cohort.routes, ranks if self._ranks else None)
 
     @torch.no_grad()
     def losses(self, model: SharedModel, cohort: Cohort) -> np.ndarray:
         """See `Learner.losses`."""
-        network, data = self.network, self.config.data
+        network, data, weights = self.network, self.config.data, loss_weights(self.config)
         load_shared(network, model.public, model.group)
         some = next(network.parameters())
         losses = np.zeros(len(cohort))
 
         def measure(rows: np.ndarray) -> None:
             chosen = cohort.part(rows)
-            batch = training_batch(cohort.dataset, chosen.users, data)
+            batch = training_batch(cohort.dataset, chosen.users, self.config)
+            batch = with_drawn_items(batch, chosen, self.config, model.round_number)
             batch = batch.map(lambda field: field.to(some.device))
             own = {name: values.to(some.device) for name, values in chosen.private.items()}
             output = outputs(network, own, batch)
-            measured = user_losses(output, batch, balance_weight=0.0, loads=None)[0]
+            measured = user_losses(output, batch, weights)[0]
             losses[rows] = measured.double().cpu().numpy()
 
         sizes = training_sizes(cohort.dataset, cohort.users, data)
@@ -152,9 +168,21 @@ class CohortLearner:
         return ChunkLimits(
             positions=CACHE_POSITIONS if device.type == "cpu" else DEVICE_POSITIONS,
             memory=chunk_memory(device),
-            memory_per_position=4 * network.floats_per_position(),
+            memory_per_position=4 * (network.floats_per_position() + self._compared()),
             memory_per_user=4 * per_user,
         )
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether held-out items are ranked."""
+        return self.network.next_head is not None
+
+    def _compared(self) -> int:
+        """Floats per position for the scores of the items that a target is compared with."""
+        if self.network.next_head is None:
+            return 0
+        items, training = self.network.rows - 1, self.config.training
+        return 4 * (items if items <= training.full_softmax_items else training.drawn_items)
 
     def _local_training(self, shared: Tensors, work: Work, keep_apart: bool) -> Outcome:
         if self._takes_one_sgd_step() and not keep_apart:
@@ -176,19 +204,33 @@ class CohortLearner:
         return replace(READING, memory=MOST_COPIES_BYTES, memory_per_user=per_user)
 
 
-def outputs(network: MRFFNetwork, private: Tensors, batch: Batch) -> Output:
-    """The network's output for B users, each with their private parameters (B, ...)."""
-    if rows_suffice(network):
-        return functional_call(network, private, (batch,), {"shared_look_ups": True})
+def outputs(
+    network: MRFFNetwork, private: Tensors, batch: Batch, rank_at: Tensor | None = None
+) -> Output:
+    """The network's output for B users, each with their private parameters (B, ...).
 
-    def output_of(own: Tensors, record: Batch, rates: list[Tensor]) -> tuple[Tensor, ...]:
-        one, known = record.map(lambda field: field[None]), [rate[None] for rate in rates]
-        output = functional_call(network, parameters_of_one(own), (one,), {"rates": known})
+    Args:
+        rank_at: see `MRFFNetwork.forward`.
+    """
+    if rows_suffice(network):
+        options = {"shared_look_ups": True, "rank_at": rank_at}
+        return functional_call(network, private, (batch,), options)
+    places = () if rank_at is None else (rank_at,)
+
+    def output_of(
+        own: Tensors, record: Batch, rates: list[Tensor], at: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        one = record.map(lambda field: field[None])
+        options = {
+            "rates": [rate[None] for rate in rates],
+            "rank_at": at[0][None] if at else None,
+        }
+        output = functional_call(network, parameters_of_one(own), (one,), options)
         return tuple(field[0] for field in output)
 
     with warnings.catch_warnings():  # a few small operations are computed user by user
         warnings.filterwarnings("ignore", "There is a performance drop")
-        return Output(*vmap(output_of)(private, batch, network.rates_of(batch)))
+        return Output(*vmap(output_of)(private, batch, network.rates_of(batch), places))
 
 
 def _without_spoilers(rows: np.ndarray, finite: np.ndarray) -> list[np.ndarray]:

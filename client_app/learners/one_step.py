@@ -25,9 +25,7 @@ def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
     own = {name: rows.detach().requires_grad_() for name, rows in work.private.items()}
     arguments = (batch, work.dropout_keys[0])
     output = functional_call(network, own, arguments, {"shared_look_ups": True})
-    losses, bce = user_losses(
-        output, batch, balance_weight=training.balance_loss_weight, loads=work.loads
-    )
+    losses, bce = user_losses(output, batch, work.loss, work.loads)
     finite = torch.isfinite(losses.detach())
     visited = visited_experts(output.routes, network.num_experts)
     if not finite.all():

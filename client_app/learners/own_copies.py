@@ -22,7 +22,7 @@ from mrff.config import TrainingSettings
 from mrff.sums import Outcome, Tensors
 from mrff.sums.outcome import visited_experts
 from mrff_model.building import parameters_of_one
-from mrff_model.losses import user_losses
+from mrff_model.losses import LossWeights, user_losses
 from mrff_model.network import Batch, MRFFNetwork
 
 Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
@@ -46,7 +46,7 @@ def changes_of_each(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcom
         shared: the parameters to train that are not private; others stay as the network holds them.
     """
     training, batch = work.training, work.batch
-    gradients_of = grad(loss_of_one(network, training, work.loads), argnums=(0, 1), has_aux=True)
+    gradients_of = grad(loss_of_one(network, work.loss, work.loads), argnums=(0, 1), has_aux=True)
     begin = {name: value.detach() for name, value in shared.items()}
     targets = batch.mask.sum((1, 2))  # (B,)
     step_shared = _step_of(training, lambda name: training.local_learning_rate, 0.0)
@@ -88,7 +88,7 @@ def changes_of_each(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcom
 
 
 def loss_of_one(
-    network: MRFFNetwork, training: TrainingSettings, loads: Tensor | None
+    network: MRFFNetwork, weights: LossWeights, loads: Tensor | None
 ) -> Callable[..., Any]:
     """One user's loss as a function of their parameters, records, dropout key and rates.
 
@@ -107,9 +107,7 @@ def loss_of_one(
         output = functional_call(
             network, shared | parameters_of_one(own), (batch, key[None]), {"rates": known}
         )
-        losses, bce = user_losses(
-            output, batch, balance_weight=training.balance_loss_weight, loads=loads
-        )
+        losses, bce = user_losses(output, batch, weights, loads)
         return losses[0], (output.routes[0], bce[0], losses[0].detach())
 
     return loss_of

@@ -12,15 +12,18 @@ from client_app.learners.base import (
     Work,
     as_batch,
     local_settings,
+    loss_weights,
     trained_parameters,
     training_batch,
+    with_drawn_items,
     work_on,
 )
+from client_app.learners.ranking import held_out_places, ranks_of
 from client_app.learners.rates import private_rate
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
-from mrff.metrics.metric import Scored
+from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
 from mrff.sums.outcome import visited_experts
@@ -61,6 +64,8 @@ class SerialLearner:
         data = self.config.data
         load_shared(self.network, model.public, model.group)
         logits, labels, routes = [], [], []
+        ranked = self.network.next_head is not None
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout)
         for row in range(len(cohort)):
             user = cohort.part(np.array([row]))
             self._place(user, {})
@@ -68,12 +73,17 @@ class SerialLearner:
                 cohort.dataset, user.users,
                 length=data.window_length, holdout=data.holdout, part=part,
             )  # fmt: skip
-            batch = as_batch(records, cohort.dataset, user.users)
-            output = self.network(batch)
+            batch = as_batch(records, cohort.dataset, user.users, self.config)
+            places = held_out_places(batch, data.holdout) if ranked else None
+            output = self.network(batch, rank_at=places)
+            if ranked:
+                own = ranks_of(output.scores, cohort.dataset, user.users, part)
+                ranks.keep(np.array([row]), own)
             logits.append(output.logits[batch.mask].double().numpy())
             labels.append(batch.labels[batch.mask].numpy())
             routes.append(output.routes[0].numpy())
-        return Scored(np.stack(logits), np.stack(labels), np.stack(routes), cohort.routes)
+        found = ranks if ranked else None
+        return Scored(np.stack(logits), np.stack(labels), np.stack(routes), cohort.routes, found)
 
     @torch.no_grad()
     def losses(self, model: SharedModel, cohort: Cohort) -> np.ndarray:
@@ -83,8 +93,9 @@ class SerialLearner:
         for row in range(len(cohort)):
             user = cohort.part(np.array([row]))
             self._place(user, {})
-            batch = training_batch(cohort.dataset, user.users, self.config.data)
-            loss, _ = user_losses(self.network(batch), batch, balance_weight=0.0, loads=None)
+            batch = training_batch(cohort.dataset, user.users, self.config)
+            batch = with_drawn_items(batch, user, self.config, model.round_number)
+            loss, _ = user_losses(self.network(batch), batch, loss_weights(self.config))
             losses.append(loss.item())
         return np.array(losses)
 
@@ -104,9 +115,7 @@ class SerialLearner:
         visited, routes, sums, finite = [], [], [], True
         for key in work.dropout_keys:
             output = network(batch, key)
-            loss, bce = user_losses(
-                output, batch, balance_weight=training.balance_loss_weight, loads=work.loads
-            )
+            loss, bce = user_losses(output, batch, work.loss, work.loads)
             routes.append(output.routes)
             visited.append(visited_experts(output.routes, network.num_experts))
             sums.append(bce)

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from client_app.learners.base import dropout_keys, trained_parameters, training_batch
+from client_app.learners.base import (
+    dropout_keys,
+    loss_weights,
+    trained_parameters,
+    training_batch,
+    with_drawn_items,
+)
 from client_app.learners.cohort import CohortLearner
 from client_app.learners.own_copies import loss_of_one
 from client_app.learners.rates import move, private_rate
@@ -53,7 +59,8 @@ class _Steps:
         self.config: RunConfig = mechanism.config
         shared = trained_parameters(network, mechanism)
         some = next(iter(shared.values()))
-        self.records, self.user_of = _records(cohort, self.config, some.device)
+        records, self.user_of = _records(cohort, self.config, model.round_number)
+        self.records = records.map(lambda field: field.to(some.device))
         self.noisy: NoisySteps = mechanism.begin_records(
             shared, records=len(self.user_of), users=len(cohort)
         )
@@ -62,7 +69,9 @@ class _Steps:
         self.done = Trained.nothing_yet(cohort, len(network.layers))
         loads = None if model.loads is None else model.loads.to(some)
         self.gradients_of = vmap(
-            grad(loss_of_one(network, self.config.training, loads), argnums=(0, 1), has_aux=True),
+            grad(
+                loss_of_one(network, loss_weights(self.config), loads), argnums=(0, 1), has_aux=True
+            ),
             in_dims=(None, 0, 0, 0, 0),
         )
 
@@ -134,10 +143,15 @@ class _Steps:
         return max(1, min(MOST_CHUNK_BYTES // (12 * numbers), 512))
 
 
-def _records(cohort: Cohort, config: RunConfig, device: torch.device) -> tuple[Batch, np.ndarray]:
+def _records(cohort: Cohort, config: RunConfig, round_number: int) -> tuple[Batch, np.ndarray]:
     """Every window of the cohort as a record of its own, (R, 1, L), and whose it is (R,)."""
-    batch = training_batch(cohort.dataset, cohort.users, config.data)
+    batch = training_batch(cohort.dataset, cohort.users, config)
+    batch = with_drawn_items(batch, cohort, config, round_number)
     users, windows = torch.nonzero(batch.real.any(-1), as_tuple=True)
-    codes = {name: values[users].to(device) for name, values in batch.user_codes.items()}
-    fields = (field[users, windows][:, None].to(device) for field in batch[:-1])
-    return Batch._make([*fields, codes]), users.numpy()
+    codes = {name: values[users] for name, values in batch.user_codes.items()}
+    fields = (field[users, windows][:, None] for field in batch[:6])
+    # A record reads nothing of the user's other records: where there are several, no gate either.
+    alone = config.data.max_windows_per_user == 1
+    earlier = tuple(field[users] for field in batch.earlier if alone)
+    drawn = tuple(field[users] for field in batch.drawn)
+    return Batch._make([*fields, codes, earlier, drawn]), users.numpy()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from mrff.config.declaration import ConfigError, Value
 from mrff.config.names import GROUPS, SETTINGS, check_full_names
@@ -22,6 +22,8 @@ from mrff.config.settings import (
     ServerSettings,
     TrainingSettings,
 )
+
+Objective = Literal["click", "next", "both"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,39 @@ class RunConfig:
 
     def network_arguments(self) -> dict[str, Any]:
         """The fields of `mrff_model.shape.NetworkShape`."""
-        shape = dataclasses.asdict(self.network) | {"window_length": self.data.window_length}
+        shape = dataclasses.asdict(self.network) | {
+            "window_length": self.data.window_length,
+            "objective": self.objective,
+            "gate_input": self.gate_input,
+            "feature_mix": self.feature_mix,
+            "feature_dim": self.network.feature_dim or (8 if self.feature_mix == "concat" else 48),
+        }
         del shape["clusters"]
         for width in ("hidden_dim", "expert_dim", "user_network_dim", "user_embedding_dim"):
             shape[width] = shape[width] or 0
         return shape
+
+    @property
+    def objective(self) -> Objective:
+        """What is learned; of data with labels, where the setting leaves it to the data."""
+        return cast(Objective, self.training.objective or "click")
+
+    @property
+    def gate_input(self) -> str:
+        """What the gates read."""
+        learned = "history" if self.objective == "click" else "earlier"
+        return self.network.gate_input or learned
+
+    @property
+    def feature_mix(self) -> str:
+        """How an item's features become its embedding."""
+        return self.network.feature_mix or ("concat" if self.objective == "click" else "sum")
+
+    @property
+    def best_by(self) -> str:
+        """The validation metric that says which round's model is best."""
+        learned = "ndcg10" if self.objective == "next" else "auc"
+        return self.evaluation.select_best_by or learned
 
     @property
     def routes_shape(self) -> tuple[int, int]:
@@ -101,6 +131,12 @@ class RunConfig:
 def _conflicts(config: RunConfig) -> Iterator[str]:
     """Which settings cannot go together and why, each with the way out."""
     yield from _network_conflicts(config.network)
+    if config.objective != "click" and config.gate_input != "earlier":
+        yield (
+            f"network.gate-input={config.gate_input} cannot go with training.objective="
+            f"{config.objective}: the gate would read the very items that are to be predicted; "
+            "choose network.gate-input=earlier"
+        )
     name, resume = config.run.name, config.run.resume
     if name and resume:
         yield (

@@ -34,6 +34,11 @@ class DataSettings:
     max_windows_per_user: int | None = setting(
         1, "latest windows of L positions that a user trains on", Limits(1, word="all")
     )
+    targets: str = setting(
+        "all",
+        "rows to predict as the next item; liked where rows are impressions, not choices",
+        Limits(choices=("all", "liked")),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,19 @@ class NetworkSettings:
     """The network. Sizes are numbers of units."""
 
     backbone: str = setting("sasrec", "attention between positions", Limits(registry="backbones"))
-    feature_dim: int = setting(8, "width of an item's or user's feature", Limits(1, 512))
+    initial_scale: float = setting(
+        0.1, "standard deviation of embedding tables at the start", Limits(above=0.0, high=10.0)
+    )
+    feature_mix: str | None = setting(
+        "auto",
+        "an item's features, side by side or added up; auto: side by side for click, else added up",
+        Limits(choices=("concat", "sum"), word="auto"),
+    )
+    feature_dim: int | None = setting(
+        "auto",
+        "width of an item's or user's feature; auto: 8 side by side, 48 added up",
+        Limits(1, 512, word="auto"),
+    )
     hidden_dim: int | None = setting(
         "auto", "d; auto: the features' widths added up", Limits(1, 4096, word="auto")
     )
@@ -72,10 +89,10 @@ class NetworkSettings:
         "hard does not",
         Limits(choices=("switch", "hard")),
     )
-    gate_input: str = setting(
-        "history",
-        "what the gate reads: embeddings of past items, or hidden states as in the paper",
-        Limits(choices=("history", "hidden")),
+    gate_input: str | None = setting(
+        "auto",
+        "what the gate reads; auto: the history, but earlier items where the next one is learned",
+        Limits(choices=("history", "earlier", "hidden"), word="auto"),
     )
     history_feedback: bool = setting(True, "past labels are part of the history")
     history_rates: bool = setting(True, "the head reads the user's own rates on items alike")
@@ -99,6 +116,21 @@ class TrainingSettings:
         "what nodes train; auto: clusters where network.clusters says how many, else mrff",
         Limits(registry="algorithms", word="auto"),
     )
+    objective: str | None = setting(
+        "auto",
+        "whether a shown item is liked, or which comes next; auto: click where there are labels",
+        Limits(choices=("click", "next", "both"), word="auto"),
+    )
+    next_weight: float = setting(
+        1.0, "of the next item's loss beside the click's, in both", Limits(above=0.0)
+    )
+    full_softmax_items: int = setting(
+        2048, "largest catalogue that the next item is compared with as a whole", Limits(0)
+    )
+    drawn_items: int = setting(
+        128, "items of a larger catalogue that a user draws to compare with, per round",
+        Limits(1, 65536),
+    )  # fmt: skip
     seed: int = setting(0, "of every draw but those of privacy", Limits(0, 2**63 - 1))
     device: str = setting(
         "auto",
@@ -161,9 +193,11 @@ class ServerSettings:
         0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)
     )
     server_decay_rounds: int | None = setting(
-        100, "rounds of a cosine to the final rate; off: the rate stays", Limits(1, word="off")
+        "auto", "rounds of a cosine to the final rate; auto: all of the run", Limits(1, word="auto")
     )
-    server_final_rate: float = setting(0.05, "share of the rate at its end", Limits(0.0, 1.0))
+    server_final_rate: float = setting(
+        0.05, "share of the rate at the end of the cosine; 1: it stays", Limits(0.0, 1.0)
+    )
     server_momentum: float = setting(0.9, "momentum, and Adam's beta 1", Limits(0.0, 0.999999))
     expected_nodes: int | None = setting(
         "auto",
@@ -195,8 +229,10 @@ class EvaluationSettings:
     """When and how finely quality is measured."""
 
     evaluate_every: int = setting(5, "validation every n rounds, and after the last", Limits(1))
-    select_best_by: str = setting(
-        "auc", "validation metric that says which round's model is best", Limits(registry="metrics")
+    select_best_by: str | None = setting(
+        "auto",
+        "metric that says which round is best; auto: auc, ndcg10 where no click is learned",
+        Limits(registry="metrics", word="auto"),
     )
     histogram_bins: int = setting(2048, "bins of the scores that AUC comes from", Limits(16, 65536))
     early_stop_patience: int | None = setting(

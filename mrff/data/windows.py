@@ -35,6 +35,7 @@ class Records:
     labels: NDArray[np.float32]  # its label; 0 at padding
     mask: NDArray[np.bool_]
     real: NDArray[np.bool_]
+    first: NDArray[np.int64]  # (U,) number of the interaction that each user's records begin with
 
 
 def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
@@ -86,6 +87,20 @@ def evaluation_records(
     return _gather(dataset, first[:, None], (ends - starts)[:, None], counted=holdout)
 
 
+def items_before(dataset: Dataset, users: Users, first: NDArray[np.int64], most: int) -> Any:
+    """The latest ``most`` items of users (U,) before the interactions ``first`` (U,).
+
+    Returns:
+        (U, E) int64, E the most that any of them has, but at least 1; 0 where there are fewer.
+    """
+    begin = np.maximum(dataset.offsets[users], first - most)
+    lengths = first - begin
+    positions = np.arange(max(1, lengths.max(initial=0)))
+    exists = positions < lengths[:, None]
+    rows = np.where(exists, begin[:, None] + positions, 0)
+    return np.where(exists, dataset.items[rows], 0).astype(np.int64)
+
+
 def check_part(part: str, holdout: int) -> None:
     """Raises DataError unless ``part`` names one of two held-out parts that exist."""
     if part not in ("valid", "test"):
@@ -130,6 +145,7 @@ def _gather(
         labels=labels.astype(np.float32),
         mask=mask,
         real=real,
+        first=starts[:, 0] if starts.size else np.zeros(len(starts), dtype=np.int64),
     )
 
 

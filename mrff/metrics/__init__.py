@@ -10,16 +10,24 @@ from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
 from mrff.metrics.calibration import CALIBRATION_ERROR
 from mrff.metrics.gauc import GAUC
 from mrff.metrics.log_loss import LOG_LOSS
-from mrff.metrics.metric import Grain, Metric, Scored, Statistic
+from mrff.metrics.metric import Grain, Metric, Reads, Scored, Statistic
 from mrff.metrics.people import PEOPLE
+from mrff.metrics.ranking import CANDIDATES, RANKING_METRICS
 from mrff.metrics.routes import CHURN, LOAD_ENTROPY
 from mrff.sums import CohortSums, Quantity
 from mrff.sums.cohort_sums import as_numbers
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN)
+    for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN,
+                   *RANKING_METRICS, CANDIDATES)
+}  # fmt: skip
+READS: dict[str, frozenset[Reads]] = {
+    "click": frozenset({"logits", "routes"}),
+    "next": frozenset({"ranks", "routes"}),
+    "both": frozenset({"logits", "ranks", "routes"}),
 }
+"""What nodes know of held-out interactions, by what a run learns."""
 
 
 class Evaluation:
@@ -29,19 +37,25 @@ class Evaluation:
         grain: how finely nodes count.
         routes_are_hidden: nodes keep what they know of routes to themselves.
         bounded_only: a private mode: every sum needs a bound on what one user adds.
+        reads: what nodes know of held-out interactions.
 
     Raises:
         ValueError: a metric without such a bound in a private mode.
     """
 
     def __init__(
-        self, grain: Grain, *, routes_are_hidden: bool = False, bounded_only: bool = False
+        self,
+        grain: Grain,
+        *,
+        routes_are_hidden: bool = False,
+        bounded_only: bool = False,
+        reads: frozenset[Reads] = READS["click"],
     ) -> None:
         self.grain = grain
+        known = [metric for metric in METRICS.values() if metric.statistic.reads in reads]
+        self._names = [metric.name for metric in known]
         self.metrics = [
-            metric
-            for metric in METRICS.values()
-            if not (routes_are_hidden and metric.statistic.tells_routes)
+            metric for metric in known if not (routes_are_hidden and metric.statistic.tells_routes)
         ]
         for metric in self.metrics if bounded_only else ():
             if metric.statistic.per_user_bound(grain) is None:
@@ -70,19 +84,21 @@ class Evaluation:
         return next(filter(None, (s.check(sums) for s in self._statistics)), "")
 
     def measures(self, sums: CohortSums) -> dict[str, float | None]:
-        """Every measure by its name; None where it is undefined."""
+        """Every measure by its name; None where it is undefined, or hidden."""
         measured = {metric.name: metric.value(sums) for metric in self.metrics}
-        return {name: measured.get(name) for name in METRICS}
+        return {name: measured.get(name) for name in self._names}
 
 
 def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
     """What a run's evaluations ask, the same on server and nodes.
 
     Args:
-        private: in a private mode routes stay hidden, and every sum has a bound.
+        private: in a private mode routes stay hidden, every sum has a bound, and nobody's answer
+            is ranked: sums over ranks tell a one-user node's item.
     """
     grain = Grain(config.evaluation.histogram_bins, config.routes_shape, config.data.holdout)
-    return Evaluation(grain, routes_are_hidden=private, bounded_only=private)
+    reads = READS[config.objective] - {"ranks"} if private else READS[config.objective]
+    return Evaluation(grain, routes_are_hidden=private, bounded_only=private, reads=reads)
 
 
 def metric_named(name: str) -> Metric:

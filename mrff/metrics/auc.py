@@ -70,7 +70,9 @@ def histograms_of(sums: CohortSums) -> tuple[NDArray[np.int64], NDArray[np.int64
     return sums.numbers["positives"], sums.numbers["negatives"]
 
 
-AUC = Metric("auc", "AUC", HISTOGRAMS, lambda s: histogram_auc(*histograms_of(s)), "higher")
+AUC = Metric(
+    "auc", "AUC", HISTOGRAMS, lambda s: histogram_auc(*histograms_of(s)), "higher", brief=True
+)
 AUC_ERROR_BOUND = Metric(
     "auc_error_bound",
     "AUC's binning error, at most",

@@ -36,6 +36,7 @@ GAUC = Metric(
     OWN_AUC,
     lambda s: ratio(s.number("gauc_sum"), s.number("gauc_users")),
     "higher",
+    brief=True,
 )
 
 

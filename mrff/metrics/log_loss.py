@@ -28,4 +28,5 @@ LOG_LOSS = Metric(
     SURPRISE,
     lambda s: ratio(s.number("log_loss_sum"), s.number("targets")),
     "lower",
+    brief=True,
 )

@@ -16,6 +16,29 @@ import numpy as np
 from mrff.sums import CohortSums, Quantity
 
 Numbers = Mapping[str, Any]
+Reads = Literal["logits", "ranks", "routes"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the held-out items of U users stand among their candidates, k of each user.
+
+    A candidate is an item that the user had not met; the held-out item itself is one.
+    """
+
+    better: np.ndarray  # (U, k) int64 candidates with a higher score
+    ties: np.ndarray  # (U, k) int64 other candidates with the same score
+    candidates: np.ndarray  # (U, k) int64
+
+    @classmethod
+    def nothing_yet(cls, users: int, holdout: int) -> Ranks:
+        """To be filled chunk by chunk."""
+        return cls(*(np.zeros((users, holdout), dtype=np.int64) for _ in range(3)))
+
+    def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
+        """Notes the ranks of the users ``rows`` (B,)."""
+        self.better[rows], self.ties[rows] = ranks.better, ranks.ties
+        self.candidates[rows] = ranks.candidates
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,7 @@ class Scored:
     labels: np.ndarray  # (U, k) 0 or 1
     routes: np.ndarray  # (U, layers) int64
     before: np.ndarray  # (U, layers) routes of the last training, -1 unknown
+    ranks: Ranks | None = None  # where the next item is learned
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,8 @@ class Statistic:
         per_user_bound: the most that one user adds to the sums, in absolute values; None: there is
             no bound, and private modes refuse the metric.
         tells_routes: it counts which experts users chose, which private modes hide.
+        reads: what it is computed from: only runs that learn the click have logits, only those
+            that learn the next item have ranks.
     """
 
     compute: Callable[[Scored, Grain], Numbers]
@@ -55,6 +81,7 @@ class Statistic:
     per_user_bound: Callable[[Grain], float | None]
     check: Callable[[CohortSums], str] = lambda sums: ""
     tells_routes: bool = False
+    reads: Reads = "logits"
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,7 @@ class Metric:
         derive: the value from sums over all users; nan: undefined.
         better: which way is better; None: neither is, and no best model can be chosen by it.
         digits: decimals when it is printed.
+        brief: it is told where one line has to do.
     """
 
     name: str
@@ -76,6 +104,7 @@ class Metric:
     derive: Callable[[CohortSums], float]
     better: Literal["higher", "lower"] | None = None
     digits: int = 4
+    brief: bool = False
 
     def value(self, sums: CohortSums) -> float | None:
         """The measure; None where it is undefined."""

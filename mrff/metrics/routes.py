@@ -91,6 +91,7 @@ ROUTES = Statistic(
     lambda grain: grain.routes_shape[0] + 2.0,
     check_routes,
     tells_routes=True,
+    reads="routes",
 )
 LOAD_ENTROPY = Metric("load_entropy", "load entropy", ROUTES, _entropy, digits=2)
 CHURN = Metric("churn", "churn", ROUTES, churn, digits=2)

@@ -31,6 +31,13 @@ def user_keys(seed: int, round_number: int, users: np.ndarray, purpose: str) -> 
     return _mix(users.astype(np.uint64) ^ start)
 
 
+def drawn_items(keys: np.ndarray, number: int, items: int) -> np.ndarray:
+    """(U, number) int64 item codes 1..items, uniform with replacement, by the users' keys (U,)."""
+    counters = np.arange(number, dtype=np.uint64) * np.uint64(_GOLDEN)
+    words = _mix(keys.astype(np.uint64)[:, None] + counters)
+    return (words % np.uint64(items)).astype(np.int64) + 1
+
+
 def sampled_users(seed: int, round_number: int, users: np.ndarray, rate: float) -> np.ndarray:
     """(U,) booleans: who takes part in the round, each independently with probability ``rate``."""
     keys = user_keys(seed, round_number, users, "sampling")

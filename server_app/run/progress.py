@@ -37,7 +37,7 @@ def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
     measured = "  ".join(
         f"{metric.name.replace('_', '')} {_number(report.measures[metric.name], metric.digits)}"
         for metric in shown(report.measures)
-        if metric.better and metric.name != "calibration_error"
+        if metric.brief
     )
     return f"round {report.round} {name}  {measured}  users {report.users}{best}"
 

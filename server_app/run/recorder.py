@@ -95,7 +95,7 @@ class Recorder:
         self._folder.best.mkdir(exist_ok=True)
         arrays = safetensors.numpy.save({**state.best_public, **state.best_group})
         write_bytes(self._folder.best / f"model-round-{state.best_round}.safetensors", arrays)
-        best_by = self._identity.config.evaluation.select_best_by
+        best_by = self._identity.config.best_by
         about = {
             "round": state.best_round,
             f"validation_{best_by}": state.best_value,

@@ -20,7 +20,7 @@ def write_summary(
     folder: RunFolder, state: TrainingState, test: EvaluationReport, identity: RunIdentity
 ) -> dict[str, Any]:
     """Writes ``summary.json``; only a finished run has one. Undefined measures are null."""
-    best_by = identity.config.evaluation.select_best_by
+    best_by = identity.config.best_by
     summary = {
         "run": folder.name,
         "path": str(folder.path),
@@ -44,9 +44,11 @@ def write_summary(
 
 
 def final_line(summary: dict[str, Any]) -> str:
-    """``test auc 0.7812 logloss 0.5634 best-round 41``."""
-    auc, log_loss = (_number(summary["test"][name]) for name in ("auc", "log_loss"))
-    return f"test auc {auc} logloss {log_loss} best-round {summary['best_round']}"
+    """``test auc 0.7812 logloss 0.5634 best-round 41``, or by rank where no click is learned."""
+    test = summary["test"]
+    names = ("auc", "log_loss") if "auc" in test else ("hr10", "ndcg10")
+    told = " ".join(f"{n.replace('_', '')} {_number(test.get(n))}" for n in names)
+    return f"test {told} best-round {summary['best_round']}"
 
 
 def print_table(summary: dict[str, Any], console: Console | None = None) -> None:

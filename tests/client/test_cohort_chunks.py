@@ -51,5 +51,5 @@ def test_the_sizes_are_those_of_the_records() -> None:
         config = small_config(max_windows_per_user=windows)
         sizes = training_sizes(dataset, np.arange(5), config.data)
         for user, expected in enumerate(sizes.tolist()):
-            batch = training_batch(dataset, np.array([user]), config.data)
+            batch = training_batch(dataset, np.array([user]), config)
             assert list(batch.items.shape[1:]) == expected

@@ -121,8 +121,8 @@ def test_a_finite_loss_with_an_endless_gradient_is_found(monkeypatch: pytest.Mon
     network, model, cohort = small_round(config)
     own_losses = one_step.user_losses
 
-    def steep(output: Output, batch: Batch, **settings: Any) -> tuple[Tensor, Tensor]:
-        losses, bce = own_losses(output, batch, **settings)
+    def steep(output: Output, batch: Batch, *others: Any) -> tuple[Tensor, Tensor]:
+        losses, bce = own_losses(output, batch, *others)
         steep_users = batch.mask.sum((1, 2)) == 7  # the two with 9 interactions
         chosen = output.chosen[steep_users]
         slope = (chosen - chosen.detach()).sum(1).abs().sqrt()  # 0, but infinitely steep

@@ -17,7 +17,7 @@ from client_app.learners.base import dropout_keys, training_batch, work_on
 from client_app.learners.own_copies import changes_of_each
 from mrff.config import PrivacySettings
 from mrff_model.building import load_shared, tensors_of
-from mrff_model.losses import user_losses
+from mrff_model.losses import LossWeights, user_losses
 from tests.support.private_rounds import joined, private_round, watch
 from tests.support.small_data import small_dataset
 
@@ -207,10 +207,10 @@ def test_batched_gradients_are_those_of_one_record_after_the_other() -> None:
         with torch.no_grad():
             for name, rows in task.cohort.private.items():
                 parameters[name].copy_(rows[user : user + 1])
-        batch = training_batch(dataset, users[user : user + 1], task.half.config.data)
+        batch = training_batch(dataset, users[user : user + 1], task.half.config)
         output = network(batch, dropout_keys(5, 1, dataset.user_keys[user : user + 1], 0))
         losses, _ = user_losses(
-            output, batch, balance_weight=balance_weight, loads=task.model.loads
+            output, batch, LossWeights(balance=balance_weight), task.model.loads
         )
         gradients = torch.autograd.grad(
             losses.sum(), [parameters[name] for name in trained], allow_unused=True,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from client_app.learners.base import dropout_keys, training_batch
 from client_app.learners.rates import move, private_rate
 from mrff.config import TrainingSettings
-from mrff_model.losses import user_losses
+from mrff_model.losses import LossWeights, user_losses
 from tests.support.small_data import small_config, small_dataset, small_network
 from tests.support.small_training import train_alike
 
@@ -61,10 +61,10 @@ def test_a_users_step_by_hand(decay: float) -> None:
     trained = train_alike(config, dataset, [2])
 
     network = small_network(config, dataset)
-    batch = training_batch(dataset, np.array([2]), config.data)
+    batch = training_batch(dataset, np.array([2]), config)
     assert batch.mask.sum() == 8  # one window, so a rate of 6 * 8 / (8 + 24)
     key = dropout_keys(config.training.seed, 1, dataset.user_keys[[2]], 0)
-    losses, _ = user_losses(network(batch, key), batch, balance_weight=0.0, loads=None)
+    losses, _ = user_losses(network(batch, key), batch, LossWeights(balance=0.0))
     losses.sum().backward()
     assert network.user_factors is not None
     assert network.user_factors.grad is not None

@@ -10,7 +10,7 @@ from client_app.learners import Trained
 from client_app.learners.base import dropout_keys, training_batch
 from client_app.learners.serial import SerialLearner
 from mrff_model.building import tensors_of
-from mrff_model.losses import user_losses
+from mrff_model.losses import LossWeights, user_losses
 from mrff_model.scopes import expert_of, split_bank
 from tests.support.small_data import small_config, small_dataset, small_network
 from tests.support.small_training import (
@@ -29,9 +29,9 @@ def test_one_sgd_step_is_minus_the_rate_times_the_gradient() -> None:
     trained = train_alike(config, dataset, [2])
 
     network = small_network(config, dataset)
-    batch = training_batch(dataset, np.array([2]), config.data)
+    batch = training_batch(dataset, np.array([2]), config)
     key = dropout_keys(config.training.seed, 1, dataset.user_keys[[2]], 0)
-    losses, _ = user_losses(network(batch, key), batch, balance_weight=0.1, loads=None)
+    losses, _ = user_losses(network(batch, key), batch, LossWeights(balance=0.1))
     losses.sum().backward()
     parameters = dict(network.named_parameters())
     for name, update in public_of(trained).items():

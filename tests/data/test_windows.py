@@ -97,6 +97,7 @@ def test_dtypes() -> None:
         "labels": "float32",
         "mask": "bool",
         "real": "bool",
+        "first": "int64",
     }
 
 

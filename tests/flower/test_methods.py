@@ -160,10 +160,13 @@ def test_a_private_head_does_not_depend_on_the_layout(small_data: Path, tmp_path
 def test_resumed_clusters_are_those_of_an_uninterrupted_run(tmp_path: Path) -> None:
     data = tmp_path / "data"
     prepare("synthetic", out=data, options={"users": 12, "items": 20, "events_per_user": 20})
-    run(data, tmp_path, "ifca", name="whole", num_server_rounds=4, evaluate_every=2)
-    run(data, tmp_path, "ifca", name="half", num_server_rounds=2, evaluate_every=2)
+    steady = {"evaluate_every": 2, "server_decay_rounds": 100}
+    run(data, tmp_path, "ifca", name="whole", num_server_rounds=4, **steady)
+    run(data, tmp_path, "ifca", name="half", num_server_rounds=2, **steady)
     changes = overrides_of("ifca", {**SMALL, "sampling-rate": 0.6})
-    changes |= full_names({"num-server-rounds": 4, "evaluate-every": 2, "resume": "half"})
+    changes |= full_names(
+        {"num-server-rounds": 4, "evaluate-every": 2, "server-decay-rounds": 100, "resume": "half"}
+    )
     run_federation(data, tmp_path, nodes=3, name="", **changes)
     whole, resumed = shared_arrays(tmp_path, "whole"), shared_arrays(tmp_path, "half")
     for name, value in whole.items():

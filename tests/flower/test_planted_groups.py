@@ -32,7 +32,7 @@ def test_groups_agree_with_the_planted_ones(
     data = tmp_path / "synthetic"
     prepare("synthetic", out=data, options={})
     settings = {"feature_dim": 8, "window_length": 65, "sampling_rate": 0.2, "seed": seed}
-    settings["server_decay_rounds"] = "off"  # in so few rounds the rate has to stay up
+    settings["server_final_rate"] = 1.0  # in so few rounds the rate has to stay up
     run_federation(
         data,
         tmp_path,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client_app.learners.base import training_batch
+from client_app.learners.base import loss_weights, training_batch
 from client_app.learners.own_copies import loss_of_one
 from mrff_model.backbones import BACKBONES, build_backbone
 from mrff_model.backbones.hstu import PointwiseAttention
@@ -143,7 +143,7 @@ def test_all_its_parameters_are_public_and_learn(name: str) -> None:
     assert own
     assert {scope_of(n) for n in own} == {"public"}
     assert set(own) <= public.keys()
-    network(training_batch(dataset, np.arange(4), config.data)).logits.sum().backward()
+    network(training_batch(dataset, np.arange(4), config)).logits.sum().backward()
     for parameter in network.layers[0].attention.parameters():
         assert parameter.grad is not None
         assert bool(parameter.grad.abs().sum() > 0)
@@ -154,11 +154,11 @@ def test_per_record_gradients_are_those_of_each_record_alone(name: str) -> None:
     """What local-dp-sgd clips."""
     config, dataset = small_config(backbone=name), small_dataset()
     network = small_network(config, dataset)
-    batch = training_batch(dataset, np.arange(4), config.data)
+    batch = training_batch(dataset, np.arange(4), config)
     own = {n: v.expand(4, *v.shape[1:]) for n, v in tensors_of(network, "private").items()}
     shared = tensors_of(network, "public") | tensors_of(network, "group")
     keys = torch.arange(4)
-    loss = loss_of_one(network, config.training, None)
+    loss = loss_of_one(network, loss_weights(config), None)
     together, _ = vmap(grad(loss, has_aux=True), in_dims=(None, 0, 0, 0))(shared, own, batch, keys)
     for user in range(4):
         mine = {n: v[user] for n, v in own.items()}
@@ -171,7 +171,7 @@ def test_the_whole_network_is_causal_and_blind_to_padding_with_every_backbone() 
     for name in NAMES:
         config, dataset = small_config(backbone=name, num_experts=1), small_dataset((9, 9))
         network = small_network(config, dataset)
-        batch = training_batch(dataset, np.arange(2), config.data)
+        batch = training_batch(dataset, np.arange(2), config)
         before = network(batch).logits
         flipped = batch.feedback.clone()
         flipped[:, :, 4:] = 3 - flipped[:, :, 4:]
@@ -206,7 +206,7 @@ def test_a_further_backbone_costs_one_line_of_the_registry(monkeypatch: pytest.M
     config, dataset = small_config(backbone="mean"), small_dataset()
     network = small_network(config, dataset)
     assert isinstance(network.layers[0].attention, RunningMean)
-    assert bool(network(training_batch(dataset, np.arange(2), config.data)).logits.isfinite().all())
+    assert bool(network(training_batch(dataset, np.arange(2), config)).logits.isfinite().all())
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:

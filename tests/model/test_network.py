@@ -24,7 +24,7 @@ def network_and_batch(**changes: object) -> tuple[MRFFNetwork, Batch]:
             parameter.add_(torch.randn_like(parameter) * 0.3)
         for table in (*network.item_features.children(), *network.user_features.children()):
             table.weight[0] = 0.0  # padding
-    return network, training_batch(dataset, np.arange(2), config.data)
+    return network, training_batch(dataset, np.arange(2), config)
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: "-".join(map(str, gate.values())))
@@ -63,9 +63,7 @@ def test_an_items_bias_moves_the_logits_of_that_target_and_no_others() -> None:
     after = network(batch).logits
     expected = torch.where(batch.targets == target, before + 0.75, before)
     torch.testing.assert_close(after, expected, atol=1e-6, rtol=0)
-    history = Batch(
-        *(field[:1, :1] for field in batch[:-1]), {n: c[:1] for n, c in batch.user_codes.items()}
-    )
+    history = batch.map(lambda field: field[:1, :1] if field.dim() == 3 else field[:1])
     scores = network.score_items(history, torch.arange(1, 13)).logits
     with torch.no_grad():
         network.item_bias.weight[target] -= 0.75
@@ -89,9 +87,7 @@ def test_a_users_factors_add_their_product_with_the_targets_embedding() -> None:
     network, batch = network_and_batch(user_factors=True)
     assert network.user_factors is not None
     factors = network.user_factors.detach().clone()
-    history = Batch(
-        *(field[:1, :1] for field in batch[:-1]), {n: c[:1] for n, c in batch.user_codes.items()}
-    )
+    history = batch.map(lambda field: field[:1, :1] if field.dim() == 3 else field[:1])
     items = torch.arange(1, 13)
     with_factors = network(batch).logits, network.score_items(history, items).logits
     with torch.no_grad():
@@ -125,8 +121,8 @@ def test_padding_and_company_change_nothing(gate: dict[str, object]) -> None:
     dataset = small_dataset((5, 20))
     network = small_network(config, dataset)
     keys = torch.tensor([11, 12])
-    alone = training_batch(dataset, np.array([0]), config.data)
-    together = training_batch(dataset, np.array([0, 1]), config.data)
+    alone = training_batch(dataset, np.array([0]), config)
+    together = training_batch(dataset, np.array([0, 1]), config)
     length = alone.items.shape[2]
     assert together.items.shape[1] > alone.items.shape[1]
     assert together.items.shape[2] > length
@@ -147,16 +143,14 @@ def test_a_new_user_is_the_shared_model() -> None:
         n: p for n, p in with_private.named_parameters() if n in dict(without.named_parameters())
     }
     without.load_state_dict(state)
-    batch = training_batch(dataset, np.arange(4), config.data)
+    batch = training_batch(dataset, np.arange(4), config)
     assert torch.equal(with_private(batch).logits, without(batch).logits)
 
 
 def test_only_the_chosen_expert_matters_and_is_trained() -> None:
     torch.manual_seed(0)
     network, batch = network_and_batch()
-    one = Batch(
-        *(field[:1] for field in batch[:-1]), {n: c[:1] for n, c in batch.user_codes.items()}
-    )
+    one = batch.map(lambda field: field[:1])
     output = network(one)
     output.logits.sum().backward()
     for number, layer in enumerate(network.layers):
@@ -202,7 +196,8 @@ def test_heads_that_do_not_divide_the_width_are_refused() -> None:
 
 
 def test_user_features_can_be_left_out() -> None:
-    network = small_network(small_config(user_features=False), small_dataset())
+    config = small_config(user_features=False)
+    network = small_network(config, small_dataset())
     assert network.user_features is None
     records = train_records(small_dataset(), np.arange(2), length=8, max_windows=1, holdout=1)
-    assert network(as_batch(records, small_dataset(), np.arange(2))).logits.shape[0] == 2
+    assert network(as_batch(records, small_dataset(), np.arange(2), config)).logits.shape[0] == 2

@@ -18,7 +18,7 @@ def final_loads(data: Path, home: Path, *, nodes: int = 1, **changes: Any) -> np
     """(layers, K) mean shares of users in the last ten rounds."""
     run_federation(
         data, home, nodes=nodes, name="run", num_server_rounds=ROUNDS, evaluate_every=ROUNDS,
-        server_decay_rounds="off", **changes,
+        server_final_rate=1.0, **changes,
     )  # fmt: skip
     reports = read_history(home / "runs/run/history.jsonl")
     rounds = [report["loads"] for report in reports if report["kind"] == "round"]

@@ -1,0 +1,89 @@
+"""HR, NDCG and MRR at N: where held-out items stand among all items their users had not met.
+
+There is one right answer per ranking. With it at rank r, HR@N is 1 for r <= N, NDCG@N is
+1 / log2(1 + r) and MRR@N is 1 / r, both 0 beyond N. Equal scores count by expectation: as if the
+answer stood at each of the ranks it shares with equal chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mrff.metrics.metric import Grain, Metric, Numbers, Ranks, Scored, Statistic, ratio
+from mrff.sums import CohortSums, Quantity
+
+LENGTHS = (1, 5, 10, 20, 50)
+BRIEF_LENGTH = 10
+_GAINS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "hr": lambda rank: np.ones_like(rank),
+    "ndcg": lambda rank: 1.0 / np.log2(1.0 + rank),
+    "mrr": lambda rank: 1.0 / rank,
+}
+
+
+def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
+    """(U, k, lengths) a measure of every held-out item at each of `LENGTHS`.
+
+    Args:
+        kind: ``hr``, ``ndcg`` or ``mrr``.
+    """
+    running = np.concatenate([[0.0], np.cumsum(_GAINS[kind](np.arange(1.0, LENGTHS[-1] + 1)))])
+    first, shared = ranks.better, ranks.ties + 1
+
+    def up_to(rank: np.ndarray) -> np.ndarray:
+        """The gains of ranks 1..rank, of those within each length."""
+        within: np.ndarray = running[np.minimum(rank[..., None], LENGTHS)]
+        return within
+
+    gains: np.ndarray = (up_to(first + shared) - up_to(first)) / shared[..., None]
+    return gains
+
+
+def _compute(scored: Scored, grain: Grain) -> Numbers:
+    assert scored.ranks is not None
+    sums = {kind: expected_gains(scored.ranks, kind).sum((0, 1)) for kind in _GAINS}
+    return {
+        **{f"{kind}_sums": values for kind, values in sums.items()},
+        "candidates": int(scored.ranks.candidates.sum()),
+    }
+
+
+def _quantities(grain: Grain) -> Mapping[str, Quantity]:
+    sums = dict.fromkeys((f"{kind}_sums" for kind in _GAINS), Quantity((len(LENGTHS),)))
+    return {**sums, "candidates": Quantity(whole=True)}
+
+
+def _check(sums: CohortSums) -> str:
+    targets = sums.number("targets")
+    for kind in _GAINS:
+        values = sums.numbers[f"{kind}_sums"]
+        if (np.diff(values, prepend=0.0) < -1e-6).any() or values[-1] > targets * (1 + 1e-6):
+            return f"{kind}_sums {values.tolist()} over targets {targets} is impossible"
+    return ""
+
+
+# A user's own answer can be read from these sums of a node with one user: no bound makes that
+# right, so private modes measure no ranks.
+RANKING = Statistic(_compute, _quantities, lambda grain: None, _check, reads="ranks")
+
+
+def _metric(kind: str, place: int) -> Metric:
+    def value(sums: CohortSums) -> float:
+        return ratio(float(sums.numbers[f"{kind}_sums"][place]), sums.number("targets"))
+
+    length = LENGTHS[place]
+    name, label = f"{kind}{length}", f"{kind.upper()}@{length}"
+    brief = length == BRIEF_LENGTH and kind != "mrr"
+    return Metric(name, label, RANKING, value, "higher", brief=brief)
+
+
+RANKING_METRICS = tuple(_metric(kind, place) for place in range(len(LENGTHS)) for kind in _GAINS)
+CANDIDATES = Metric(
+    "candidates",
+    "items ranked, on average",
+    RANKING,
+    lambda s: ratio(s.number("candidates"), s.number("targets")),
+    digits=1,
+)

@@ -1,0 +1,81 @@
+"""HR, NDCG and MRR: numbers by hand, ties against every order, what a node may send."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrff.config import RunConfig, full_names
+from mrff.metrics import READS, Evaluation, evaluation_of, metric_named
+from mrff.metrics.metric import Grain, Ranks, Scored
+from mrff.metrics.ranking import LENGTHS, expected_gains
+
+GRAIN = Grain(16, (1, 1), 2)
+
+
+def ranks(better: list[list[int]], ties: list[list[int]] | None = None) -> Ranks:
+    above = np.array(better)
+    return Ranks(above, np.zeros_like(above) if ties is None else np.array(ties), above + 100)
+
+
+def scored(found: Ranks) -> Scored:
+    zeros, routes = np.zeros(found.better.shape), np.zeros((len(found.better), 1), dtype=np.int64)
+    return Scored(zeros, zeros, routes, before=routes, ranks=found)
+
+
+def test_measures_worked_by_hand() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))  # ranks 1, 3, 10 and 61
+    measures = evaluation.measures(sums)
+    assert measures["hr1"] == 0.25
+    assert measures["hr5"] == 0.5
+    assert measures["hr10"] == measures["hr50"] == 0.75
+    assert measures["ndcg10"] == pytest.approx((1 + 1 / 2 + 1 / math.log2(11)) / 4)
+    assert measures["mrr10"] == pytest.approx((1 + 1 / 3 + 1 / 10) / 4)
+    assert measures["candidates"] == pytest.approx(100 + 71 / 4)
+    assert "auc" not in measures
+    assert evaluation.check(sums) == ""
+
+
+@given(st.integers(0, 4), st.integers(0, 4))
+@settings(deadline=None)
+def test_ties_count_as_the_mean_over_every_order(better: int, ties: int) -> None:
+    found = expected_gains(ranks([[better]], [[ties]]), "ndcg")[0, 0]
+    orders = list(itertools.permutations(range(ties + 1)))
+    for length, measured in zip(LENGTHS, found, strict=True):
+        places = [better + order.index(0) + 1 for order in orders]
+        gains = [1 / math.log2(1 + place) if place <= length else 0.0 for place in places]
+        assert measured == pytest.approx(np.mean(gains))
+
+
+def test_measures_do_not_depend_on_how_users_are_spread() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    together = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
+    apart = evaluation.sums_of(scored(ranks([[0, 2]])))
+    apart += evaluation.sums_of(scored(ranks([[9, 60]])))
+    assert evaluation.measures(together) == evaluation.measures(apart)
+
+
+@pytest.mark.parametrize("claimed", [[5.0, 5, 5, 5, 5], [2.0, 1, 1, 1, 1], [-1.0, 0, 0, 0, 0]])
+def test_impossible_sums_of_a_node_are_found(claimed: list[float]) -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
+    sums.numbers["hr_sums"][:] = claimed
+    assert "hr_sums" in evaluation.check(sums)
+
+
+def test_a_private_mode_measures_no_ranks() -> None:
+    """Sums over the ranks of a one-user node tell which item was held out."""
+    config = RunConfig.from_flat(full_names({"objective": "next"}))
+    open_mode, private = (evaluation_of(config, private=private) for private in (False, True))
+    assert "hr_sums" in open_mode.quantities()
+    assert not [name for name in private.quantities() if "sums" in name or name == "candidates"]
+
+
+def test_a_best_model_can_be_chosen_by_rank() -> None:
+    assert metric_named("ndcg10").better == "higher"
+    assert RunConfig.from_flat(full_names({"objective": "next"})).best_by == "ndcg10"
+    assert RunConfig.from_flat(full_names({"objective": "both"})).best_by == "auc"
