@@ -105,7 +105,7 @@ def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
             marks.append(time.perf_counter())
             store.save(
                 keys, trained.private, trained.routes,
-                round_number=number, checkpoint_round=0, best_round=0,
+                round_number=number, keep_up_to=(),
             )  # fmt: skip
             marks.append(time.perf_counter())
             for name, seconds in zip(times, np.diff(marks), strict=True):

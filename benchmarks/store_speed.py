@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,18 +111,26 @@ def answer_rounds(folder: Path, users: int, numbers: int) -> None:
             store = PrivateStore(folder)
             began, began_cpu = time.perf_counter(), time.process_time()
             if what == "save":
+                rounds = (number - number % 5, max(0, number - 2))
                 store.save(
                     keys, {"own": values}, routes, round_number=number,
-                    checkpoint_round=number - number % 5, best_round=max(0, number - 2),
+                    **kept_by(PrivateStore, rounds),
                 )  # fmt: skip
             else:
                 found, _ = store.load(
                     keys, up_to_round=number, initial={"own": values[:1]}, num_layers=2
                 )
-                assert torch.equal(found["own"], values)
             measures[f"{what} seconds"] = time.perf_counter() - began
             measures[f"{what} CPU"] = time.process_time() - began_cpu
+        assert torch.equal(found["own"], values)
         print(json.dumps(measures), flush=True)
+
+
+def kept_by(store: type[PrivateStore], rounds: tuple[int, int]) -> dict[str, Any]:
+    """The rounds of checkpoint and best model, as either checkout's store takes them."""
+    if "keep_up_to" in signature(store.save).parameters:
+        return {"keep_up_to": rounds}
+    return dict(zip(("checkpoint_round", "best_round"), rounds, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Private parameters on the node's disk: keyed by user, versioned by round, safe against crashes.
 
-The folder holds one SQLite database with a row for each version of a user's parameters. A save is
-one transaction, so a crash leaves the old or the new versions, never a mixture. Every version has
-a checksum; sums over the keys of all rows tell a damaged key from a new user.
+The folder holds one SQLite database, which has every version of a user's parameters that somebody
+may still ask for. A save is one transaction, so a crash leaves the old or the new versions, never
+a mixture.
 
 Which version counts depends on the run, not on the file's age. A run that is resumed from a
 checkpoint starts a new epoch at that round; versions of later rounds of earlier epochs never
@@ -11,32 +11,20 @@ happened.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
+import pandas as pd
 from torch import Tensor
 
+from client_app.chunks import ENTRY, NOT_STORED, SCHEMA, Chunks, oldest_first, record_of
 from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
 
 FILE = "private.sqlite"
-SCHEMA = """
-PRAGMA page_size = 32768;  -- several users of a small network fit one page
-CREATE TABLE versions (
-    id INTEGER PRIMARY KEY, user INTEGER NOT NULL, epoch INTEGER NOT NULL, round INTEGER NOT NULL,
-    checksum INTEGER NOT NULL, content BLOB NOT NULL, UNIQUE (user, epoch, round)
-);
-CREATE TABLE about (id INTEGER PRIMARY KEY, layout TEXT NOT NULL, sums TEXT NOT NULL);
-"""
-_SUMS = """SELECT json_array(count(*), sum(user & 4294967295), sum(user >> 32), sum(epoch),
-                             sum(round)) FROM versions"""
-_KEYS = ("user", "epoch", "round")
 _END = np.iinfo(np.int64).max
-_AT_ONCE = 256  # contents in memory twice
 
 
 class PrivateStoreError(ValueError):
@@ -74,28 +62,22 @@ class PrivateStore:
         Raises:
             PrivateStoreError: the store is damaged or belongs to another network.
         """
-        parameters = {n: v.repeat(len(users), *[1] * (v.dim() - 1)) for n, v in initial.items()}
-        routes = np.full((len(users), num_layers), -1, dtype=np.int64)
+        parameters = {n: v.new_empty((len(users), *v.shape[1:])) for n, v in initial.items()}
+        routes = np.empty((len(users), num_layers), dtype=np.int64)
+        arrays = {"routes": routes} | {name: v.numpy() for name, v in parameters.items()}
+        new = np.ones(len(users), dtype=bool)
         self._refuse_segments()
-        if not self._file.exists():
-            return parameters, routes
-        try:
-            with opened(self._file) as database:
+        if self._file.exists():
+            with self._errors("read"), opened(self._file) as database:
                 database.execute("BEGIN")  # one state of the store, whoever writes meanwhile
-                stored = self._layout(database, _layout_of(parameters, routes))
-                versions = self._of_this_run(_versions(database, users))
-                newest = _last_of_each(versions[versions["round"] <= up_to_round])
-                for places, rows in self._read(database, users, newest, stored):
-                    at = torch.from_numpy(places)
-                    for name, values in parameters.items():
-                        values[at] = torch.from_numpy(rows[name].copy())
-                    routes[places] = rows["routes"]
-        except DamagedDatabaseError as error:
-            raise self._damaged(str(error)) from error
-        except OSError as error:
-            raise PrivateStoreError(
-                f"private store {self._file} cannot be read: {error}"
-            ) from error
+                chunks = self._chunks(database, arrays)
+                asked = pd.Index(users).get_indexer(chunks.entries["user"])
+                newest = self._newest(chunks.entries, asked, up_to_round)
+                chunks.read(chunks.entries[newest], asked[newest], arrays)
+                new[asked[newest]] = False
+        routes[new] = -1
+        for name, values in initial.items():
+            arrays[name][new] = values.numpy()
         return parameters, routes
 
     def save(
@@ -105,14 +87,17 @@ class PrivateStore:
         routes: np.ndarray,
         *,
         round_number: int,
-        checkpoint_round: int,
-        best_round: int,
+        keep_up_to: Sequence[int],
     ) -> None:
         """Adds the version of ``round_number`` for ``users``; removes theirs no one can ask for.
 
-        Still needed are each user's newest version, the one before this round (the round may be
-        retried) and the newest up to ``checkpoint_round`` (the run may be resumed there) and up to
-        ``best_round`` (the run leaves that model).
+        Still needed are each user's newest version and the one before this round (the round may
+        be retried).
+
+        Args:
+            keep_up_to: rounds; each user's newest version up to each of them stays as well. They
+                are the last checkpoint's (the run may be resumed there) and the best one (the run
+                leaves that model).
 
         Raises:
             PrivateStoreError: the folder cannot be written to; nothing stored before is lost.
@@ -120,142 +105,83 @@ class PrivateStore:
         self._refuse_segments()
         if not len(users):
             return
-        try:
-            with opened(self._file, SCHEMA) as database, transaction(database):
-                stored = self._layout(database, _layout_of(parameters, routes))
-                rows = np.zeros(len(users), stored)
-                rows["user"], rows["round"], rows["routes"] = users, round_number, routes
-                rows["epoch"] = len(self._ends) - 1
-                for name, values in parameters.items():
-                    rows[name] = values.numpy()
-                self._write(database, rows, (round_number - 1, checkpoint_round, best_round))
-                layout, sums = _as_json(stored), database.execute(_SUMS).fetchone()[0]
-                database.execute("INSERT OR REPLACE INTO about VALUES (0, ?, ?)", (layout, sums))
-        except DamagedDatabaseError as error:
-            raise self._damaged(str(error)) from error
-        except OSError as error:
-            raise PrivateStoreError(
-                f"private store {self.folder} cannot be written: {error}; "
-                "free space or choose another state-dir"
-            ) from error
+        arrays = {"routes": routes} | {name: v.numpy() for name, v in parameters.items()}
+        new = np.zeros(len(users), ENTRY)
+        new["user"], new["epoch"], new["round"] = users, len(self._ends) - 1, round_number
+        new["chunk"] = NOT_STORED
+        way_out = "; free space or choose another state-dir"
+        with (
+            self._errors("written", way_out),
+            opened(self._file, SCHEMA) as database,
+            transaction(database),
+        ):
+            chunks = self._chunks(database, arrays)
+            limits = (_END, round_number - 1, *keep_up_to)
+            chunks.write(self._needless(chunks.entries, new, limits), new, arrays)
 
-    def _write(self, database: sqlite3.Connection, rows: np.ndarray, limits: Sequence[int]) -> None:
-        """Puts the new versions over those of the same users that nobody needs any more."""
-        old = _versions(database, rows["user"])
-        old = old[old["epoch"] < len(self._ends)]  # later ones belong to a run resumed meanwhile
-        again = np.isin(old["round"], rows["round"]) & (old["epoch"] == len(self._ends) - 1)
-        needed = self._needed(old[~again], rows, limits)  # without those of a try before
-        free = np.setdiff1d(old["id"][~again], needed).tolist()
-        gone = [*old["id"][again].tolist(), *free[len(rows) :]]
-        database.executemany("DELETE FROM versions WHERE id = ?", ((i,) for i in gone))
-        contents = [row.data for row in rows.view(np.uint8).reshape(len(rows), -1)]
-        columns = (rows[name].view(np.int64).tolist() for name in _KEYS)
-        values = zip(*columns, map(zlib.crc32, contents), contents, strict=True)
-        database.executemany(
-            "UPDATE versions SET user = ?, epoch = ?, round = ?, checksum = ?, content = ? "
-            "WHERE id = ?",
-            ((*row, place) for place, row in zip(free[: len(rows)], values, strict=False)),
-        )
-        database.executemany(
-            "INSERT INTO versions (user, epoch, round, checksum, content) VALUES (?, ?, ?, ?, ?)",
-            values,
-        )
+    def _needless(self, old: np.ndarray, new: np.ndarray, limits: Sequence[int]) -> np.ndarray:
+        """Versions of the same users that nobody can ask for any more, once the new are there."""
+        both = oldest_first(np.concatenate([old, new]))  # of one round, the new come last
+        asked = pd.Index(new["user"]).get_indexer(both["user"])
+        # Epochs after this run's belong to a run that was resumed meanwhile.
+        needless = (asked >= 0) & (both["epoch"] < len(self._ends)) & (both["chunk"] != NOT_STORED)
+        for limit in limits:
+            needless[self._newest(both, asked, limit)] = False
+        return both[needless]
 
-    def _needed(self, old: np.ndarray, new: np.ndarray, limits: Sequence[int]) -> np.ndarray:
-        """Ids of the versions somebody may still ask for, once the new ones are there."""
-        both = np.zeros(len(old) + len(new), old.dtype)
-        both[: len(old)] = old
-        for name in _KEYS:
-            both[name][len(old) :] = new[name].view(np.int64)
-        both = self._of_this_run(both)
-        parts = [_last_of_each(both[both["round"] <= limit]) for limit in (_END, *limits)]
-        return np.concatenate([part["id"] for part in parts])
+    def _newest(self, entries: np.ndarray, asked: np.ndarray, limit: int) -> np.ndarray:
+        """Where in ``entries`` each user's newest version of a round <= ``limit`` is.
 
-    def _of_this_run(self, versions: np.ndarray) -> np.ndarray:
-        """Those on this run's line: none of a later round than where a later epoch started."""
-        known = versions[versions["epoch"] < len(self._ends)]
-        return known[known["round"] <= self._ends[known["epoch"]]]
+        Args:
+            entries: (V,) the oldest first.
+            asked: (V,) the user's number, -1 for others.
+        """
+        ends = self._ends[np.minimum(entries["epoch"], len(self._ends) - 1)]
+        happened = (entries["epoch"] < len(self._ends)) & (entries["round"] <= ends)
+        found = np.flatnonzero(happened & (entries["round"] <= limit) & (asked >= 0))
+        newest = np.full(asked.max(initial=-1) + 1, -1)
+        newest[asked[found]] = found  # the last one stays
+        return newest[newest >= 0]
 
-    def _layout(self, database: sqlite3.Connection, wanted: np.dtype) -> np.dtype:
-        """What a content holds, as a structured type; ``wanted`` in a new store."""
-        row = database.execute("SELECT layout, sums FROM about").fetchone()
-        if row is None:
-            return wanted
-        if row[1] != database.execute(_SUMS).fetchone()[0]:
-            raise DamagedDatabaseError("the checksum does not match")
-        stored = np.dtype([(name, kind, tuple(shape)) for name, kind, shape in json.loads(row[0])])
-        shapes, wanted_shapes = _shapes(stored), _shapes(wanted)
+    def _chunks(self, database: sqlite3.Connection, arrays: Mapping[str, np.ndarray]) -> Chunks:
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'versions'").fetchone():
+            raise self._earlier(f"{FILE} has a row for each user")
+        wanted = record_of(arrays)
+        chunks = Chunks(database, wanted)
+        shapes, wanted_shapes = _shapes(chunks.record), _shapes(wanted)
         for name in sorted({*shapes, *wanted_shapes}):
             if shapes.get(name) != (shape := wanted_shapes.get(name)):
                 raise PrivateStoreError(
                     f"private store {self._file} holds no {name!r} of shape {shape}: it belongs "
                     "to another configuration; use another run.name"
                 )
-        return stored
-
-    def _read(
-        self, database: sqlite3.Connection, users: np.ndarray, found: np.ndarray, layout: np.dtype
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Places in ``users`` and contents of the versions found, checked, some at a time."""
-        order = np.argsort(users)
-        places = order[np.searchsorted(users, found["user"].view(np.uint64), sorter=order)]
-        cursor = database.execute(
-            "SELECT checksum, content FROM json_each(?) AS chosen CROSS JOIN versions "
-            "WHERE versions.id = chosen.value ORDER BY chosen.key",
-            (json.dumps(found["id"].tolist()),),
-        )
-        for first in range(0, len(found), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            checksums, contents = zip(*cursor.fetchmany(_AT_ONCE), strict=True)
-            if checksums != tuple(map(zlib.crc32, contents)):
-                raise DamagedDatabaseError("the checksum does not match")
-            rows = np.frombuffer(b"".join(contents), layout)
-            if any((rows[name].view(np.int64) != found[name][part]).any() for name in _KEYS):
-                raise DamagedDatabaseError("a version lies under another key")
-            yield places[part], rows
+        return chunks
 
     def _refuse_segments(self) -> None:
         if not self._file.exists() and any(self.folder.glob("round-*.safetensors")):
-            raise PrivateStoreError(
-                f"private store {self.folder} holds round-*.safetensors of an earlier release, "
-                "which is not read any more: use another run.name, or that release"
-            )
+            raise self._earlier("round-*.safetensors")
 
-    def _damaged(self, why: str) -> PrivateStoreError:
+    def _earlier(self, what: str) -> PrivateStoreError:
         return PrivateStoreError(
-            f"private store {self._file} is damaged ({why}): restore it from a backup, or remove "
-            "it to let its users start anew"
+            f"private store {self.folder} holds {what} of an earlier release, "
+            "which is not read any more: use another run.name, or that release"
         )
 
-
-def _versions(database: sqlite3.Connection, users: np.ndarray) -> np.ndarray:
-    """Every stored version of ``users``, by user, each user's oldest first."""
-    found = database.execute(
-        "SELECT versions.id, user, epoch, round FROM json_each(?) AS asked CROSS JOIN versions "
-        "WHERE user = asked.value",
-        (json.dumps(users.view(np.int64).tolist()),),
-    ).fetchall()
-    return np.array(found, dtype=[(name, np.int64) for name in ("id", *_KEYS)])
-
-
-def _last_of_each(versions: np.ndarray) -> np.ndarray:
-    """Each user's newest of ``versions``."""
-    ordered = versions[np.lexsort([versions[name] for name in reversed(_KEYS)])]
-    users = ordered["user"]
-    return ordered[np.append(users[1:] != users[:-1], True)] if len(users) else ordered
+    @contextmanager
+    def _errors(self, done: str, way_out: str = "") -> Iterator[None]:
+        """Turns what went wrong in the database into one line about the store."""
+        try:
+            yield
+        except DamagedDatabaseError as error:
+            raise PrivateStoreError(
+                f"private store {self._file} is damaged ({error}): restore it from a backup, or "
+                "remove it to let its users start anew"
+            ) from error
+        except OSError as error:
+            raise PrivateStoreError(
+                f"private store {self._file} cannot be {done}: {error}{way_out}"
+            ) from error
 
 
-def _layout_of(parameters: Mapping[str, Tensor], routes: np.ndarray) -> np.dtype:
-    """What the content of one version holds: its key, the routes, and each array."""
-    arrays = [(name, str(v.numpy().dtype), v.shape[1:]) for name, v in parameters.items()]
-    keys = [("user", "<u8"), ("epoch", "<i8"), ("round", "<i8")]
-    return np.dtype([*keys, ("routes", "<i8", routes.shape[1:]), *arrays])
-
-
-def _as_json(layout: np.dtype) -> str:
-    fields = (layout.fields or {}).items()
-    return json.dumps([(name, kind[0].base.str, kind[0].shape) for name, kind in fields])
-
-
-def _shapes(layout: np.dtype) -> dict[str, tuple[int, ...]]:
-    return {name: kind[0].shape for name, kind in (layout.fields or {}).items()}
+def _shapes(record: np.dtype) -> dict[str, tuple[int, ...]]:
+    return {name: kind[0].shape for name, kind in (record.fields or {}).items()}

@@ -47,8 +47,7 @@ def train_round(node: Node, request: Request) -> Reply:
                 rows_of(trained.private, trained.kept),
                 trained.routes[trained.kept],
                 round_number=facts.round,
-                checkpoint_round=facts.checkpoint_round,
-                best_round=facts.best_round,
+                keep_up_to=(facts.checkpoint_round, facts.best_round),
             )
         sums += trained.sums
         sums += CohortSums({}, as_numbers({"dropped": int(np.sum(~trained.kept))}))

@@ -21,7 +21,7 @@ from mrff.io.files import sync_folder
 BUSY_SECONDS = 60  # how long one process waits for another
 NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "ceph", "lustre", "gluster", "beegfs", "gpfs")
 MOUNTS = Path("/proc/mounts")
-_DAMAGED = ("malformed", "not a database", "no such table")
+_DAMAGED = ("malformed", "not a database", "no such table", "no such rowid")
 log = getLogger("flwr")
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from client_app.private_store import FILE, PrivateStore, PrivateStoreError
 from mrff.io import sqlite
+from tests.support.stored import stored_rounds
 
 INITIAL = {"user_bias": torch.zeros(1), "net": torch.zeros(1, 2, 3)}
 
@@ -40,14 +41,13 @@ def save(
     routes = np.full((len(users), 2), number)
     store.save(
         keys(*users), content, routes,
-        round_number=number, checkpoint_round=checkpoint, best_round=best,
+        round_number=number, keep_up_to=(checkpoint, best),
     )  # fmt: skip
 
 
 def rows(folder: Path) -> int:
-    with closing(sqlite3.connect(folder / FILE)) as database:
-        count: int = database.execute("SELECT count(*) FROM versions").fetchone()[0]
-    return count
+    """How many versions there are, read without the store's own code."""
+    return len(stored_rounds(folder))
 
 
 def load(store: PrivateStore, *users: int, up_to: int = 99) -> list[float]:
@@ -161,7 +161,7 @@ def test_a_power_cut_at_any_byte_of_a_commit_leaves_old_or_new(tmp_path: Path) -
     save(store, 2, 1, 2, checkpoint=1)
     with closing(sqlite3.connect(live / FILE)) as reader:  # so that the log is not folded in
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM versions").fetchall()
+        reader.execute("SELECT * FROM chunks").fetchall()
         save(store, 3, 1, 2, checkpoint=2)
         log = (live / f"{FILE}-wal").read_bytes()
         shutil.copy(live / FILE, tmp_path / "before")
@@ -181,7 +181,12 @@ def test_a_power_cut_at_any_byte_of_a_commit_leaves_old_or_new(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("local", "place"),
-    [(True, "DELETE FROM versions"), (True, "COMMIT"), (False, "INSERT INTO versions")],
+    [
+        (True, "INSERT OR REPLACE INTO contents"),
+        (True, "COMMIT"),
+        (False, "INSERT OR REPLACE INTO contents"),
+        (True, "INSERT OR REPLACE INTO about"),
+    ],
 )
 def test_a_process_killed_in_the_middle_of_a_save_leaves_old_or_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool, place: str
@@ -200,7 +205,7 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_old_or_new(
         def stop(statement):
             if statement.startswith({place!r}):
                 stop.seen += 1
-                if stop.seen == (1 if {place!r} == "COMMIT" else 300):
+                if stop.seen == (40 if "contents" in {place!r} else 1):
                     os.kill(os.getpid(), signal.SIGKILL)
         stop.seen = 0
         connect = sqlite._connect
@@ -219,10 +224,10 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_old_or_new(
                 "user_bias": torch.full((400,), float(number)),
                 "net": torch.full((400, 100, 100), float(number)),
             }}
-            # The third save is a retry of the second round: it deletes and inserts.
+            # The third save is a retry of the second round: it forgets and adds.
             private_store.PrivateStore(Path(sys.argv[1])).save(
                 keys, values, np.zeros((400, 2), dtype=np.int64), round_number=min(number, 2),
-                checkpoint_round=1, best_round=1,
+                keep_up_to=[1],
             )
     """
     done = subprocess.run(
@@ -238,7 +243,7 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_old_or_new(
     content = {name: value.repeat(400, *[1] * (value.dim() - 1)) for name, value in initial.items()}
     store.save(
         keys(*users), content, np.zeros((400, 2), dtype=np.int64),
-        round_number=3, checkpoint_round=2, best_round=1,
+        round_number=3, keep_up_to=(2, 1),
     )  # fmt: skip
     assert rows(tmp_path) == 400 * 3
     assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}.lock"}
@@ -307,7 +312,7 @@ def test_damage_to_one_user_leaves_the_others_readable(tmp_path: Path) -> None:
     content = {"user_bias": torch.tensor([0.75, 0.5]), "net": torch.ones(2, 2, 3)}
     PrivateStore(tmp_path).save(
         keys(1, 2), content, np.zeros((2, 2), dtype=np.int64),
-        round_number=1, checkpoint_round=0, best_round=0,
+        round_number=1, keep_up_to=(),
     )  # fmt: skip
     flip(tmp_path, np.float32(0.75).tobytes())
     store = PrivateStore(tmp_path)
@@ -317,15 +322,18 @@ def test_damage_to_one_user_leaves_the_others_readable(tmp_path: Path) -> None:
         load(store, 1)
 
 
-@pytest.mark.parametrize("column", ["user", "epoch", "round"])
+@pytest.mark.parametrize("column", [0, 8, 12])  # of the user, the epoch, the round
 def test_a_version_whose_key_is_damaged_is_not_passed_over_unnoticed(
-    tmp_path: Path, column: str
+    tmp_path: Path, column: int
 ) -> None:
     store = PrivateStore(tmp_path)
     save(store, 1, 1, 2)
     save(store, 2, 1, 2)
     with closing(sqlite3.connect(tmp_path / FILE)) as database:
-        database.execute(f"UPDATE versions SET {column} = {column} + 64 WHERE id = 3")
+        (content,) = database.execute("SELECT keys FROM chunks WHERE number = 1").fetchone()
+        damaged = bytearray(content)
+        damaged[column] ^= 64
+        database.execute("UPDATE chunks SET keys = ? WHERE number = 1", (damaged,))
         database.commit()
     for do in (load, lambda store, user: save(store, 3, user)):
         with pytest.raises(PrivateStoreError, match="the checksum does not match"):
@@ -333,10 +341,10 @@ def test_a_version_whose_key_is_damaged_is_not_passed_over_unnoticed(
 
 
 def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Path) -> None:
-    """In the table, where a row lies, and in the index, by which it is found."""
+    """Beside the chunk, where it is found, and in the record itself."""
     save(PrivateStore(tmp_path), 1, 1, 2)
     file = tmp_path / FILE
-    intact, pattern = file.read_bytes(), keys(1).byteswap().tobytes()
+    intact, pattern = file.read_bytes(), keys(1).tobytes()
     places = [at for at in range(len(intact)) if intact.startswith(pattern, at)]
     assert len(places) == 2
     noticed = 0
@@ -347,6 +355,56 @@ def test_a_user_whose_key_is_damaged_does_not_start_anew_unnoticed(tmp_path: Pat
         except PrivateStoreError as error:
             noticed += "the checksum does not match" in str(error)
     assert noticed > 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["DELETE FROM contents", "UPDATE contents SET records = x'00'", "DELETE FROM about"],
+)
+def test_lost_records_are_noticed(tmp_path: Path, damage: str) -> None:
+    save(PrivateStore(tmp_path), 1, 1, 2)
+    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute(damage)
+    with pytest.raises(PrivateStoreError, match=r"private.sqlite is damaged"):
+        load(PrivateStore(tmp_path), 2)
+
+
+def test_a_record_that_lies_under_another_key_is_noticed(tmp_path: Path) -> None:
+    save(PrivateStore(tmp_path), 1, 1)
+    save(PrivateStore(tmp_path), 2, 1)
+    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute("UPDATE contents SET records = (SELECT records FROM contents LIMIT 1)")
+    assert load(PrivateStore(tmp_path), 1, up_to=1) == [1.0]
+    with pytest.raises(PrivateStoreError, match="a version lies under another key"):
+        load(PrivateStore(tmp_path), 1)
+
+
+def test_a_row_for_each_version_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute("CREATE TABLE versions (id INTEGER PRIMARY KEY)")
+    for do in (load, lambda store, user: save(store, 2, user)):
+        with pytest.raises(PrivateStoreError, match=r"of an earlier release.*another run\.name"):
+            do(PrivateStore(tmp_path), 1)
+
+
+def test_what_is_left_of_half_empty_chunks_moves_together(tmp_path: Path) -> None:
+    """Twelve users to a chunk; many saves of few users do not spread them over many rows."""
+    store, users = PrivateStore(tmp_path), range(1, 121)
+    content = {"net": torch.zeros(120, 73, 73)}
+    initial = {"net": torch.zeros(1, 73, 73)}
+    for number in range(1, 41):
+        some = np.random.default_rng(number).choice(120, 15, replace=False)
+        some = np.arange(120) if number == 1 else np.sort(some)
+        content["net"][some] = float(number)
+        store.save(
+            keys(*(some + 1)), {"net": content["net"][some]}, np.zeros((len(some), 2), np.int64),
+            round_number=number, keep_up_to=(),
+        )  # fmt: skip
+    found, _ = store.load(keys(*users), up_to_round=40, initial=initial, num_layers=2)
+    assert torch.equal(found["net"], content["net"])
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        (chunks,) = database.execute("SELECT count(*) FROM chunks").fetchone()
+    assert chunks <= 2 * 2 * 120 / 12  # two versions of some, and at most half of the room empty
 
 
 def test_segments_of_an_earlier_release_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ NODE = """
         Ledger(state / "privacy", "data", "user").append(keys, Release(4.0), {"round": number})
         PrivateStore(state / "run").save(
             keys, {"own": torch.full((300, 500), float(number))}, np.zeros((300, 2), np.int64),
-            round_number=number, checkpoint_round=number - 1, best_round=number - 1,
+            round_number=number, keep_up_to=[number - 1],
         )
 """
 
@@ -72,7 +72,7 @@ def test_a_node_at_work_is_backed_up_and_restored(tmp_path: Path) -> None:
     number = int(values(restored)[0])
     PrivateStore(restored / "run").save(
         KEYS, {"own": torch.full((300, 500), -1.0)}, np.zeros((300, 2), np.int64),
-        round_number=number + 1, checkpoint_round=number, best_round=number,
+        round_number=number + 1, keep_up_to=[number],
     )  # fmt: skip
     assert (values(restored) == -1.0).all()
 
