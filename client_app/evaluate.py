@@ -22,8 +22,10 @@ def evaluate_round(node: Node, request: Request) -> Reply:
 def score_users(node: Node, request: Request) -> CohortSums:
     """The sums over all users of the node; test scores stay here, where a comparison asks."""
     part: Part = "test" if request.facts.part == "test" else "valid"
-    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes)
-    learner, model = learner_of(node.config, node.network, "sum"), node.model(request)
+    model = node.model(request)
+    mixes = 1 if model.mixture is None else len(model.mixture.mixes)
+    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes, mixes=mixes)
+    learner = learner_of(node.config, node.network, "sum")
     keeps = part == "test" and node.config.evaluation.keep_test_scores
     kept: list[Scored] = []
     sums = zeros_of(evaluation.quantities())

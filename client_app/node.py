@@ -22,6 +22,7 @@ from client_app.private_store import PrivateStore
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.windows import eligible_users
+from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
@@ -72,7 +73,7 @@ class Node:
         """The shared model that came.
 
         Raises:
-            ConfigError: loads of another shape than this network's.
+            ConfigError: loads of another shape than this network's, or mixes without linear models.
         """
         loads, shape = request.facts.loads, self.config.routes_shape
         if loads and len(loads) != shape[0] * shape[1]:
@@ -82,7 +83,7 @@ class Node:
             for part in (request.public, request.group)
         )
         known = torch.tensor(loads, dtype=torch.float32).view(shape) if loads else None
-        return SharedModel(request.facts.round, public, group, known)
+        return SharedModel(request.facts.round, public, group, known, _mixture(request))
 
     def cohorts(
         self,
@@ -153,6 +154,17 @@ def open_node(
         mechanism=mechanism,
         aggregation=AGGREGATIONS["plain"],
     )
+
+
+def _mixture(request: Request) -> Mixture | None:
+    """The linear models that came and how to mix them, where there are any."""
+    if not request.linear or not request.facts.mixes:
+        return None
+    try:
+        mixes = np.array(request.facts.mixes, dtype=np.float64).reshape(-1, len(SCORERS))
+        return Mixture(LinearPart.of(request.linear), mixes)
+    except ValueError as error:
+        raise ConfigError(f"the request's linear models cannot be used: {error}") from error
 
 
 def _open_dataset(node_config: Mapping[str, Any], server_data_dir: str) -> Dataset:

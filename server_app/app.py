@@ -46,7 +46,9 @@ def main(grid: Grid, context: Context) -> None:
             identity = RunIdentity(config, catalogue.schema)
             with Recorder(folder, identity) as recorder:
                 recorder.save(state)  # before any node hears of this run, or of its resumption
-                strategy = make_strategy(config, state, server_half, recorder)
+                strategy = make_strategy(
+                    config, state, server_half, recorder, catalogue.schema.num_items
+                )
                 _train_and_test(strategy, grid, config, identity.facts(folder.name))
             if recorder.test is not None:
                 summary = write_summary(folder, state, recorder.test, identity)

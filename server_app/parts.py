@@ -8,6 +8,7 @@ from mrff.metrics import evaluation_of, metric_named
 from mrff.privacy.mechanisms.base import ServerHalf
 from mrff.sums import ServerView
 from strategies.learning_rates import LearningRates
+from strategies.linear_phase import LinearItems
 from strategies.model_step import ModelStep
 from strategies.mrff import MRFF
 from strategies.reports import Observer
@@ -20,11 +21,16 @@ SEND_WINDOW = 32  # measured: docs/performance.md
 
 
 def make_strategy(
-    config: RunConfig, state: TrainingState, mechanism: ServerHalf, observer: Observer
+    config: RunConfig,
+    state: TrainingState,
+    mechanism: ServerHalf,
+    observer: Observer,
+    num_items: int = 0,
 ) -> MRFF:
-    """The strategy that the configuration asks for."""
+    """The strategy that the configuration asks for; ``num_items`` are in the catalogue."""
     server, evaluation = config.server, config.evaluation
     beside = not (evaluation.early_stop_patience or mechanism.hides_routes)
+    most = config.training.linear_items
     conduct = Conduct(
         schedule=Schedule(
             evaluate_every=evaluation.evaluate_every,
@@ -37,6 +43,7 @@ def make_strategy(
         send_window=server.send_window or SEND_WINDOW,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,
+        linear=LinearItems(most, num_items) if most else None,
     )
     asked = evaluation_of(config, private=mechanism.hides_routes)
     return MRFF(state, model_step(config), mechanism, asked, conduct)

@@ -9,6 +9,7 @@ of them, which moves the shared model once. Flower's own names are the path that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from logging import getLogger
 from typing import Literal
 
@@ -16,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from mrff.linear import Mixture
 from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
@@ -25,6 +27,15 @@ from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
 from mrff.wire.traffic import Traffic
 from strategies.exchange import Exchange, messages_for
+from strategies.linear_phase import (
+    all_mixes,
+    check_linear_sums,
+    chosen_mixes,
+    fit,
+    flat,
+    parts_tested,
+    told,
+)
 from strategies.model_step import ModelStep
 from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record
 from strategies.schedule import Conduct
@@ -119,7 +130,8 @@ class MRFF(Strategy):
                     self._validate(grid, evaluate_config)
                 if schedule.checkpoint_due(state, num_rounds):
                     self._checkpoint()
-            self._test(grid, evaluate_config)
+            mixture = self._fit_linear(grid, evaluate_config)
+            self._test(grid, evaluate_config, mixture)
         except Exception:
             if state.round > state.checkpoint_round:
                 self._checkpoint()
@@ -211,7 +223,10 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted.
         """
-        self._evaluation_report = report = self._evaluated("valid", server_round, replies)
+        asked = self._asked_to_evaluate("valid", server_round, self.evaluation)
+        collected = self._collect(replies, asked)
+        report = EvaluationReport.of("valid", server_round, self.evaluation, collected)
+        self._evaluation_report = report
         return metric_record(report)
 
     def _validate(self, grid: Grid, config: ConfigRecord) -> None:
@@ -245,28 +260,66 @@ class MRFF(Strategy):
             self.observer.evaluated(report, is_best=is_best)
         return is_best
 
-    def _test(self, grid: Grid, config: ConfigRecord) -> None:
-        state = self.state
-        facts = self._facts(state.best_round, "test")
-        request = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
-        messages = self._messages(request, MessageType.EVALUATE, grid)
-        report = self._evaluated("test", state.best_round, self._exchange(grid, messages))
-        self._count(report.traffic, messages)
+    def _fit_linear(self, grid: Grid, config: ConfigRecord) -> Mixture | None:
+        """Linear models to mix with the network, where the run wants them."""
+        wish = self.conduct.linear
+        if wish is None:
+            return None
+
+        def query(message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
+            request = Request(
+                RunFacts.of(config), self._facts(self.state.best_round, ""), {}, {}, linear
+            )
+            messages = self._messages(request, message_type, grid)
+            asked = self._asked(message_type, self.state.best_round, expected, check_linear_sums)
+            sums, traffic = self._collect(self._exchange(grid, messages), asked)
+            self._count(traffic, messages)
+            return sums
+
+        tried = all_mixes(fit(query, wish))
+        _, (sums, _) = self._evaluate_best("valid", grid, config, tried)
+        mixture = chosen_mixes(tried, sums)
+        log.info(
+            "linear models of %d items; ranked by %s",
+            len(mixture.part.items),
+            told(mixture.mixes[0]),
+        )
+        self.observer.linear_fitted(mixture)
+        return mixture
+
+    def _test(self, grid: Grid, config: ConfigRecord, mixture: Mixture | None) -> None:
+        report, (sums, _) = self._evaluate_best("test", grid, config, mixture)
+        if mixture is not None:
+            report = replace(report, parts=parts_tested(sums))
         self.observer.evaluated(report, is_best=True)
 
-    def _evaluated(
-        self, part: Part, server_round: int, replies: Iterable[Message]
-    ) -> EvaluationReport:
-        expected = Expected(numbers=self.evaluation.quantities())
-        phase = f"evaluation ({part}) of round {server_round}"
+    def _evaluate_best(
+        self, part: Part, grid: Grid, config: ConfigRecord, mixture: Mixture | None
+    ) -> tuple[EvaluationReport, Collected]:
+        """The best model, ranking by mixes if there are any."""
+        state = self.state
+        facts, linear = self._facts(state.best_round, part), {}
+        evaluation = self.evaluation
+        if mixture is not None:
+            facts, linear = replace(facts, mixes=flat(mixture)), mixture.part.arrays()
+            evaluation = evaluation.with_mixes(len(mixture.mixes))
+        request = Request(RunFacts.of(config), facts, state.best_public, state.best_group, linear)
+        messages = self._messages(request, MessageType.EVALUATE, grid)
+        asked = self._asked_to_evaluate(part, state.best_round, evaluation)
+        collected = self._collect(self._exchange(grid, messages), asked)
+        report = EvaluationReport.of(part, state.best_round, evaluation, collected)
+        self._count(report.traffic, messages)
+        return report, collected
+
+    def _asked_to_evaluate(self, part: Part, server_round: int, evaluation: Evaluation) -> Asked:
+        expected = Expected(numbers=evaluation.quantities())
 
         def check(sums: CohortSums) -> None:
-            reason = self.evaluation.check(sums)
+            reason = evaluation.check(sums)
             require(not reason, reason)
 
-        asked = self._asked(phase, server_round, expected, check)
-        collected = self._collect(replies, asked)
-        return EvaluationReport.of(part, server_round, self.evaluation, collected)
+        phase = f"evaluation ({part}) of round {server_round}"
+        return self._asked(phase, server_round, expected, check)
 
     # Messages
 

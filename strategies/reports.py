@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from flwr.app import MetricRecord
 
+from mrff.linear import Mixture
 from mrff.metrics import Evaluation
 from mrff.metrics.routes import loads_of
 from mrff.privacy.mechanisms.base import Released
@@ -51,7 +52,8 @@ class RoundReport:
 class EvaluationReport:
     """One evaluation of the model after ``round``, on "valid" or "test" targets.
 
-    ``measures`` are those of `mrff.metrics.METRICS`, by name.
+    ``measures`` are those of `mrff.metrics.METRICS`, by name; ``parts`` are HR and NDCG by what a
+    test ranked by, where linear models are mixed with the network.
     """
 
     split: Part
@@ -60,6 +62,7 @@ class EvaluationReport:
     targets: int
     skipped_users: int
     measures: dict[str, float | None]
+    parts: Mapping[str, dict[str, float]] = field(default_factory=dict)
     loads: list[list[float]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -95,6 +98,10 @@ class Observer(Protocol):
         """After a validation or the test."""
         ...
 
+    def linear_fitted(self, mixture: Mixture) -> None:
+        """After linear models were solved for and mixes tried; the first is the one chosen."""
+        ...
+
     def save(self, state: TrainingState) -> None:
         """Make ``state`` durable; nodes are told of it as soon as this returns."""
         ...
@@ -107,6 +114,9 @@ class Silent:
         """Nothing."""
 
     def evaluated(self, report: EvaluationReport, *, is_best: bool) -> None:
+        """Nothing."""
+
+    def linear_fitted(self, mixture: Mixture) -> None:
         """Nothing."""
 
     def save(self, state: TrainingState) -> None:

@@ -32,6 +32,7 @@ from client_app.learners.ranking import held_out_places, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
+from mrff.linear import Mixture
 from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
@@ -84,15 +85,16 @@ class CohortLearner:
     def score(self, model: SharedModel, cohort: Cohort, part: Part) -> Scored:
         """See `Learner.score`."""
         load_shared(self.network, model.public, model.group)
-        return self.score_as_loaded(cohort, part)
+        return self.score_as_loaded(cohort, part, model.mixture)
 
     @torch.no_grad()
-    def score_as_loaded(self, cohort: Cohort, part: Part) -> Scored:
+    def score_as_loaded(self, cohort: Cohort, part: Part, mixture: Mixture | None = None) -> Scored:
         """The same by the shared model that the network holds."""
         network, data = self.network, self.config.data
         device = next(network.parameters()).device
         logits = np.zeros((len(cohort), data.holdout))
-        ranks = Ranks.nothing_yet(len(cohort), data.holdout)
+        mixes = 1 if mixture is None else len(mixture.mixes)
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout, mixes)
         labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
 
@@ -111,14 +113,15 @@ class CohortLearner:
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
             if self._ranks:
-                ranks.keep(rows, ranks_of(output.scores, cohort.dataset, chosen.users, part))
+                found = ranks_of(output.scores, cohort.dataset, chosen.users, part, mixture)
+                ranks.keep(rows, found)
 
         lengths = np.diff(cohort.dataset.offsets)[cohort.users]
         lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)
         sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
         limits = self._reading_limits()
         if self._ranks:  # a row of the catalogue for every held-out item, and what compares it
-            row = 16 * data.holdout * cohort.dataset.schema.num_items
+            row = (16 if mixture is None else 64) * data.holdout * cohort.dataset.schema.num_items
             limits = replace(
                 limits,
                 memory=min(limits.memory, MOST_COPIES_BYTES),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mrff.data.dataset import Dataset
+from mrff.linear import LinearPart, Mixture
 from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
 from mrff_model.network import Batch
+
+SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
 
 
 def held_out_places(batch: Batch, holdout: int) -> Tensor:
@@ -19,35 +23,97 @@ def held_out_places(batch: Batch, holdout: int) -> Tensor:
     return batch.real[:, 0].sum(-1, keepdim=True) - holdout + torch.arange(holdout)
 
 
-def ranks_of(scores: Tensor, dataset: Dataset, users: np.ndarray, part: Part) -> Ranks:
-    """The ranks of the held-out items of ``users`` (B,).
+def ranks_of(
+    scores: Tensor,
+    dataset: Dataset,
+    users: np.ndarray,
+    part: Part,
+    mixture: Mixture | None = None,
+) -> Ranks:
+    """The ranks of the held-out items of ``users`` (B,), by the network or by mixes with it.
 
-    Each is ranked as its history was: items met before it are no candidates, later ones are. A
-    score that is not a number is the worst for the held-out item and the best for any other, so
-    that a network that has diverged ranks nothing well.
+    Each is ranked as its history was: items met before it are no candidates, later ones are.
 
     Args:
-        scores: (B, k, items) of items 1, 2, ... at the held-out positions, in time order; changed.
+        scores: (B, k, items) of items 1, 2, ... at the held-out positions, in time order.
+        mixture: what to rank by; None: the scores alone.
     """
     holdout = scores.shape[1]
     ends = dataset.offsets[users + 1] - (holdout if part == "valid" else 0)
-    better, ties, candidates = (np.zeros((len(users), holdout), np.int64) for _ in range(3))
+    ranks = Ranks.nothing_yet(len(users), holdout, 1 if mixture is None else len(mixture.mixes))
     rows = torch.arange(len(users), device=scores.device)
     for number in range(holdout):
-        now, at = scores[:, number], ends - holdout + number
+        at = ends - holdout + number
         target = torch.from_numpy(dataset.items[at].astype(np.int64) - 1).to(scores.device)
-        own = now[rows, target].nan_to_num(nan=-math.inf)
+        is_candidate = torch.ones_like(scores[:, 0], dtype=torch.bool)
         met = _met(dataset, users, at)
-        now.nan_to_num_(nan=math.inf)[met[0], met[1]] = -math.inf
-        is_candidate = torch.ones_like(now, dtype=torch.bool)
         is_candidate[met[0], met[1]] = False
         is_candidate[rows, target] = True
-        above = (now > own[:, None]) & is_candidate
-        same = (now == own[:, None]) & is_candidate
-        same[rows, target] = above[rows, target] = False
-        for found, counted in ((better, above), (ties, same), (candidates, is_candidate)):
-            found[:, number] = counted.sum(-1).cpu().numpy()
-    return Ranks(better, ties, candidates)
+        ranks.candidates[:, number] = is_candidate.sum(-1).cpu().numpy()
+        by: Iterable[Tensor] = [scores[:, number]]
+        if mixture is not None:
+            linear = _linear_scores(mixture.part, dataset, users, at)
+            by = _mixed([scores[:, number], *linear], is_candidate, mixture)
+        for mix, values in enumerate(by):
+            better, ties = _counted(values, rows, target, is_candidate)
+            ranks.better[:, number, mix] = better.cpu().numpy()
+            ranks.ties[:, number, mix] = ties.cpu().numpy()
+    return ranks
+
+
+def _counted(
+    values: Tensor, rows: Tensor, target: Tensor, is_candidate: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B,) candidates above the targets (B,) by ``values`` (B, items), and level with them.
+
+    A score that is not a number is the worst for the held-out item and the best for any other, so
+    that a network that has diverged ranks nothing well.
+    """
+    own = values[rows, target].nan_to_num(nan=-math.inf).unsqueeze(-1)
+    others = values.nan_to_num(nan=math.inf)
+    above, same = (others > own) & is_candidate, (others == own) & is_candidate
+    same[rows, target] = above[rows, target] = False
+    return above.sum(-1), same.sum(-1)
+
+
+def _linear_scores(
+    part: LinearPart, dataset: Dataset, users: np.ndarray, at: np.ndarray
+) -> list[Tensor]:
+    """(B, items) by every linear model, 0 of items that they do not know."""
+    begin = dataset.offsets[users]
+    rows = np.repeat(begin, at - begin) + _within(at - begin)
+    offsets = np.concatenate([[0], np.cumsum(at - begin)])
+    sequences = part.sequences(dataset.items[rows], offsets)
+    known = part.scores(sequences, np.arange(len(users)), offsets[1:])
+    scores = []
+    for values in known.values():
+        whole = np.zeros((len(users), dataset.schema.num_items), dtype=np.float32)
+        whole[:, part.columns] = values
+        scores.append(torch.from_numpy(whole))
+    return scores
+
+
+def _mixed(scores: list[Tensor], is_candidate: Tensor, mixture: Mixture) -> Iterator[Tensor]:
+    """(B, items) by every mix of scores, each scaled over a user's candidates."""
+    scaled = []
+    number = is_candidate.sum(-1, keepdim=True)
+    for values in scores:
+        values = values.to(is_candidate.device)
+        mean = (values * is_candidate).sum(-1, keepdim=True) / number
+        apart = (values - mean) * is_candidate
+        deviation = (apart.square().sum(-1, keepdim=True) / number).sqrt()
+        scaled.append(apart / deviation.clamp(min=SMALLEST_DEVIATION))
+    for mix in mixture.mixes:
+        parts = [weight * z for weight, z in zip(mix.tolist(), scaled, strict=True) if weight]
+        yield torch.stack(parts).sum(0)
+
+
+def _within(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ... for every length, one after the other."""
+    numbers: np.ndarray = np.arange(lengths.sum()) - np.repeat(
+        np.cumsum(lengths) - lengths, lengths
+    )
+    return numbers
 
 
 def _met(dataset: Dataset, users: np.ndarray, until: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -55,6 +121,5 @@ def _met(dataset: Dataset, users: np.ndarray, until: np.ndarray) -> tuple[Tensor
     begin = dataset.offsets[users]
     lengths = until - begin
     rows = np.repeat(np.arange(len(users)), lengths)
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = dataset.items[np.repeat(begin, lengths) + within].astype(np.int64)
+    items = dataset.items[np.repeat(begin, lengths) + _within(lengths)].astype(np.int64)
     return torch.from_numpy(rows), torch.from_numpy(items - 1)

@@ -65,7 +65,9 @@ class SerialLearner:
         load_shared(self.network, model.public, model.group)
         logits, labels, routes = [], [], []
         ranked = self.network.next_head is not None
-        ranks = Ranks.nothing_yet(len(cohort), data.holdout)
+        mixture = model.mixture
+        mixes = 1 if mixture is None else len(mixture.mixes)
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout, mixes)
         for row in range(len(cohort)):
             user = cohort.part(np.array([row]))
             self._place(user, {})
@@ -77,7 +79,7 @@ class SerialLearner:
             places = held_out_places(batch, data.holdout) if ranked else None
             output = self.network(batch, rank_at=places)
             if ranked:
-                own = ranks_of(output.scores, cohort.dataset, user.users, part)
+                own = ranks_of(output.scores, cohort.dataset, user.users, part, mixture)
                 ranks.keep(np.array([row]), own)
             logits.append(output.logits[batch.mask].double().numpy())
             labels.append(batch.labels[batch.mask].numpy())

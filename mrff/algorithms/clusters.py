@@ -16,7 +16,7 @@ import torch
 from mrff.algorithms.base import Algorithm, Build
 from mrff.algorithms.learning import Cohort, Learner, SharedModel, Trained
 from mrff.config import RunConfig
-from mrff.metrics.metric import Scored
+from mrff.metrics.metric import Ranks, Scored
 from mrff.metrics.routes import route_counts
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import CohortSums
@@ -85,7 +85,9 @@ class ClusterLearner:
             for cluster, rows in self._chosen(model, cohort)
         ]
         order = np.argsort(np.concatenate([rows for rows, _, _ in parts]), kind="stable")
+        ranks = [scored.ranks for _, _, scored in parts if scored.ranks is not None]
         return Scored(
+            ranks=Ranks.joined(ranks, order) if ranks else None,
             logits=np.concatenate([scored.logits for _, _, scored in parts])[order],
             labels=np.concatenate([scored.labels for _, _, scored in parts])[order],
             routes=np.concatenate([np.full((len(r), 1), c) for r, c, _ in parts])[order],

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mrff.data.dataset import Dataset
+from mrff.linear import Mixture
 from mrff.metrics.metric import Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import CohortSums, Outcome, Tensors
@@ -29,6 +30,7 @@ class SharedModel:
     public: Mapping[str, Tensor]
     group: Mapping[str, Tensor]  # one array per weight of every expert
     loads: Tensor | None = None  # (layers, K), share of users per expert in the previous round
+    mixture: Mixture | None = None  # linear models to rank by beside the network
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,18 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"{config.objective}: the gate would read the very items that are to be predicted; "
             "choose network.gate-input=earlier"
         )
+    if config.training.linear_items and config.objective == "click":
+        yield (
+            f"training.linear-items={config.training.linear_items} cannot go with "
+            "training.objective=click: linear models rank the next item; choose "
+            "training.objective=next or both, or training.linear-items=off"
+        )
+    if config.training.linear_items and config.privacy.mode != "none":
+        yield (
+            f"training.linear-items={config.training.linear_items} cannot go with privacy.mode="
+            f"{config.privacy.mode}: their sums name the items of a one-user node; "
+            "use training.linear-items=off"
+        )
     name, resume = config.run.name, config.run.resume
     if name and resume:
         yield (

@@ -131,6 +131,11 @@ class TrainingSettings:
         128, "items of a larger catalogue that a user draws to compare with, per round",
         Limits(1, 65536),
     )  # fmt: skip
+    linear_items: int | None = setting(
+        "off",
+        "items, those met most, of linear models that are mixed with the network",
+        Limits(1, 20000, word="off"),
+    )
     seed: int = setting(0, "of every draw but those of privacy", Limits(0, 2**63 - 1))
     device: str = setting(
         "auto",

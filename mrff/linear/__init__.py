@@ -1,6 +1,15 @@
 """Closed-form linear models of who takes what next. A new one: its file, its line in `LINEAR`."""
 
-from mrff.linear.part import LINEAR, SCORERS, LinearPart, Mix, mixes, sequences_of
+from mrff.linear.part import LINEAR, SCORERS, LinearPart, Mix, Mixture, mixes, sequences_of
 from mrff.linear.sequences import Sequences
 
-__all__ = ["LINEAR", "SCORERS", "LinearPart", "Mix", "Sequences", "mixes", "sequences_of"]
+__all__ = [
+    "LINEAR",
+    "SCORERS",
+    "LinearPart",
+    "Mix",
+    "Mixture",
+    "Sequences",
+    "mixes",
+    "sequences_of",
+]

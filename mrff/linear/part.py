@@ -33,6 +33,14 @@ def mixes() -> list[Mix]:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Linear models, and the mixes with a network's scores to rank by."""
+
+    part: LinearPart
+    mixes: NDArray[np.float64]  # (X, scorers)
+
+
+@dataclass(frozen=True)
 class LinearPart:
     """Matrices of every linear model over the same items."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 LEFT_OUT = -1  # an item that the linear models do not know
 
@@ -35,6 +38,8 @@ class Sequences:
         Returns:
             (R, size) sums of the weights of each item.
         """
+        from scipy import sparse  # nothing else of a round needs it
+
         begin, rows, columns, values = self.offsets[users], [], [], []
         for age, weight in enumerate(weights, start=1):
             row = np.flatnonzero(places - age >= begin)
@@ -48,6 +53,8 @@ class Sequences:
 
     def whole(self) -> sparse.csr_matrix:
         """(U, size) 1 where a user met an item."""
+        from scipy import sparse  # nothing else of a round needs it
+
         users = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
         known = self.items != LEFT_OUT
         where = (users[known], self.items[known])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import replace
 
 from mrff.config import RunConfig
 from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
@@ -68,6 +70,12 @@ class Evaluation:
             if metric.statistic not in self._statistics:
                 self._statistics.append(metric.statistic)
 
+    def with_mixes(self, mixes: int) -> Evaluation:
+        """The same by so many mixes of scores."""
+        other = copy(self)
+        other.grain = replace(self.grain, mixes=mixes)
+        return other
+
     def sums_of(self, scored: Scored) -> CohortSums:
         """What a node sends of these users."""
         sums = CohortSums()
@@ -89,14 +97,16 @@ class Evaluation:
         return {name: measured.get(name) for name in self._names}
 
 
-def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
+def evaluation_of(config: RunConfig, *, private: bool, mixes: int = 1) -> Evaluation:
     """What a run's evaluations ask, the same on server and nodes.
 
     Args:
         private: in a private mode routes stay hidden, every sum has a bound, and nobody's answer
             is ranked: sums over ranks tell a one-user node's item.
+        mixes: of scores that held-out items are ranked by.
     """
-    grain = Grain(config.evaluation.histogram_bins, config.routes_shape, config.data.holdout)
+    bins, holdout = config.evaluation.histogram_bins, config.data.holdout
+    grain = Grain(bins, config.routes_shape, holdout, mixes)
     reads = READS[config.objective] - {"ranks"} if private else READS[config.objective]
     return Evaluation(grain, routes_are_hidden=private, bounded_only=private, reads=reads)
 

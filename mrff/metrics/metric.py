@@ -7,7 +7,7 @@ are computed and sent once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,17 +23,25 @@ Reads = Literal["logits", "ranks", "routes"]
 class Ranks:
     """Where the held-out items of U users stand among their candidates, k of each user.
 
-    A candidate is an item that the user had not met; the held-out item itself is one.
+    A candidate is an item that the user had not met; the held-out item itself is one. There are X
+    rankings, by X mixes of scores; the first is the run's own.
     """
 
-    better: np.ndarray  # (U, k) int64 candidates with a higher score
-    ties: np.ndarray  # (U, k) int64 other candidates with the same score
+    better: np.ndarray  # (U, k, X) int64 candidates with a higher score
+    ties: np.ndarray  # (U, k, X) int64 other candidates with the same score
     candidates: np.ndarray  # (U, k) int64
 
     @classmethod
-    def nothing_yet(cls, users: int, holdout: int) -> Ranks:
+    def nothing_yet(cls, users: int, holdout: int, mixes: int = 1) -> Ranks:
         """To be filled chunk by chunk."""
-        return cls(*(np.zeros((users, holdout), dtype=np.int64) for _ in range(3)))
+        better, ties = (np.zeros((users, holdout, mixes), dtype=np.int64) for _ in range(2))
+        return cls(better, ties, np.zeros((users, holdout), dtype=np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ranks], order: np.ndarray) -> Ranks:
+        """The users of all parts, in ``order``."""
+        fields = ("better", "ties", "candidates")
+        return cls(*(np.concatenate([getattr(p, f) for p in parts])[order] for f in fields))
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""
@@ -54,11 +62,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class Grain:
-    """How finely nodes count: score bins, layers and experts, held-out targets of a user."""
+    """How finely nodes count: score bins, layers and experts, held-out targets of a user, mixes."""
 
     bins: int
     routes_shape: tuple[int, int]
     holdout: int
+    mixes: int = 1  # of scores that held-out items are ranked by
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _GAINS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
-    """(U, k, lengths) a measure of every held-out item at each of `LENGTHS`.
+    """(U, k, X, lengths) a measure of every held-out item at each of `LENGTHS`.
 
     Args:
         kind: ``hr``, ``ndcg`` or ``mrr``.
@@ -44,6 +44,7 @@ def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
 def _compute(scored: Scored, grain: Grain) -> Numbers:
     assert scored.ranks is not None
     sums = {kind: expected_gains(scored.ranks, kind).sum((0, 1)) for kind in _GAINS}
+    assert sums["hr"].shape[0] == grain.mixes
     return {
         **{f"{kind}_sums": values for kind, values in sums.items()},
         "candidates": int(scored.ranks.candidates.sum()),
@@ -51,7 +52,7 @@ def _compute(scored: Scored, grain: Grain) -> Numbers:
 
 
 def _quantities(grain: Grain) -> Mapping[str, Quantity]:
-    sums = dict.fromkeys((f"{kind}_sums" for kind in _GAINS), Quantity((len(LENGTHS),)))
+    sums = dict.fromkeys((f"{kind}_sums" for kind in _GAINS), Quantity((grain.mixes, len(LENGTHS))))
     return {**sums, "candidates": Quantity(whole=True)}
 
 
@@ -59,7 +60,8 @@ def _check(sums: CohortSums) -> str:
     targets = sums.number("targets")
     for kind in _GAINS:
         values = sums.numbers[f"{kind}_sums"]
-        if (np.diff(values, prepend=0.0) < -1e-6).any() or values[-1] > targets * (1 + 1e-6):
+        falls = np.diff(values, axis=1, prepend=0.0) < -1e-6
+        if falls.any() or (values[:, -1] > targets * (1 + 1e-6)).any():
             return f"{kind}_sums {values.tolist()} over targets {targets} is impossible"
     return ""
 
@@ -71,12 +73,19 @@ RANKING = Statistic(_compute, _quantities, lambda grain: None, _check, reads="ra
 
 def _metric(kind: str, place: int) -> Metric:
     def value(sums: CohortSums) -> float:
-        return ratio(float(sums.numbers[f"{kind}_sums"][place]), sums.number("targets"))
+        return ratio(float(sums.numbers[f"{kind}_sums"][0, place]), sums.number("targets"))
 
     length = LENGTHS[place]
     name, label = f"{kind}{length}", f"{kind.upper()}@{length}"
     brief = length == BRIEF_LENGTH and kind != "mrr"
     return Metric(name, label, RANKING, value, "higher", brief=brief)
+
+
+def mix_values(sums: CohortSums, kind: str, length: int) -> np.ndarray:
+    """(X,) a measure at ``length`` for every mix; 0 over nobody."""
+    totals = sums.numbers[f"{kind}_sums"][:, LENGTHS.index(length)]
+    values: np.ndarray = totals / max(1, sums.number("targets"))
+    return values
 
 
 RANKING_METRICS = tuple(_metric(kind, place) for place in range(len(LENGTHS)) for kind in _GAINS)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mrff.wire.records import arrays_in, packed_record
 
-VERSION = 1  # of everything in this room; nodes refuse another
+VERSION = 2  # of everything in this room; nodes refuse another
 Arrays = dict[str, NDArray[np.float32]]
 Part = Literal["valid", "test"]
+ITEM_COUNTS, LINEAR_SUMS = "query.item_counts", "query.linear_sums"  # message types
 BESIDE = "validation."  # what a validation's numbers begin with in a train reply
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -55,6 +56,8 @@ class RoundFacts:
         terms: what the mechanism's server half says.
         part: held-out targets to score; in a train request, those to score before training, by the
             model that came. Empty: none.
+        mixes: what network and linear models count when items are ranked, one mix after the other;
+            empty: the network alone.
     """
 
     round: int
@@ -64,6 +67,7 @@ class RoundFacts:
     loads: list[float] = field(default_factory=list)
     terms: Mapping[str, float] = field(default_factory=dict)
     part: Part | Literal[""] = ""
+    mixes: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,14 @@ class Request:
     facts: RoundFacts
     public: Arrays
     group: Arrays  # one array per weight of every expert
+    linear: Arrays = field(default_factory=dict)  # see `mrff.linear.LinearPart.arrays`
 
     def content(self) -> RecordDict:
         """The records that travel."""
         about = asdict(self.facts)
         terms = about.pop("terms")
         record = {"version": VERSION, **about, **{f"terms.{k}": v for k, v in terms.items()}}
-        return RecordDict(
+        content = RecordDict(
             {
                 "public": packed_record(self.public),
                 "group": packed_record(self.group),
@@ -88,6 +93,9 @@ class Request:
                 "round": ConfigRecord(record),
             }
         )
+        if self.linear:
+            content["linear"] = packed_record(self.linear)
+        return content
 
     @classmethod
     def read(cls, content: RecordDict) -> Request:
@@ -108,13 +116,14 @@ class Request:
             public, group = (
                 arrays_in(content, name, required=True) for name in ("public", "group")
             )
+            linear = arrays_in(content, "linear")
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
             raise RequestError(
                 f"the request cannot be read ({error}); is the server of the same version?"
             ) from error
-        return cls(run, facts, public, group)
+        return cls(run, facts, public, group, linear)
 
 
 def _facts(record: dict[str, Any]) -> RoundFacts:
@@ -126,7 +135,7 @@ def _facts(record: dict[str, Any]) -> RoundFacts:
     for name in ("round", "checkpoint_round", "best_round"):
         if not isinstance(values[name], int):
             raise RequestError(f"{name} must be a whole number, got {values[name]!r}")
-    for name in ("epoch_starts", "loads"):
+    for name in ("epoch_starts", "loads", "mixes"):
         if not isinstance(values[name], list):
             raise RequestError(f"{name} must be a list of numbers, got {values[name]!r}")
     return RoundFacts(**values, terms=cast("Mapping[str, float]", terms))

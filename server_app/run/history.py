@@ -65,6 +65,8 @@ def _fields(report: RoundReport | EvaluationReport) -> dict[str, Any]:
     fields = asdict(report)
     if fields.get("privacy", {}) is None:  # nothing to say in mode none
         del fields["privacy"]
+    if not fields.get("parts", True):
+        del fields["parts"]
     measures, traffic = fields.pop("measures", {}), fields.pop("traffic")
     return {**fields, **measures, **traffic}
 

@@ -8,11 +8,13 @@ from logging import getLogger
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 
 from mrff.config import RunConfig
 from mrff.data.schema import Schema
 from mrff.io.files import write_bytes, write_json
+from mrff.linear import Mixture
 from mrff.wire.requests import RunFacts
 from server_app.run.checkpoint import Checkpoint, save_checkpoint
 from server_app.run.history import History
@@ -82,6 +84,12 @@ class Recorder:
             self.test = report
         log.info(evaluation_line(report, is_best=is_best))
         self._warn(report.traffic.rejected, report.traffic.missing)
+
+    def linear_fitted(self, mixture: Mixture) -> None:
+        """See `strategies.reports.Observer`."""
+        mixes = mixture.mixes.astype(np.float32)
+        arrays = safetensors.numpy.save({**mixture.part.arrays(), "mixes": mixes})
+        write_bytes(self._folder.linear, arrays)
 
     def save(self, state: TrainingState) -> None:
         """See `strategies.reports.Observer`."""

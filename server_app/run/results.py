@@ -32,6 +32,7 @@ def write_summary(
         "best_by": best_by,
         f"validation_{best_by}": state.best_value,
         "test": test.measures,
+        "test_parts": dict(test.parts),
         "test_users": test.users,
         "test_targets": test.targets,
         "skipped_users": test.skipped_users,
@@ -57,6 +58,9 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     test, best_by = summary["test"], METRICS[summary["best_by"]]
     for metric in shown(test):
         table.add_row(f"test {metric.label}", _number(test[metric.name], metric.digits))
+    for name, values in summary["test_parts"].items():
+        told = ", ".join(f"{METRICS[n].label} {_number(v)}" for n, v in values.items())
+        table.add_row(f"ranked by {name}", told)
     for name, value in (
         ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
         ("users too short for the split", f"{summary['skipped_users']:,}"),

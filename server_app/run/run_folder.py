@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def linear(self) -> Path:
+        """The linear models that rank beside the best model, and their mixes."""
+        return self.best / "linear.safetensors"
+
+    @property
     def tensorboard(self) -> Path:
         """Event files."""
         return self.path / "tensorboard"

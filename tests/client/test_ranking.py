@@ -48,19 +48,19 @@ def test_ranks_against_a_plain_loop(part: str) -> None:
                 if item not in met and item != target
             ]
             assert found.candidates[user, number] == len(others) + 1
-            assert found.better[user, number] == sum(bool(other > own) for other in others)
-            assert found.ties[user, number] == sum(bool(other == own) for other in others)
+            assert found.better[user, number, 0] == sum(bool(other > own) for other in others)
+            assert found.ties[user, number, 0] == sum(bool(other == own) for other in others)
 
 
 def test_a_network_that_has_diverged_ranks_nothing_well() -> None:
     dataset = small_dataset((9, 7))
     found = ranks_of(torch.full((2, 1, NUM_ITEMS), float("nan")), dataset, np.arange(2), "test")
-    assert (found.better == found.candidates - 1).all()
+    assert (found.better[..., 0] == found.candidates - 1).all()
     some = torch.zeros(2, 1, NUM_ITEMS)
     for user in range(2):
         some[user, 0, dataset.items[dataset.offsets[user + 1] - 1] - 1] = float("nan")
     found = ranks_of(some, dataset, np.arange(2), "test")
-    assert (found.better == found.candidates - 1).all()
+    assert (found.better[..., 0] == found.candidates - 1).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -18,7 +18,8 @@ GRAIN = Grain(16, (1, 1), 2)
 
 def ranks(better: list[list[int]], ties: list[list[int]] | None = None) -> Ranks:
     above = np.array(better)
-    return Ranks(above, np.zeros_like(above) if ties is None else np.array(ties), above + 100)
+    level = np.zeros_like(above) if ties is None else np.array(ties)
+    return Ranks(above[..., None], level[..., None], above + 100)
 
 
 def scored(found: Ranks) -> Scored:
@@ -43,7 +44,7 @@ def test_measures_worked_by_hand() -> None:
 @given(st.integers(0, 4), st.integers(0, 4))
 @settings(deadline=None)
 def test_ties_count_as_the_mean_over_every_order(better: int, ties: int) -> None:
-    found = expected_gains(ranks([[better]], [[ties]]), "ndcg")[0, 0]
+    found = expected_gains(ranks([[better]], [[ties]]), "ndcg")[0, 0, 0]
     orders = list(itertools.permutations(range(ties + 1)))
     for length, measured in zip(LENGTHS, found, strict=True):
         places = [better + order.index(0) + 1 for order in orders]

@@ -1,0 +1,95 @@
+"""Closed-form linear models after training: two queries, one solution, mixes tried by validation.
+
+Nodes send how often items are met, then sums over their users for the items met most. The server
+solves what it would have solved with everybody's data, and asks nodes which mix of linear models
+and network ranks the validation items best. The test is by that mix, by the network alone, and by
+the linear models alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mrff.linear import LINEAR, SCORERS, LinearPart, Mix, Mixture, mixes
+from mrff.metrics.ranking import mix_values
+from mrff.sums import CohortSums, Expected, Quantity, require
+from mrff.wire.requests import ITEM_COUNTS, LINEAR_SUMS, Arrays
+
+CHOSEN_BY = ("ndcg", 10)
+TESTED = ("mixed", "network", "linear")  # what the test ranks by, the mix that was chosen first
+
+
+@dataclass(frozen=True)
+class LinearItems:
+    """Which items linear models are about: at most ``most`` of a catalogue of ``catalogue``."""
+
+    most: int
+    catalogue: int
+
+
+class Query(Protocol):
+    """Asks every node one question that needs no shared model."""
+
+    def __call__(self, message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
+        """The sum of the answers that count."""
+        ...
+
+
+def fit(query: Query, wish: LinearItems) -> LinearPart:
+    """The linear models of all nodes' users together."""
+    counted = {"item_counts": Quantity((wish.catalogue,), whole=True)}
+    counts = query(ITEM_COUNTS, {}, Expected(numbers=counted)).numbers["item_counts"]
+    items = most_met(counts, wish.most)
+    shapes = {n: s for model in LINEAR.values() for n, s in model.shapes(len(items)).items()}
+    sums = query(LINEAR_SUMS, {"items": items.astype(np.float32)}, Expected(updates=shapes))
+    weights = {name: model.solve(sums.updates, len(items)) for name, model in LINEAR.items()}
+    return LinearPart(items, {name: w.astype(np.float32) for name, w in weights.items()})
+
+
+def most_met(counts: np.ndarray, most: int) -> np.ndarray:
+    """(N,) codes of the items met most, those never met left out; equal counts by their code."""
+    order = np.argsort(-counts, kind="stable")[:most]
+    items: np.ndarray = np.sort(order[counts[order] > 0]) + 1
+    return items
+
+
+def check_linear_sums(sums: CohortSums) -> None:
+    """Counts and weights of history items are nothing below 0."""
+    for name, values in sums.updates.items():
+        require(not (values < 0).any(), f"array {name} holds numbers below 0")
+
+
+def all_mixes(part: LinearPart) -> Mixture:
+    """What validation tries."""
+    return Mixture(part, np.array(mixes()))
+
+
+def chosen_mixes(tried: Mixture, sums: CohortSums) -> Mixture:
+    """By a validation of the mixes that were ``tried``: see `TESTED`."""
+    values = mix_values(sums, *CHOSEN_BY)
+    alone = tried.mixes[:, 0] == 0.0
+    best, linear = int(values.argmax()), int(np.where(alone, values, -1.0).argmax())
+    return Mixture(tried.part, tried.mixes[[best, 0, linear]])
+
+
+def parts_tested(sums: CohortSums) -> Mapping[str, dict[str, float]]:
+    """HR and NDCG at 10 by each of `TESTED`."""
+    measured = {f"{kind}10": mix_values(sums, kind, 10) for kind in ("hr", "ndcg")}
+    return {
+        name: {measure: float(values[place]) for measure, values in measured.items()}
+        for place, name in enumerate(TESTED)
+    }
+
+
+def flat(mixture: Mixture) -> list[float]:
+    """The mixes as a request holds them."""
+    return [float(weight) for weight in mixture.mixes.ravel()]
+
+
+def told(mix: Mix | np.ndarray) -> str:
+    """``0.7 network, 0.21 slit, 0.09 ease``."""
+    return ", ".join(f"{w:g} {n}" for n, w in zip(SCORERS, mix, strict=True) if w)
