@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from client_app.chunks import ENTRY, NOT_STORED, SCHEMA, Chunks, oldest_first, record_of
@@ -71,7 +70,7 @@ class PrivateStore:
             with self._errors("read"), opened(self._file) as database:
                 database.execute("BEGIN")  # one state of the store, whoever writes meanwhile
                 chunks = self._chunks(database, arrays)
-                asked = pd.Index(users).get_indexer(chunks.entries["user"])
+                asked = places_in(users, chunks.entries["user"])
                 newest = self._newest(chunks.entries, asked, up_to_round)
                 chunks.read(chunks.entries[newest], asked[newest], arrays)
                 new[asked[newest]] = False
@@ -122,7 +121,7 @@ class PrivateStore:
     def _needless(self, old: np.ndarray, new: np.ndarray, limits: Sequence[int]) -> np.ndarray:
         """Versions of the same users that nobody can ask for any more, once the new are there."""
         both = oldest_first(np.concatenate([old, new]))  # of one round, the new come last
-        asked = pd.Index(new["user"]).get_indexer(both["user"])
+        asked = places_in(new["user"], both["user"])
         # Epochs after this run's belong to a run that was resumed meanwhile.
         needless = (asked >= 0) & (both["epoch"] < len(self._ends)) & (both["chunk"] != NOT_STORED)
         for limit in limits:
@@ -185,3 +184,12 @@ class PrivateStore:
 
 def _shapes(record: np.dtype) -> dict[str, tuple[int, ...]]:
     return {name: kind[0].shape for name, kind in (record.fields or {}).items()}
+
+
+def places_in(users: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Where each of ``others`` (n,) is among ``users`` (U,), which differ; -1 where it is not."""
+    if not len(users):
+        return np.full(len(others), -1)
+    order = np.argsort(users)
+    places = order[np.minimum(np.searchsorted(users, others, sorter=order), len(users) - 1)]
+    return np.where(users[places] == others, places, -1)
