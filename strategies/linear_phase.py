@@ -14,13 +14,14 @@ from typing import Protocol
 
 import numpy as np
 
-from mrff.linear import LINEAR, SCORERS, LinearPart, Mix, Mixture, mixes
+from mrff.linear import LINEAR, SCORERS, LinearPart, Mix, Mixture, mix_of, mixes
 from mrff.metrics.ranking import mix_values
 from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.requests import ITEM_COUNTS, LINEAR_SUMS, Arrays
 
 CHOSEN_BY = ("ndcg", 10)
-TESTED = ("mixed", "network", "linear")  # what the test ranks by, the mix that was chosen first
+ALONE = tuple(name for name in SCORERS if name != "network")
+TESTED = ("mixed", "network", "linear", *ALONE)  # what a test ranks by, the mix chosen first
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def fit(query: Query, wish: LinearItems) -> LinearPart:
     shapes = {n: s for model in LINEAR.values() for n, s in model.shapes(len(items)).items()}
     sums = query(LINEAR_SUMS, {"items": items.astype(np.float32)}, Expected(updates=shapes))
     weights = {name: model.solve(sums.updates, len(items)) for name, model in LINEAR.items()}
-    return LinearPart(items, {name: w.astype(np.float32) for name, w in weights.items()})
+    found = {name: values.astype(np.float32) for name, values in weights.items()}
+    return LinearPart(items, counts[items - 1].astype(np.float32), found)
 
 
 def most_met(counts: np.ndarray, most: int) -> np.ndarray:
@@ -73,7 +75,8 @@ def chosen_mixes(tried: Mixture, sums: CohortSums) -> Mixture:
     values = mix_values(sums, *CHOSEN_BY)
     alone = tried.mixes[:, 0] == 0.0
     best, linear = int(values.argmax()), int(np.where(alone, values, -1.0).argmax())
-    return Mixture(tried.part, tried.mixes[[best, 0, linear]])
+    each = np.array([mix_of(**{name: 1.0}) for name in ALONE])
+    return Mixture(tried.part, np.concatenate([tried.mixes[[best, 0, linear]], each]))
 
 
 def parts_tested(sums: CohortSums) -> Mapping[str, dict[str, float]]:

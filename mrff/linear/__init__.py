@@ -1,6 +1,6 @@
 """Closed-form linear models of who takes what next. A new one: its file, its line in `LINEAR`."""
 
-from mrff.linear.part import LINEAR, SCORERS, LinearPart, Mix, Mixture, mixes, sequences_of
+from mrff.linear.part import LINEAR, SCORERS, LinearPart, Mix, Mixture, mix_of, mixes, sequences_of
 from mrff.linear.sequences import Sequences
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Mix",
     "Mixture",
     "Sequences",
+    "mix_of",
     "mixes",
     "sequences_of",
 ]

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from mrff.linear.base import LinearModel
 from mrff.linear.ease import Ease
+from mrff.linear.rules import Rules
 from mrff.linear.sequences import LEFT_OUT, Sequences
 from mrff.linear.slit import Slit
 
-LINEAR: dict[str, LinearModel] = {model.name: model for model in (Ease(), Slit())}
-NETWORK = "network"
-SCORERS = (NETWORK, *LINEAR)
+LINEAR: dict[str, LinearModel] = {model.name: model for model in (Ease(), Slit(), Rules())}
+NETWORK, POPULARITY = "network", "popularity"
+SCORERS = (NETWORK, *LINEAR, POPULARITY)
 
 Mix = tuple[float, ...]
 """What each of `SCORERS` counts, all of them scaled to mean 0 and deviation 1 over a user's
@@ -25,11 +26,20 @@ candidates; the weights add up to 1."""
 
 
 def mixes() -> list[Mix]:
-    """Those that validation chooses from; the first is the network alone."""
+    """Those that validation chooses from, of network, EASE and SLIT; the network alone is first."""
     network = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)
     shares = (0.0, 0.3, 0.6, 1.0)  # of EASE in what the network leaves
-    found = [(n, (1.0 - n) * share, (1.0 - n) * (1.0 - share)) for n in network for share in shares]
-    return list(dict.fromkeys(tuple(round(weight, 6) for weight in mix) for mix in found))
+    found = [
+        mix_of(network=n, ease=(1.0 - n) * share, slit=(1.0 - n) * (1.0 - share))
+        for n in network
+        for share in shares
+    ]
+    return list(dict.fromkeys(found))
+
+
+def mix_of(**weights: float) -> Mix:
+    """A mix by the names of its scorers; the others count nothing."""
+    return tuple(round(weights.get(name, 0.0), 6) for name in SCORERS)
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class LinearPart:
-    """Matrices of every linear model over the same items."""
+    """Matrices of every linear model over the same items, and how often those were met."""
 
     items: NDArray[np.int64]  # (N,) codes
+    counts: NDArray[np.float32]  # (N,)
     weights: Mapping[str, NDArray[np.float32]]  # (N, N) each
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """As they travel and are kept."""
-        return {"items": self.items.astype(np.float32), **self.weights}  # codes below 2^24
+        items = self.items.astype(np.float32)  # codes below 2^24
+        return {"items": items, "counts": self.counts, **self.weights}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[np.float32]]) -> LinearPart:
@@ -59,10 +71,11 @@ class LinearPart:
             ValueError: an array is missing or of another shape.
         """
         items = arrays["items"].astype(np.int64) if "items" in arrays else np.zeros(0, np.int64)
-        for name in LINEAR:
-            if name not in arrays or arrays[name].shape != (len(items), len(items)):
-                raise ValueError(f"the linear part lacks {name!r} for its {len(items)} items")
-        return cls(items, {name: arrays[name] for name in LINEAR})
+        size = len(items)
+        for name, shape in {"counts": (size,), **dict.fromkeys(LINEAR, (size, size))}.items():
+            if name not in arrays or arrays[name].shape != shape:
+                raise ValueError(f"the linear part lacks {name!r} for its {size} items")
+        return cls(items, arrays["counts"], {name: arrays[name] for name in LINEAR})
 
     def sequences(self, items: NDArray[Any], offsets: NDArray[np.int64]) -> Sequences:
         """Interactions (n,) as codes, of users by offsets, in the part's own columns."""
@@ -71,12 +84,12 @@ class LinearPart:
     def scores(
         self, sequences: Sequences, users: NDArray[np.int64], places: NDArray[np.int64]
     ) -> dict[str, NDArray[np.float32]]:
-        """By model, (R, N) of users (R,) before their interactions ``places`` (R,)."""
+        """By scorer but the network, (R, N) of users (R,) before their interactions ``places``."""
         found = {}
         for name, model in LINEAR.items():
             history = sequences.before(users, places, model.ages).astype(np.float32)
             found[name] = np.asarray(history @ self.weights[name])
-        return found
+        return {**found, POPULARITY: np.broadcast_to(self.counts, (len(places), len(self.items)))}
 
     @cached_property
     def columns(self) -> NDArray[np.int64]:

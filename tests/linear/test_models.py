@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrff.linear import LINEAR, LinearPart, mixes, sequences_of
+from mrff.linear import LINEAR, LinearPart, mix_of, mixes, sequences_of
 from mrff.linear.base import symmetric, triangle
 from mrff.linear.ease import RIDGE, Ease
+from mrff.linear.rules import Rules
 from mrff.linear.slit import RIDGE as SLIT_RIDGE
 from mrff.linear.slit import Slit
 
@@ -64,6 +65,14 @@ def test_slit_is_the_ridge_regression_of_the_next_item_on_the_decayed_history() 
     np.testing.assert_allclose(Slit().solve(sums_over(Slit(), users), SIZE), expected, atol=1e-12)
 
 
+def test_rules_are_shares_of_what_followed() -> None:
+    """1 then 2 for one user, 1 then 3 then 2 for another: of what followed 1, 2 has 1.8 of 2.8."""
+    users = [np.array([1, 2]), np.array([1, 3, 2])]
+    weights = Rules().solve(sums_over(Slit(), users), SIZE)
+    np.testing.assert_allclose(weights[0, :3], [0.0, 1.8 / 2.8, 1.0 / 2.8])
+    np.testing.assert_allclose(weights[2, :3], [0.0, 1.0, 0.0])
+
+
 def test_a_history_by_hand() -> None:
     """Items 2, 5, 2 and then nothing known: the newest weighs 1, the one before 0.8."""
     sequences = sequences_of(np.array([2, 5]), np.array([2, 5, 2, 3]), np.array([0, 4]))
@@ -82,14 +91,14 @@ def test_half_a_symmetric_matrix_is_all_of_it() -> None:
 def test_mixes_add_up_and_begin_with_the_network_alone() -> None:
     tried = np.array(mixes())
     np.testing.assert_allclose(tried.sum(1), 1.0, atol=1e-5)
-    assert tried[0].tolist() == [1.0, 0.0, 0.0]
+    assert tried[0].tolist() == list(mix_of(network=1.0))
     assert (tried[:, 0] == 0.0).sum() >= 3  # the linear models alone
     assert len(tried) == len(set(mixes()))
 
 
 def test_what_does_not_fit_is_no_linear_part() -> None:
     weights = {name: np.zeros((3, 3), np.float32) for name in LINEAR}
-    part = LinearPart(np.array([1, 4, 9]), weights)
+    part = LinearPart(np.array([1, 4, 9]), np.ones(3, np.float32), weights)
     again = LinearPart.of(part.arrays())
     assert again.items.tolist() == [1, 4, 9]
     with pytest.raises(ValueError, match="'slit' for its 3 items"):

@@ -17,10 +17,10 @@ from client_app.learners.serial import SerialLearner
 from mrff.config import ConfigError
 from mrff.data.dataset import load_dataset
 from mrff.data.windows import eligible_users
-from mrff.linear import LINEAR, LinearPart, Mixture, sequences_of
+from mrff.linear import LINEAR, LinearPart, Mixture, mix_of, sequences_of
 from mrff.sums import CohortSums
 from mrff.wire.aggregation import RoundFailedError
-from strategies.linear_phase import chosen_mixes, most_met
+from strategies.linear_phase import TESTED, chosen_mixes, most_met
 from tests.support.federation import run_federation
 from tests.support.local_grid import LocalGrid
 from tests.support.small_data import small_config, small_dataset
@@ -49,10 +49,11 @@ def test_three_silos_get_the_pooled_solution(small_data: Path, tmp_path: Path) -
     chosen = most_met(np.bincount(items, minlength=21)[1:], 15)
     assert found["items"].astype(int).tolist() == chosen.tolist()
     sequences = sequences_of(chosen, items, offsets)
+    all_sums = {n: v for model in LINEAR.values() for n, v in model.sums(sequences).items()}
     for name, model in LINEAR.items():
-        pooled = model.solve(model.sums(sequences), len(chosen))
+        pooled = model.solve(all_sums, len(chosen))
         np.testing.assert_allclose(found[name], pooled, atol=1e-6)
-    assert summary["test_parts"].keys() == {"mixed", "network", "linear"}
+    assert summary["test_parts"].keys() == set(TESTED)
     assert summary["test"]["hr10"] == pytest.approx(summary["test_parts"]["mixed"]["hr10"])
     alone = run(small_data, tmp_path, "alone", nodes=3, linear_items="off")
     assert alone["test"]["ndcg10"] == pytest.approx(summary["test_parts"]["network"]["ndcg10"])
@@ -66,33 +67,43 @@ def test_items_never_met_are_left_out_and_equal_counts_go_by_code() -> None:
 
 
 def test_the_mix_is_the_best_of_validation_and_the_network_wins_ties() -> None:
-    part = LinearPart(np.array([1]), {n: np.zeros((1, 1), np.float32) for n in LINEAR})
-    tried = Mixture(part, np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1.0, 0], [0, 0, 1.0]]))
+    part = LinearPart(
+        np.array([1]), np.ones(1, np.float32), {n: np.zeros((1, 1), np.float32) for n in LINEAR}
+    )
+    half = {"network": 0.5, "ease": 0.5}
+    named: list[dict[str, float]] = [{"network": 1.0}, half, {"ease": 1.0}, {"slit": 1.0}]
+    tried = Mixture(part, np.array([mix_of(**weights) for weights in named]))
 
     def sums(ndcg: list[float]) -> CohortSums:
         values = np.zeros((4, 5))
         values[:, 2] = ndcg
         return CohortSums({}, {"ndcg_sums": values, "targets": np.array(10)})
 
-    chosen = chosen_mixes(tried, sums([1.0, 4.0, 2.0, 3.0])).mixes.tolist()
-    assert chosen == [[0.5, 0.5, 0], [1.0, 0, 0], [0, 0, 1.0]]
-    assert chosen_mixes(tried, sums([4.0, 4.0, 2.0, 1.0])).mixes[0].tolist() == [1.0, 0, 0]
+    chosen = chosen_mixes(tried, sums([1.0, 4.0, 2.0, 3.0])).mixes
+    assert chosen[:3].tolist() == tried.mixes[[1, 0, 3]].tolist()
+    assert len(chosen) == len(TESTED)
+    level = chosen_mixes(tried, sums([4.0, 4.0, 2.0, 1.0])).mixes
+    assert level[0].tolist() == list(mix_of(network=1.0))
 
 
 def test_a_mix_of_one_scorer_ranks_as_it_does(double_precision: None) -> None:
     dataset, users = small_dataset((9, 7, 14)), np.arange(3)
     random = np.random.default_rng(0)
     weights = {n: random.normal(size=(12, 12)).astype(np.float32) for n in LINEAR}
-    part = LinearPart(np.arange(1, 13), weights)
+    part = LinearPart(np.arange(1, 13), np.arange(12, dtype=np.float32), weights)
     scores = torch.randn(3, 1, 12, generator=torch.Generator().manual_seed(0))
-    mixture = Mixture(part, np.array([[1.0, 0, 0], [0, 1.0, 0]]))
+    mixture = Mixture(
+        part, np.array([mix_of(network=1.0), mix_of(ease=1.0), mix_of(popularity=1.0)])
+    )
     found = ranks_of(scores, dataset, users, "test", mixture)
     plain = ranks_of(scores, dataset, users, "test")
     np.testing.assert_array_equal(found.better[..., :1], plain.better)
     sequences = part.sequences(dataset.items, dataset.offsets)
     ease = part.scores(sequences, users, dataset.offsets[1:] - 1)["ease"]
     alone = ranks_of(torch.from_numpy(ease)[:, None].double(), dataset, users, "test")
-    np.testing.assert_array_equal(found.better[..., 1:], alone.better)
+    np.testing.assert_array_equal(found.better[..., 1:2], alone.better)
+    target = dataset.items[dataset.offsets[1:] - 1]  # item i was met i - 1 times
+    assert (found.better[:, 0, 2] <= 12 - target).all()
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
@@ -103,7 +114,8 @@ def test_cohort_and_serial_mix_alike(part: str, double_precision: None) -> None:
     cohort = cohort_of(dataset, network, EVERYBODY)
     random = np.random.default_rng(0)
     weights = {n: random.normal(size=(5, 5)).astype(np.float32) for n in LINEAR}
-    mixture = Mixture(LinearPart(np.array([1, 3, 4, 8, 12]), weights), np.array([[0.5, 0.3, 0.2]]))
+    part_of = LinearPart(np.array([1, 3, 4, 8, 12]), np.ones(5, np.float32), weights)
+    mixture = Mixture(part_of, np.array([mix_of(network=0.5, ease=0.3, slit=0.2)]))
     model = model_of(network)
     model = model.__class__(1, model.public, model.group, None, mixture)
     one, other = (
