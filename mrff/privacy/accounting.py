@@ -53,6 +53,11 @@ class Release:
         if self.mechanism == "laplace" and self.sampling_rate != 1.0:
             raise ValueError("no amplification by sampling is claimed for Laplace releases")
 
+    @property
+    def norm_order(self) -> Literal[1, 2]:
+        """Of the norm that vectors are clipped in."""
+        return 1 if self.mechanism == "laplace" else 2
+
     def times(self, rounds: int) -> Release:
         """The same release in each of ``rounds`` rounds."""
         return replace(self, steps=self.steps * rounds)

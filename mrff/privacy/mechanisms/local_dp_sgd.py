@@ -15,42 +15,12 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Needs
-from mrff.privacy.mechanisms.noised import NoisedClient, NoisedServer
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
 from mrff.privacy.mechanisms.settings import private_conflicts
-from mrff.sums import CohortSums, NodeView, ServerView, Tensors
+from mrff.sums import CohortSums, Tensors
 
 if TYPE_CHECKING:
     from mrff.privacy.mechanisms.noisy_steps import NoisySteps
-
-
-class LocalDpSgd:
-    """See `Mechanism`."""
-
-    name = "local-dp-sgd"
-    needs: Needs = "each_record"
-    hides_routes = True
-    not_trusted = "the server and everyone after it"
-    covers = "everything a node uploads in training"
-
-    def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """See `Mechanism.conflicts`."""
-        yield from private_conflicts(config)
-        yield from _record_conflicts(config)
-
-    def release(self, config: RunConfig) -> Release:
-        """See `Mechanism.release`."""
-        privacy = config.privacy
-        return Release(
-            privacy.noise_multiplier, privacy.record_sampling_rate, config.training.local_steps
-        )
-
-    def client(self, view: NodeView) -> LocalClient:
-        """See `Mechanism.client`."""
-        return LocalClient(view, self.release(view.config))
-
-    def server(self, view: ServerView) -> NoisedServer:
-        """See `Mechanism.server`; the noise is in the replies."""
-        return NoisedServer(view, self.release(view.config))
 
 
 class LocalClient(NoisedClient):
@@ -68,6 +38,21 @@ class LocalClient(NoisedClient):
         """The noise is in the sums already; its variance comes with them."""
         deviation = float(sums.number("noise_deviation"))
         return self.released(sums, units=int(admitted.sum()), deviation=deviation)
+
+
+class LocalDpSgd(NoisedMechanism):
+    """See `Mechanism`."""
+
+    name = "local-dp-sgd"
+    client_half = LocalClient
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        yield from private_conflicts(config)
+        yield from _record_conflicts(config)
+
+    def release(self, config: RunConfig) -> Release:
+        privacy, steps = config.privacy, config.training.local_steps
+        return Release(privacy.noise_multiplier, privacy.record_sampling_rate, steps)
 
 
 def _record_conflicts(config: RunConfig) -> Iterator[str]:

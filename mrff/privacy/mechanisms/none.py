@@ -20,13 +20,18 @@ from mrff.metrics.routes import (
     route_quantities,
 )
 from mrff.privacy.accounting import Release
-from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.base import (
+    Means,
+    ModelShapes,
+    Needs,
+    Released,
+    drawn_users,
+    named_outside,
+)
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
-from mrff.sums.sampling import sampled_users
-from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import expert_of, has_expert, split_bank
+from mrff_model.scopes import expert_of, has_expert, is_expert
 
 _ROUNDING = 1.0 + 1e-5
 
@@ -35,25 +40,20 @@ class NoMechanism:
     """Each user's weighted update, and what a round is reported by, added up as they are."""
 
     name = "none"
-    needs: Needs = "sum"
     hides_routes = False
     not_trusted = ""
     covers = ""
 
     def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """Nothing is promised."""
         yield from ()
 
     def release(self, config: RunConfig) -> Release | None:
-        """No epsilon exists."""
         return None
 
     def client(self, view: NodeView) -> PlainClient:
-        """See `Mechanism.client`."""
         return PlainClient(view)
 
     def server(self, view: ServerView) -> PlainServer:
-        """See `Mechanism.server`."""
         return PlainServer(view.config.server.max_update_norm or 0.0)
 
 
@@ -67,20 +67,13 @@ class PlainClient:
         self._view = view
 
     def admit(self) -> NDArray[np.bool_]:
-        """The users whose coin of this round says so; anybody may toss it again."""
-        view = self._view
-        refuse_own_budget(view, self._view.config.privacy.mode)
-        training = view.config.training
-        return sampled_users(
-            training.seed, view.round_number, view.user_keys, training.sampling_rate
-        )
+        refuse_own_budget(self._view, self._view.config.privacy.mode)
+        return drawn_users(self._view)
 
     def trained(self, names: list[str]) -> list[str]:
-        """All of them."""
         return names
 
     def begin(self, shared: Tensors) -> PlainSum:
-        """See `ClientHalf.begin`."""
         return PlainSum(shared)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
@@ -91,14 +84,13 @@ class PlainClient:
 
 
 class PlainSum:
-    """Exact running sums; nobody's update is held longer than their chunk."""
+    """See `Accumulator`. Exact running sums; nobody's update is held longer than their chunk."""
 
     def __init__(self, shared: Tensors) -> None:
         self._updates = {n: torch.zeros_like(v, dtype=torch.float64) for n, v in shared.items()}
         self._sums = CohortSums()
 
     def accumulate(self, chunk: Chunk) -> None:
-        """See `Accumulator`."""
         outcome, kept = chunk.outcome, chunk.outcome.finite.cpu().numpy()
         if not kept.any():
             return
@@ -118,21 +110,17 @@ class PlainSum:
         self._sums += CohortSums({}, as_numbers(numbers))
 
     def sums(self, network: MRFFNetwork) -> CohortSums:
-        """See `Accumulator`; an expert that nobody chose is absent."""
+        """An expert that nobody chose is absent."""
         total = self._sums
         if not total.number("users"):
             return total
-        bank = tensors_of(network, "group").keys()
-        updates = {name: value.cpu() for name, value in self._updates.items()}
-        chosen = total.numbers["expert_weight"] > 0.0
-        experts = split_bank({n: v for n, v in updates.items() if n in bank})
-        named = {n: v for n, v in updates.items() if n not in bank}
-        named |= {n: v for n, v in experts.items() if chosen[expert_of(n)]}
-        return CohortSums({n: v.numpy() for n, v in named.items()}, total.numbers)
+        chosen, named = total.numbers["expert_weight"] > 0.0, named_outside(network, self._updates)
+        updates = {n: v for n, v in named.items() if not is_expert(n) or chosen[expert_of(n)]}
+        return CohortSums(updates, total.numbers)
 
 
 class PlainServer:
-    """Exact means: public over all users, each expert over those who chose it.
+    """See `ServerHalf`. Exact means: public over all users, each expert over those who chose it.
 
     Args:
         most_norm: the largest L2 norm of a node's mean update, over the public arrays and over each
@@ -146,16 +134,14 @@ class PlainServer:
         self._most_norm = most_norm
 
     def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
-        """Nothing more is said."""
         return {}
 
     def expected(self, shapes: ModelShapes) -> Expected:
-        """See `ServerHalf.expected`; a node without users sends no arrays."""
+        """A node without users sends no arrays."""
         updates = {**shapes.public, **shapes.group}
         return Expected(updates, training_quantities(shapes.routes_shape), frozenset(updates))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
-        """See `ServerHalf.check`."""
         reason = check_routes(sums)
         require(not reason, reason)
         _check_weights(sums)
@@ -169,7 +155,6 @@ class PlainServer:
             self._check_norms(sums)
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
-        """See `ServerHalf.release`."""
         numbers, users = sums.numbers, sums.number("users")
         expert_weight = numbers["expert_weight"]
         weights = {
