@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -26,7 +27,7 @@ CREATE TABLE imported (file TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (file
 History = tuple[Release, ...]
 
 
-class Row(NamedTuple):
+class ReleaseRow(NamedTuple):
     """What was released of some users of one chain; the columns of the table ``releases``."""
 
     population: str
@@ -47,11 +48,11 @@ class Row(NamedTuple):
         return sha256(json.dumps(fields).encode() + self.users).hexdigest()
 
 
-SELECT = (
-    f"SELECT {', '.join(Row._fields)} FROM releases "
+_SELECT = (
+    f"SELECT {', '.join(ReleaseRow._fields)} FROM releases "
     "WHERE population = ? AND chain IN (SELECT value FROM json_each(?)) ORDER BY chain, number"
 )
-INSERT = f"INSERT INTO releases VALUES ({', '.join('?' * len(Row._fields))})"
+_INSERT = f"INSERT INTO releases VALUES ({', '.join('?' * len(ReleaseRow._fields))})"
 
 
 class Chains:
@@ -62,7 +63,12 @@ class Chains:
         self._population = population
         self._parts: dict[Release, list[tuple[np.ndarray, int]]] = {}  # users and steps, by kind
 
-    def take(self, row: Row, unit: str) -> None:
+    def rows(self, database: sqlite3.Connection) -> Iterator[ReleaseRow]:
+        """All rows of these chains, in their order."""
+        asked = (self._population, json.dumps(list(self.ends)))
+        return map(ReleaseRow._make, database.execute(_SELECT, asked))
+
+    def take(self, row: ReleaseRow, unit: str) -> None:
         """Reads the next row of its chain; one of another unit says nothing of users.
 
         Raises:
@@ -82,21 +88,26 @@ class Chains:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{where} cannot be read: {error}") from error
 
-    def added(
-        self, keys: np.ndarray, release: Release, unit: str, about: Mapping[str, Any]
-    ) -> Iterator[Row]:
-        """A row for the end of each chain of ``keys``, which are ascending; the ends move on."""
+    def add(
+        self,
+        database: sqlite3.Connection,
+        keys: np.ndarray,
+        release: Release,
+        unit: str,
+        about: Mapping[str, Any],
+    ) -> None:
+        """Puts a row at the end of each chain of ``keys``, which are ascending."""
         fields = asdict(release)
         steps, mechanism = fields.pop("steps"), fields.pop("mechanism")
         for chain in np.unique(keys % CHAINS).tolist():
             count, last = self.ends[chain]
             users = keys[keys % CHAINS == chain].astype("<u8").tobytes()
-            row = Row(
+            row = ReleaseRow(
                 self._population, chain, count + 1, users, unit, mechanism, json.dumps(fields),
                 steps, about.get("training"), about.get("round"), last,
             )  # fmt: skip
+            database.execute(_INSERT, row)
             self.ends[chain] = row.number, row.hash()
-            yield row
 
     def users(self) -> list[int]:
         """Keys of everybody of whom something was released, ascending."""

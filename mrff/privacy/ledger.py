@@ -28,17 +28,7 @@ from filelock import FileLock
 from mrff.io.files import write_json
 from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
 from mrff.privacy.accounting import Limit, Release, epsilon_of
-from mrff.privacy.chains import (
-    CHAINS,
-    GENESIS,
-    INSERT,
-    SCHEMA,
-    SELECT,
-    UNKNOWN,
-    Chains,
-    History,
-    Row,
-)
+from mrff.privacy.chains import CHAINS, GENESIS, SCHEMA, UNKNOWN, Chains, History
 from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier, set_aside
 
 Key = int  # of a user; 0 for a whole dataset
@@ -120,7 +110,7 @@ class Ledger:
                 chains = self._checked(database, keys % CHAINS)
                 if limit is not None and limit.epsilon > 0.0:
                     self._check(chains.dearest(keys), release, limit)
-                database.executemany(INSERT, chains.added(keys, release, self._unit, about))
+                chains.add(database, keys, release, self._unit, about)
             self._write_head(chains)
 
     def _check(self, histories: list[History], release: Release, limit: Limit) -> None:
@@ -178,9 +168,8 @@ class Ledger:
         heads = self._heads().get(self._population, {})  # before the rows: writers do them first
         found = Chains(self._population, sorted({int(chain) for chain in chains}))
         at_head = dict(found.ends)
-        asked = (self._population, json.dumps(list(found.ends)))
         try:
-            for row in map(Row._make, database.execute(SELECT, asked)):
+            for row in found.rows(database):
                 found.take(row, self._unit)
                 if heads.get(str(row.chain), (0,))[0] == row.number:
                     at_head[row.chain] = found.ends[row.chain]
@@ -230,8 +219,7 @@ class Ledger:
                     if database.execute(done, mark).fetchone():
                         continue  # a crash came before the file was set aside
                     for users, release, about in ledger.entries:
-                        rows = chains.added(_ascending(users), release, UNKNOWN, about)
-                        database.executemany(INSERT, rows)
+                        chains.add(database, _ascending(users), release, UNKNOWN, about)
                     database.execute("INSERT INTO imported VALUES (?, ?)", mark)
             self._write_head(chains)
             for path in paths:
