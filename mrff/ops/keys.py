@@ -115,10 +115,7 @@ class _Authority:
         builder = _builder(hosts[0], self.certificate.subject, key.public_key(), SERVER_DAYS)
         names = [_general_name(host) for host in dict.fromkeys(hosts)]
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        own_identifier = self.certificate.extensions.get_extension_for_class(
-            x509.SubjectKeyIdentifier
-        ).value
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_identifier)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         return (
             builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
