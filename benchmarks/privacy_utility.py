@@ -32,7 +32,7 @@ from privacy_utility_plot import print_results, save_plot
 from client_app.app import app as client_app
 from mrff.config import full_names
 from mrff.privacy.accounting import Release, epsilon_of
-from mrff.privacy.planning import Wish, solve
+from mrff.privacy.planning import Plan, solve
 from server_app.app import app as server_app
 from server_app.run.history import read_history
 
@@ -149,7 +149,7 @@ def noise_for(epsilon: float, settings: Settings) -> float:
             low, high = (low, middle) if epsilon_of([release], delta) <= epsilon else (middle, high)
         return high
     local = mode == "local-dp-sgd"
-    wish = Wish(
+    wish = Plan(
         delta=delta,
         epsilon=epsilon,
         rounds=rounds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mrff.privacy.accounting import Accountant, Release, check_delta, epsilon_of
@@ -12,29 +12,17 @@ from mrff.privacy.accounting import Accountant, Release, check_delta, epsilon_of
 _TOLERANCE = 5e-4  # relative, of the solved number
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for: three of four numbers; the one that is None is solved for."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Numbers that belong together; one that is None is to be solved for."""
 
-    delta: float
     epsilon: float | None = None
+    delta: float
     noise_multiplier: float | None = None
     rounds: int | None = None
     sampling_rate: float | None = None
     local_steps: int = 1
     accountant: Accountant = "prv"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Numbers that belong together: ``epsilon`` is what the others cost."""
-
-    epsilon: float
-    delta: float
-    noise_multiplier: float
-    rounds: int
-    sampling_rate: float
-    local_steps: int
 
 
 class _Search(NamedTuple):
@@ -53,40 +41,37 @@ _SEARCHES = {
 }
 
 
-def solve(wish: Wish) -> Plan:
-    """The plan in which exactly one of the four numbers was left open.
+def solve(wish: Plan) -> Plan:
+    """The plan with the one of its four numbers that was left open.
 
     Solved numbers are on the safe side: the plan's epsilon never exceeds the one asked for.
 
     Raises:
         ValueError: not exactly one is open, a number is outside its limits, or none fits.
     """
-    unknown = _unknown_of(wish)
-    given: dict[str, Any] = {**asdict(wish), unknown: 0.0}
-    accountant: Accountant = given.pop("accountant")
-    plan = Plan(**given)
+    unknown, target = _unknown_of(wish), wish.epsilon or 0.0
 
     def with_value(value: float) -> Plan:
         number: Any = int(value) if unknown == "rounds" else value
-        return replace(plan, **{unknown: number})
+        return replace(wish, **{unknown: number})
 
     def cost_of(value: float) -> float:
-        found = with_value(value)
-        steps = found.rounds * found.local_steps
-        release = Release(found.noise_multiplier, found.sampling_rate, steps)
-        return epsilon_of([release], plan.delta, accountant)
+        plan: Any = with_value(value)
+        steps = plan.rounds * plan.local_steps
+        release = Release(plan.noise_multiplier, plan.sampling_rate, steps)
+        return epsilon_of([release], plan.delta, plan.accountant)
 
     if unknown == "epsilon":
         return with_value(cost_of(0.0))
-    fits, exceeds = _bracket(cost_of, plan, _SEARCHES[unknown])
+    fits, exceeds = _bracket(cost_of, wish, _SEARCHES[unknown])
     if unknown == "rounds":
-        fits = _last_whole_that_fits(cost_of, plan, fits, exceeds)
+        fits = _last_whole_that_fits(cost_of, wish, fits, exceeds)
     elif exceeds is not None:
-        fits = _last_that_fits(cost_of, fits, exceeds, plan.epsilon)
+        fits = _last_that_fits(cost_of, fits, exceeds, target)
     return replace(with_value(fits), epsilon=cost_of(fits))
 
 
-def _unknown_of(wish: Wish) -> str:
+def _unknown_of(wish: Plan) -> str:
     """The number that is left open, where the others are what they may be."""
     check_delta(wish.delta)
     given = {name: getattr(wish, name) for name in ("epsilon", *_SEARCHES)}
@@ -108,33 +93,34 @@ def _unknown_of(wish: Wish) -> str:
 
 
 def _bracket(
-    cost_of: Callable[[float], float], plan: Plan, search: _Search
+    cost_of: Callable[[float], float], wish: Plan, search: _Search
 ) -> tuple[float, float | None]:
     """A power of two that fits, and the next costlier one, which does not; None: it may not be."""
-
-    def is_allowed(value: float) -> bool:
-        return search.least <= value <= search.most
-
-    fits = 1.0
-    while cost_of(fits) > plan.epsilon:
+    fits, target = 1.0, wish.epsilon or 0.0
+    while cost_of(fits) > target:
         fits /= search.costlier
-        if not is_allowed(fits):
-            raise _impossible(plan, search.too_dear.format(cost_of_one=cost_of(1.0)))
+        if not search.least <= fits <= search.most:
+            raise _impossible(wish, search.too_dear.format(cost_of_one=cost_of(1.0)))
     exceeds = fits * search.costlier
-    while is_allowed(exceeds) and cost_of(exceeds) <= plan.epsilon:
+    while search.least <= exceeds <= search.most:
+        if cost_of(exceeds) > target:
+            return fits, exceeds
         fits, exceeds = exceeds, exceeds * search.costlier
-    return fits, exceeds if is_allowed(exceeds) else None
+    return fits, None
 
 
 def _last_whole_that_fits(
-    cost_of: Callable[[float], float], plan: Plan, fits: float, exceeds: float | None
+    cost_of: Callable[[float], float], wish: Plan, fits: float, exceeds: float | None
 ) -> float:
     if exceeds is None:
         most = int(_SEARCHES["rounds"].most)
-        raise _impossible(plan, f"more than {most:,} rounds fit; ask for less noise")
+        raise _impossible(wish, f"more than {most:,} rounds fit; ask for less noise")
     while exceeds - fits > 1:
         middle = (fits + exceeds) // 2
-        fits, exceeds = (middle, exceeds) if cost_of(middle) <= plan.epsilon else (fits, middle)
+        if cost_of(middle) <= (wish.epsilon or 0.0):
+            fits = middle
+        else:
+            exceeds = middle
     return fits
 
 
@@ -163,5 +149,5 @@ def _last_that_fits(
     return fits
 
 
-def _impossible(plan: Plan, why: str) -> ValueError:
-    return ValueError(f"epsilon={plan.epsilon:g} at delta={plan.delta:g} cannot be solved: {why}")
+def _impossible(wish: Plan, why: str) -> ValueError:
+    return ValueError(f"epsilon={wish.epsilon:g} at delta={wish.delta:g} cannot be solved: {why}")

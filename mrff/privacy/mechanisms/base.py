@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
-from mrff.sums.sampling import sampled_users
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import split_bank
@@ -78,20 +77,16 @@ class Released:
     """What a round comes to.
 
     Args:
-        means: the mean update of every array that moves.
-        weights: what is behind each expert's mean, (layers, K).
-        loads: shares of users per expert (layers, K); None: nothing is known of them.
         facts: for the report: users, targets, dropped_users, train_loss, load_entropy, churn.
         privacy: clipping_norm, clipped_share, signal_to_noise, epsilon; None: no private mode.
-        next_clipping_norm: C of the next round; 0: there is none.
     """
 
-    means: Means
-    weights: NDArray[np.float64]
-    loads: NDArray[np.float64] | None
+    means: Means  # update of every array that moves
+    weights: NDArray[np.float64]  # (layers, K), what is behind each expert's mean
+    loads: NDArray[np.float64] | None  # (layers, K) shares of users; None: nothing is known
     facts: Mapping[str, Any]
     privacy: dict[str, float | None] | None = None
-    next_clipping_norm: float = 0.0
+    next_clipping_norm: float = 0.0  # C of the next round; 0: there is none
 
 
 class ServerHalf(Protocol):
@@ -143,12 +138,6 @@ class Mechanism(Protocol):
             ConfigError: delta or budget cannot be kept from the first round on.
             LedgerError: the ledger cannot be trusted.
         """
-
-
-def drawn_users(view: NodeView) -> NDArray[np.bool_]:
-    """(U,) the users whose coin of this round says so; anybody may toss it again."""
-    training = view.config.training
-    return sampled_users(training.seed, view.round_number, view.user_keys, training.sampling_rate)
 
 
 def named_outside(network: MRFFNetwork, arrays: Tensors) -> dict[str, NDArray[Any]]:

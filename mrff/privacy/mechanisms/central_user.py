@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release, check_delta
-from mrff.privacy.mechanisms.base import ModelShapes, Released, drawn_users
+from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
@@ -29,7 +29,7 @@ class CentralClient(NoisedClient):
         """See `ClientHalf.admit`; the server's ledger counts."""
         refuse_own_budget(self.view, "central-user")
         if is_predictable():
-            return drawn_users(self.view)
+            return self.view.drawn()
         return NoiseSource().coins(len(self.view.user_keys), self.config.training.sampling_rate)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:

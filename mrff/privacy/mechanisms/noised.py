@@ -18,13 +18,14 @@ from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
 from mrff.privacy.accounting import Release, check_delta
 from mrff.privacy.bound import Bound
-from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, drawn_users
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
 from mrff.privacy.mechanisms.clipping import STATISTICS, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource
 from mrff.privacy.spending import planned, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
+from mrff.sums.expected import require_arrays
 from mrff_model.scopes import network_name
 
 ADAPTED_QUANTILE, ADAPTATION_RATE = 0.5, 0.2  # Andrew et al. 2021: the median, geometrically
@@ -51,7 +52,7 @@ class NoisedClient:
 
         A crash then counts too much, never too little.
         """
-        drawn = drawn_users(self.view)
+        drawn = self.view.drawn()
         if drawn.any():
             spend_on_node(self.view, self.view.user_keys[drawn], self._release)
         return drawn
@@ -131,10 +132,7 @@ class NoisedServer:
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
         units = sums.number("units")
-        wanted = expected.updates.keys() if units else set()
-        missing, extra = wanted - sums.updates.keys(), sums.updates.keys() - wanted
-        require(not missing, f"updates lacks the array {min(missing, default='')}")
-        require(not extra, f"updates has {min(extra, default='')}, which was not expected")
+        require_arrays(sums.updates.keys(), expected.updates.keys() if units else set())
         variance = sums.number("noise_variance")
         require(units > 0 or variance == 0.0, "there is noise without units")
 

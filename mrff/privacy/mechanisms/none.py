@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +19,10 @@ from mrff.metrics.routes import (
     route_quantities,
 )
 from mrff.privacy.accounting import Release
-from mrff.privacy.mechanisms.base import (
-    Means,
-    ModelShapes,
-    Needs,
-    Released,
-    drawn_users,
-    named_outside,
-)
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, named_outside
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
+from mrff.sums.expected import require_arrays
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import expert_of, has_expert, is_expert
 
@@ -68,7 +61,7 @@ class PlainClient:
 
     def admit(self) -> NDArray[np.bool_]:
         refuse_own_budget(self._view, self._view.config.privacy.mode)
-        return drawn_users(self._view)
+        return self._view.drawn()
 
     def trained(self, names: list[str]) -> list[str]:
         return names
@@ -146,11 +139,9 @@ class PlainServer:
         require(not reason, reason)
         _check_weights(sums)
         chosen, trained = sums.numbers["expert_weight"] > 0.0, sums.number("users") > 0
-        for name in expected.updates:
-            wanted = bool(chosen[expert_of(name)]) if has_expert(name) else trained
-            there = name in sums.updates
-            require(there or not wanted, f"updates lacks the array {name}")
-            require(wanted or not there, f"updates has the array {name}, which was not expected")
+        names = expected.updates
+        wanted = {n for n in names if (chosen[expert_of(n)] if has_expert(n) else trained)}
+        require_arrays(sums.updates.keys(), wanted)
         if self._most_norm > 0.0 and trained:
             self._check_norms(sums)
 
@@ -177,7 +168,7 @@ class PlainServer:
         )
 
     def _check_norms(self, sums: CohortSums) -> None:
-        parts: dict[str, list[Any]] = {}
+        squares: dict[str, float] = {}
         weights = {"public": sums.number("weight")}
         for name, array in sums.updates.items():
             part = "public"
@@ -185,10 +176,10 @@ class PlainServer:
                 layer, expert = expert_of(name)
                 part = f"expert {expert} of layer {layer}"
                 weights[part] = float(sums.numbers["expert_weight"][layer, expert])
-            parts.setdefault(part, []).append(array)
-        for part, arrays in parts.items():
-            squares = (float(np.square(array, dtype=np.float64).sum()) for array in arrays)
-            norm = float(np.sqrt(sum(squares))) / weights[part]
+            square = float(np.square(array, dtype=np.float64).sum())
+            squares[part] = squares.get(part, 0.0) + square
+        for part, square in squares.items():
+            norm = float(np.sqrt(square)) / weights[part]
             require(
                 norm <= self._most_norm,
                 f"{part}: the mean update has norm {norm:.3g}, more than max-update-norm="
