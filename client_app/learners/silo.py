@@ -54,9 +54,7 @@ class _Steps:
         shared = trained_parameters(network, mechanism)
         some = next(iter(shared.values()))
         self.records, self.user_of = _records(cohort, self.config, some.device)
-        self.noisy: NoisySteps = mechanism.begin_records(
-            shared, records=len(self.user_of), users=len(cohort)
-        )
+        self.noisy = NoisySteps(mechanism, shared, records=len(self.user_of), users=len(cohort))
         self.coins = mechanism.source("records")
         self.own = {name: rows.to(some).clone() for name, rows in cohort.private.items()}
         self.done = Trained.nothing_yet(cohort, len(network.layers))

@@ -8,7 +8,7 @@ from typing import Any
 
 from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
-from mrff.ops.trained_run import RunError, find_run, load_config
+from mrff.ops.trained_run import RunError, find_run, read_json
 from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
@@ -120,7 +120,7 @@ def open_report(run: str) -> Report:
     folder = find_run(run)
     if not folder.config.exists():
         raise RunError(f"{folder.config} is missing: nothing says what run {folder.name} promised")
-    config = RunConfig.from_flat(load_config(folder))
+    config = RunConfig.from_flat(read_json(folder.config))
     rounds = [e for e in read_history(folder.history) if e["kind"] == "round"]
     ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
     return Report(

@@ -29,7 +29,10 @@ class LaplaceClient(NoisedClient):
             sources = self._sources(admitted)
             in_network_order = [name for name in sums.updates if name != STATISTICS]
             for name in (*in_network_order, STATISTICS):
-                noisy[name] = _plus_laplace(sums.updates[name], scale, sources)
+                total = sums.updates[name].astype(np.float64)
+                for source, count in sources:
+                    total = total + source.laplace_sums(total.shape, scale, count)
+                noisy[name] = total
         deviation = scale * float(np.sqrt(2.0 * users))
         return self.released(CohortSums(noisy), units=users, deviation=deviation)
 
@@ -50,12 +53,3 @@ class Laplace(NoisedMechanism):
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, mechanism="laplace")
-
-
-def _plus_laplace(
-    exact: NDArray[np.float64], scale: float, sources: list[tuple[NoiseSource, int]]
-) -> NDArray[np.float64]:
-    total = exact.astype(np.float64)
-    for source, users in sources:
-        total = total + source.laplace_sums(total.shape, scale, users)
-    return total

@@ -7,7 +7,6 @@ after it are kept out (Abadi et al., "Deep Learning with Differential Privacy", 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,13 @@ from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Needs
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
 from mrff.privacy.mechanisms.settings import private_conflicts
-from mrff.sums import CohortSums, Tensors
-
-if TYPE_CHECKING:
-    from mrff.privacy.mechanisms.noisy_steps import NoisySteps
+from mrff.sums import CohortSums
 
 
 class LocalClient(NoisedClient):
     """See `ClientHalf`; it is used by the learner ``silo`` only."""
 
     needs: Needs = "each_record"
-
-    def begin_records(self, shared: Tensors, *, records: int, users: int) -> NoisySteps:
-        """What clips and noises the steps over so many records of so many users."""
-        from mrff.privacy.mechanisms.noisy_steps import NoisySteps  # brings Opacus
-
-        return NoisySteps(self, shared, records=records, users=users)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """The noise is in the sums already; its variance comes with them."""

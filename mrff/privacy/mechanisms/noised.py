@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
 from mrff.privacy.accounting import Release, check_delta
-from mrff.privacy.bound import Bound
 from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
-from mrff.privacy.mechanisms.clipping import STATISTICS, ClippedUsers
+from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource
 from mrff.privacy.spending import planned, spend_on_node
