@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -175,7 +174,7 @@ def is_healthy(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
             return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 

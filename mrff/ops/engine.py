@@ -46,6 +46,7 @@ class FlowerEngine:
         self._variables = {
             "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "PYTHONUNBUFFERED": "1",
             processes.MARK: self._mark,
         }
         self._superlink: subprocess.Popen[bytes] | None = None
@@ -86,10 +87,9 @@ class FlowerEngine:
         return self._superlink is not None and self._superlink.poll() is None
 
     def run(self, app: Path, run_config: Path, log: Path | None = None) -> None:
-        """Submits a run, shows its log, and waits for its end. Several may go on at once.
+        """Submits a run, shows its log or writes it to a file, and waits for its end.
 
-        Args:
-            log: a file that gets the log instead of being shown.
+        Several may go on at once.
 
         Raises:
             FlowerError: the run was refused or did not complete.

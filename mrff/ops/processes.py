@@ -25,8 +25,8 @@ def start(
     """Starts a program in the folder of ``log``, which gets what it says."""
     with log.open("ab") as out:
         return subprocess.Popen(
-            command, env={**environment, "PYTHONUNBUFFERED": "1"}, cwd=log.parent,
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            command, env=environment, cwd=log.parent, stdin=subprocess.DEVNULL,
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 

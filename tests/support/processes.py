@@ -25,6 +25,7 @@ class Processes:
         variables = {
             **environment(self.folder / "flower" / name),
             MARK: self._mark,
+            "PYTHONUNBUFFERED": "1",
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.4",  # 0.1 costs half a core
             "OMP_NUM_THREADS": "1",  # several nodes share the machine's cores
         }

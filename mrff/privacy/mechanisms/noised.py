@@ -93,11 +93,7 @@ class NoisedClient:
 
 
 class NoisedServer:
-    """What the server does alike in all private modes; see `ServerHalf`.
-
-    Args:
-        release: what one round releases of a user who takes part, or may be drawn.
-    """
+    """What the server does alike in all private modes; see `ServerHalf`."""
 
     hides_routes = True
 

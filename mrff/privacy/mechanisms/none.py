@@ -71,9 +71,7 @@ class PlainClient:
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """As they are; a node whose users were not drawn says so by zeros."""
-        total = zeros_of(training_quantities(self._view.config.routes_shape))
-        total += sums
-        return total
+        return zeros_of(training_quantities(self._view.config.routes_shape)) + sums
 
 
 class PlainSum:
