@@ -27,7 +27,7 @@ from mrff.ops.control import (
 )
 
 _START_SECONDS = 60.0
-_MARK_FILE, _LOCK_FILE = "mark", ".lock"
+_LOCK_FILE = ".lock"
 
 
 class FlowerEngine:
@@ -41,13 +41,12 @@ class FlowerEngine:
 
     def __init__(self, parent: Path, *, nodes: int, cpus_per_node: int) -> None:
         self.nodes, self._cpus_per_node = nodes, cpus_per_node
-        self._mark = uuid.uuid4().hex
-        self.folder = parent / f"engine-{self._mark[:8]}"
+        self.folder = parent.absolute() / f"engine-{uuid.uuid4().hex[:8]}"
         self._variables = {
             "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "PYTHONUNBUFFERED": "1",
-            processes.MARK: self._mark,
+            processes.MARK: str(self.folder),
         }
         self._superlink: subprocess.Popen[bytes] | None = None
         self._lock = FileLock(self.folder / _LOCK_FILE)
@@ -57,7 +56,6 @@ class FlowerEngine:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()  # given up with this process, however it ends
-            (self.folder / _MARK_FILE).write_text(self._mark)
             port = processes.free_port()
             self._control = Control(f"127.0.0.1:{port}", None, self.folder, self._variables)
             command, variables = simulation_command(port), self._control.environment
@@ -103,7 +101,7 @@ class FlowerEngine:
         """Ends every process of the engine, Ray's included, by pid."""
         if self._superlink is None:
             return
-        processes.stop_marked(self._mark)
+        processes.stop_marked(str(self.folder))
         self._superlink.wait()
         self._superlink = None
         self._lock.release()
@@ -111,12 +109,11 @@ class FlowerEngine:
 
 def stop_left_behind(parent: Path) -> None:
     """Ends engines below ``parent`` whose command was killed before it could end them."""
-    for file in parent.glob(f"engine-*/{_MARK_FILE}"):
-        lock, mark = FileLock(file.parent / _LOCK_FILE, timeout=0), file.read_text()
+    for folder in parent.absolute().glob("engine-*"):
         try:
-            with lock:
-                if processes.marked(mark):
-                    processes.stop_marked(mark)
-                    shutil.rmtree(file.parent, ignore_errors=True)
+            with FileLock(folder / _LOCK_FILE, timeout=0):
+                if processes.marked(str(folder)):
+                    processes.stop_marked(str(folder))
+                    shutil.rmtree(folder, ignore_errors=True)
         except Timeout:
             continue  # at work
