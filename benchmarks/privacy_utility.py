@@ -32,7 +32,7 @@ from privacy_utility_plot import print_results, save_plot
 from client_app.app import app as client_app
 from mrff.config import full_names
 from mrff.privacy.accounting import Release, epsilon_of
-from mrff.privacy.planning import solve
+from mrff.privacy.planning import Plan, solve
 from server_app.app import app as server_app
 from server_app.run.history import read_history
 
@@ -149,7 +149,7 @@ def noise_for(epsilon: float, settings: Settings) -> float:
             low, high = (low, middle) if epsilon_of([release], delta) <= epsilon else (middle, high)
         return high
     local = mode == "local-dp-sgd"
-    return solve(
+    wish = Plan(
         delta=delta,
         epsilon=epsilon,
         rounds=rounds,
@@ -159,7 +159,8 @@ def noise_for(epsilon: float, settings: Settings) -> float:
             else settings.get("training.sampling-rate", 0.2)
         ),
         local_steps=int(settings["training.local-steps"]) if local else 1,
-    ).noise_multiplier
+    )
+    return solve(wish).noise_multiplier
 
 
 def _grid(arguments: argparse.Namespace) -> Iterator[tuple[str, float, int]]:

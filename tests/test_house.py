@@ -21,7 +21,6 @@ COMMANDS = "mrff/cli/"
 EXCEPTIONS = {
     "strategies/mrff.py:start": "Flower's own signature",
     "strategies/exchange.py:__init__": "a test's clock and sleep are two of them",
-    "mrff/privacy/planning.py:solve": "four numbers, one of which is solved for",
     "mrff/experiments/audits/audit.py:audit": "what the command asks",
     "mrff/experiments/audits/audit.py:_judge": "what an audit is made of",
 }

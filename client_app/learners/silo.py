@@ -61,9 +61,7 @@ class _Steps:
         some = next(iter(shared.values()))
         records, self.user_of = _records(cohort, self.config, model.round_number)
         self.records = records.map(lambda field: field.to(some.device))
-        self.noisy: NoisySteps = mechanism.begin_records(
-            shared, records=len(self.user_of), users=len(cohort)
-        )
+        self.noisy = NoisySteps(mechanism, shared, records=len(self.user_of), users=len(cohort))
         self.coins = mechanism.source("records")
         self.own = {name: rows.to(some).clone() for name, rows in cohort.private.items()}
         self.done = Trained.nothing_yet(cohort, len(network.layers))

@@ -22,9 +22,10 @@ def export(
     RUN is the name of a run, or its folder.
     """
     from mrff.ops.export import TOLERANCE, export_user  # these bring torch
-    from mrff.ops.nodes import nodes_at_hand, open_user
+    from mrff.ops.nodes import NodesAtHand, open_user
+    from mrff.ops.trained_run import find_run, load_best
 
-    nodes = nodes_at_hand(run, data_dir, state_dir)
+    nodes = NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
     model = open_user(nodes, user)
     folder = out.expanduser().absolute()
     difference = export_user(model, nodes, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import click
 import typer
@@ -41,21 +41,21 @@ def plan(
     Give three of --epsilon, --noise-multiplier, --rounds and --sampling-rate: the fourth is solved
     for.
     """
-    from mrff.privacy.planning import solve  # the accountants bring torch
+    from mrff.privacy.planning import Plan, solve  # the accountants bring torch
 
-    wish: dict[str, Any] = {
-        "epsilon": epsilon, "delta": delta, "noise_multiplier": noise_multiplier,
-        "rounds": rounds, "sampling_rate": sampling_rate,
-    }  # fmt: skip
-    found = asdict(solve(**wish, local_steps=local_steps, accountant=accountant))
+    wish = Plan(
+        epsilon=epsilon, delta=delta, noise_multiplier=noise_multiplier, rounds=rounds,
+        sampling_rate=sampling_rate, local_steps=local_steps, accountant=accountant,
+    )  # fmt: skip
+    found = asdict(solve(wish))
     if as_json:
         print_json({key: found[key] for key in PLAN_KEYS})
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     for key, value in found.items():
-        mark = "<- solved" if wish.get(key, 0) is None else ""
-        table.add_row(key.replace("_", "-"), f"{value:.6g}", mark)
-    table.add_row("accountant", accountant, "")
+        mark = "<- solved" if getattr(wish, key) is None else ""
+        shown = value if isinstance(value, str) else f"{value:.6g}"
+        table.add_row(key.replace("_", "-"), shown, mark)
     Console(width=100).print(table)
 
 

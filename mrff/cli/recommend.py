@@ -31,10 +31,11 @@ def recommend(
     RUN is the name of a run, or its folder.
     """
     from mrff.data.dataset import load_titles  # this brings pyarrow, the others torch
-    from mrff.ops.nodes import nodes_at_hand, open_user
+    from mrff.ops.nodes import NodesAtHand, open_user
     from mrff.ops.recommend import answer
+    from mrff.ops.trained_run import find_run, load_best
 
-    nodes = nodes_at_hand(run, data_dir, state_dir)
+    nodes = NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
     model = open_user(nodes, user)
     said = answer(model, load_titles(nodes.dataset_folder), top=top, explain=explain)
     if as_json:

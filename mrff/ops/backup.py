@@ -36,20 +36,16 @@ def backup(state_dir: Path, out: Path) -> list[Path]:
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700, parents=True)
-    for pattern in _PLAIN:
-        for path in sorted(state_dir.rglob(pattern)):
-            copy = _place(unfinished / path.relative_to(state_dir))
-            shutil.copyfile(path, copy)
-    for name in databases:
-        copy = _place(unfinished / name)
+    plain = [path.relative_to(state_dir) for kind in _PLAIN for path in state_dir.rglob(kind)]
+    for name in (*plain, *databases):
+        copy = unfinished / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if name not in databases:
+            shutil.copyfile(state_dir / name, copy)
+            continue
         with opened(state_dir / name) as live, closing(sqlite3.connect(copy)) as target:
             live.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")  # one file, wherever it is put
     unfinished.rename(out)
     sync_folder(out.parent)
     return databases
-
-
-def _place(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -121,12 +120,8 @@ class Control:
         Raises:
             FlowerError: the run did not complete.
         """
-        command = [program("flwr"), "log", run_id, CONNECTION, "--stream"]
         with nullcontext(None) if log is None else log.open("wb") as out:
-            subprocess.run(
-                command, env=self.environment, cwd=self._folder, check=False,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            )  # fmt: skip
+            self._run("log", run_id, CONNECTION, "--stream", stdout=out, stderr=out)
         status, details = self.wait(run_id)
         if status != COMPLETED:
             raise FlowerError(f"the run ended as {status} ({details or 'see the log above'})")
@@ -148,11 +143,7 @@ class Control:
 
     def _ask(self, *arguments: str) -> dict[str, Any]:
         """A ``flwr`` command's answer in JSON."""
-        done = subprocess.run(
-            [program("flwr"), *arguments, "--format", "json"],
-            env=self.environment, cwd=self._folder, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
+        done = self._run(*arguments, "--format", "json", capture_output=True, text=True)
         try:
             answer: dict[str, Any] = json.loads(done.stdout[done.stdout.find("{") :])
         except ValueError:
@@ -161,6 +152,12 @@ class Control:
             said = " ".join(str(answer.get("error-message", answer)).split())
             raise FlowerError(f"flwr {arguments[0]} at {self.address}: {said[-400:]}")
         return answer
+
+    def _run(self, *arguments: str, **output: Any) -> subprocess.CompletedProcess[Any]:
+        return subprocess.run(
+            [program("flwr"), *arguments], env=self.environment, cwd=self._folder, check=False,
+            stdin=subprocess.DEVNULL, **output,
+        )  # fmt: skip
 
 
 def simulation_command(port: int) -> list[str]:
@@ -177,7 +174,7 @@ def is_healthy(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
             return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 

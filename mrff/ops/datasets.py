@@ -135,7 +135,14 @@ def _data_home() -> Path:
 def _progress() -> Iterator[Progress]:
     """A bar on a terminal, a line per stage elsewhere; both on stderr."""
     if not sys.stderr.isatty():
-        yield _lines()
+        stages: list[str] = []
+
+        def say(stage: str, done: int, total: int | None) -> None:
+            if stages[-1:] != [stage]:
+                stages.append(stage)
+                print(stage, file=sys.stderr, flush=True)
+
+        yield say
         return
     with Bars(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None)
@@ -144,14 +151,3 @@ def _progress() -> Iterator[Progress]:
             bars.update(task, description=stage, completed=done, total=total)
 
         yield show
-
-
-def _lines() -> Progress:
-    said: list[str] = []
-
-    def show(stage: str, done: int, total: int | None) -> None:
-        if said[-1:] != [stage]:
-            said.append(stage)
-            print(stage, file=sys.stderr, flush=True)
-
-    return show

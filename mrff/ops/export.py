@@ -79,7 +79,12 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
             f"user {user.name!r} is not in {nodes.dataset_folder}, nothing was exported; "
             "mrff recommend shows what the shared model says to a user without history"
         )
-    _require_onnx()
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise RunError(
+            f"mrff export needs {' and '.join(missing)}, not installed here; "
+            "install the extra: pip install 'mrff[export]'"
+        )
     if out.exists():
         raise RunError(f"{out} exists already; name a new folder with --out, or remove it")
     with _all_or_nothing(out) as folder:
@@ -105,8 +110,7 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     num_items = user.node.dataset.schema.num_items
-    step = max(1, num_items // CHECKED_CANDIDATES)
-    candidates = torch.arange(1, num_items + 1, step)
+    candidates = torch.arange(1, num_items + 1, max(1, num_items // CHECKED_CANDIDATES))
     worst = 0.0
     for length in sorted({0, 1, user.most_history // 2, user.most_history}):
         history, feedback = _example(user, length)
@@ -119,10 +123,7 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
                 f"the exported model sends a history of {length} to groups {found[1].tolist()}, "
                 f"PyTorch to {expected[1].tolist()}: it must not be used"
             )
-        ours, theirs = (
-            torch.logit(expected[0].double()),
-            torch.logit(torch.tensor(found[0]).double()),
-        )
+        ours, theirs = (torch.logit(p.double()) for p in (expected[0], torch.tensor(found[0])))
         worst = max(worst, float((ours - theirs).abs().max()))
     if not worst <= TOLERANCE:
         raise RunError(
@@ -132,24 +133,11 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
     return worst
 
 
-def _require_onnx() -> None:
-    """Raises RunError where the packages of the extra ``export`` are missing."""
-    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise RunError(
-            f"mrff export needs {' and '.join(missing)}, not installed here; "
-            "install the extra: pip install 'mrff[export]'"
-        )
-
-
 def _write_onnx(model: DeviceModel, user: UserModel, path: Path) -> None:
     history, feedback = _example(user, min(5, user.most_history))
     candidates = torch.arange(1, min(7, user.node.dataset.schema.num_items) + 1)
-    shapes = {
-        "history": {0: torch.export.Dim("n", min=0, max=user.most_history)},
-        "feedback": {0: torch.export.Dim("n", min=0, max=user.most_history)},
-        "candidates": {0: torch.export.Dim("candidates")},
-    }
+    n = {0: torch.export.Dim("n", min=0, max=user.most_history)}
+    shapes = {"history": n, "feedback": n, "candidates": {0: torch.export.Dim("candidates")}}
     with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -171,17 +159,16 @@ def _example(user: UserModel, length: int) -> tuple[Tensor, Tensor]:
 
 def _parameters(user: UserModel) -> dict[str, Tensor]:
     """Every tensor by its name in the network, the user's private ones included."""
-    scopes = ("public", "group", "private")
     return {
         name: value.clone().contiguous()
-        for scope in scopes
+        for scope in ("public", "group", "private")
         for name, value in tensors_of(user.network, scope).items()
     }
 
 
 def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[str, Any]:
     schema = user.node.dataset.schema
-    private = sorted(tensors_of(user.network, "private"))
+    codes = {"dtype": "int64", "shape": ["n"], "low": 1, "high": schema.num_items}
     return {
         "format_version": FORMAT_VERSION,
         "user": user.name,
@@ -199,18 +186,14 @@ def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[st
         },
         "inputs": {
             "history": {
-                "dtype": "int64", "shape": ["n"], "low": 1, "high": schema.num_items,
-                "most": user.most_history,
+                **codes, "most": user.most_history,
                 "meaning": "item codes the user met, newest last; of more, the latest",
             },
             "feedback": {
-                "dtype": "int64", "shape": ["n"], "low": 1, "high": 2,
+                **codes, "high": 2,
                 "meaning": "of each history item: 2 if its label was 1, 1 if it was 0",
             },
-            "candidates": {
-                "dtype": "int64", "shape": ["N"], "low": 1, "high": schema.num_items,
-                "meaning": "item codes to score",
-            },
+            "candidates": {**codes, "shape": ["N"], "meaning": "item codes to score"},
         },
         "outputs": {
             "probabilities": {"dtype": "float32", "shape": ["N"], "meaning": "of label 1"},
@@ -218,7 +201,7 @@ def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[st
             "group_probabilities": {"dtype": "float32", "shape": ["layers"]},
         },
         "user_codes": {name: codes[0].tolist() for name, codes in user.user_codes.items()},
-        "private_parameters": private,
+        "private_parameters": sorted(tensors_of(user.network, "private")),
         "largest_logit_difference_onnxruntime": difference,
         "config": best.config.to_flat(),
     }  # fmt: skip

@@ -64,7 +64,6 @@ def make_keys(
     Returns the files that it wrote, as paths below the folder.
 
     Args:
-        nodes: how many node folders there are.
         superlink_hosts: names and addresses under which others reach the SuperLink; ``superlink``
             and those of the loopback are always among them.
         node_hosts: the same for every node's own runtime port, if its executors run on another
@@ -112,21 +111,16 @@ class _Authority:
 
     def certificate_for(self, key: ec.EllipticCurvePrivateKey, hosts: Sequence[str]) -> bytes:
         """A server certificate for ``hosts`` (names or addresses), PEM."""
-        builder = _builder(hosts[0], self.certificate.subject, key.public_key(), SERVER_DAYS)
         names = [_general_name(host) for host in dict.fromkeys(hosts)]
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        own_identifier = self.certificate.extensions.get_extension_for_class(
-            x509.SubjectKeyIdentifier
-        ).value
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_identifier)
-        return (
-            builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        builder = (
+            _builder(hosts[0], self.certificate.subject, key.public_key(), SERVER_DAYS)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=False)
-            .add_extension(issuer, critical=False)
-            .sign(self.key, hashes.SHA256())
-            .public_bytes(Encoding.PEM)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         )
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        certificate = builder.add_extension(issuer, critical=False).sign(self.key, hashes.SHA256())
+        return certificate.public_bytes(Encoding.PEM)
 
 
 def _authority(folder: Path, writer: _Writer) -> _Authority:

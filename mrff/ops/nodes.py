@@ -17,7 +17,7 @@ from torch import Tensor
 
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
-from mrff.ops.trained_run import BestModel, RunError, find_run, load_best
+from mrff.ops.trained_run import BestModel, RunError
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import Batch, MRFFNetwork
@@ -77,7 +77,15 @@ class NodesAtHand:
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
             node = open_node(run_config, node_config, request)
-            _load_best(node.network, best)
+            names = tensors_of(node.network, "public").keys()
+            public = {name: array for name, array in best.arrays.items() if name in names}
+            group = {name: array for name, array in best.arrays.items() if name not in names}
+            try:
+                load_shared(node.network, public, group)
+            except ValueError as error:
+                raise RunError(
+                    f"the best model of run {best.training_id} is damaged: {error}"
+                ) from error
             yield node
 
     def _node_configs(self) -> list[dict[str, Any]]:
@@ -115,19 +123,17 @@ class UserModel:
     @property
     def provenance(self) -> str:
         """Whose parameters answer, in one sentence."""
-        name, best_round = self.name, self.best_round
+        shared = f"shared model of round {self.best_round}"
         if not self.is_known:
-            return (
-                f"user {name} is unknown here: no history, the shared model of round {best_round}"
-            )
+            return f"user {self.name} is unknown here: no history, the {shared}"
         if not self.private:
-            return f"user {name}: shared model of round {best_round}; nothing in it is private"
+            return f"user {self.name}: {shared}; nothing in it is private"
         if not self.has_own:
             return (
-                f"user {name} has no private parameters up to round {best_round} here: "
+                f"user {self.name} has no private parameters up to round {self.best_round} here: "
                 "the shared model with the user's own history"
             )
-        return f"user {name}: shared model of round {best_round} with the user's private parameters"
+        return f"user {self.name}: {shared} with the user's private parameters"
 
     @property
     def most_history(self) -> int:
@@ -160,15 +166,6 @@ def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]
     )
 
 
-def nodes_at_hand(run: str, data_dir: Path | None, state_dir: Path | None) -> NodesAtHand:
-    """The nodes of a run given by its name or folder.
-
-    Raises:
-        RunError: there is no such run, or it has no best model that can be used.
-    """
-    return NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
-
-
 def open_user(nodes: NodesAtHand, user: str) -> UserModel:
     """The model of a user; the shared one for a user that no node knows.
 
@@ -181,17 +178,14 @@ def open_user(nodes: NodesAtHand, user: str) -> UserModel:
         if len(rows):
             break
     dataset = node.dataset
+    private: Mapping[str, Tensor] = node.initial_private
+    has_own, events = False, slice(0, 0)
+    features = {name: np.zeros((1, *c.shape[1:])) for name, c in dataset.user_features.items()}
     if len(rows):
         cohort = node.cohort(rows, up_to_round=nodes.best.round)
         private, has_own = cohort.private, bool((cohort.routes >= 0).all())
         events = slice(dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1])
-        codes = {n: torch.from_numpy(c[rows]).long() for n, c in dataset.user_features.items()}
-    else:
-        private, has_own, events = node.initial_private, False, slice(0, 0)
-        codes = {
-            name: torch.zeros((1, *codes.shape[1:]), dtype=torch.int64)
-            for name, codes in dataset.user_features.items()
-        }
+        features = {name: codes[rows] for name, codes in dataset.user_features.items()}
     for name, value in tensors_of(node.network, "private").items():
         value.copy_(private[name])
     return UserModel(
@@ -202,16 +196,6 @@ def open_user(nodes: NodesAtHand, user: str) -> UserModel:
         has_own=has_own,
         items=dataset.items[events].astype(np.int64),
         labels=dataset.labels[events].astype(np.int64),
-        user_codes=codes,
+        user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
         private=private,
     )
-
-
-def _load_best(network: MRFFNetwork, best: BestModel) -> None:
-    names = tensors_of(network, "public").keys()
-    public = {name: array for name, array in best.arrays.items() if name in names}
-    group = {name: array for name, array in best.arrays.items() if name not in names}
-    try:
-        load_shared(network, public, group)
-    except ValueError as error:
-        raise RunError(f"the best model of run {best.training_id} is damaged: {error}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
-from mrff.ops.trained_run import RunError, find_run, load_config
+from mrff.ops.trained_run import RunError, find_run, read_json
 from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
@@ -36,88 +37,77 @@ class Report:
 
     def numbers(self) -> dict[str, Any]:
         """For programs. ``epsilon`` is null in mode none, where there is no bound."""
-        privacy = self.config.privacy
+        privacy, release = self.config.privacy, self.release
         return {
             "run": self.name,
             "privacy_mode": privacy.mode,
             "unit": privacy.unit if privacy.is_private else None,
             "private": privacy.is_private,
             "rounds": self.rounds,
-            "epsilon": self.epsilon if self.release else None,
+            "epsilon": self.epsilon if release else None,
             "epsilon_of_all_runs": self.ledger_epsilon,
-            "delta": privacy.delta if self.release else None,
-            "accountant": privacy.accountant if self.release else None,
-            "noise_multiplier": self.release.noise_multiplier if self.release else None,
-            "sampling_rate": self.release.sampling_rate if self.release else None,
+            "delta": privacy.delta if release else None,
+            "accountant": privacy.accountant if release else None,
+            "noise_multiplier": release.noise_multiplier if release else None,
+            "sampling_rate": release.sampling_rate if release else None,
         }
 
-    def sentences(self) -> list[str]:
+    def sentences(self) -> Iterator[str]:
         """For people."""
-        privacy = self.config.privacy
-        mode, mechanism = privacy.mode, mechanism_of(self.config)
-        if self.release is None:
-            return [
+        privacy, release = self.config.privacy, self.release
+        if release is None:
+            yield (
                 f"Run {self.name} was trained with privacy.mode=none: no differential privacy. "
-                "Epsilon is unbounded.",
+                "Epsilon is unbounded."
+            )
+            yield (
                 "Users' own parameters and their interactions did not leave the nodes; sums of "
-                "updates and of losses did, as they were.",
-            ]
-        lines = [f"Run {self.name}: {self.rounds} rounds in privacy.mode={mode}."]
-        lines += [
-            f"Protected is one {privacy.unit} (there or not there).",
-            f"Not trusted: {mechanism.not_trusted}.",
-            f"The guarantee covers {mechanism.covers}.",
-            *self._cost(),
-            *self._composed(),
-            *self._signal(),
+                "updates and of losses did, as they were."
+            )
+            return
+        mechanism = mechanism_of(self.config)
+        yield f"Run {self.name}: {self.rounds} rounds in privacy.mode={privacy.mode}."
+        yield f"Protected is one {privacy.unit} (there or not there)."
+        yield f"Not trusted: {mechanism.not_trusted}."
+        yield f"The guarantee covers {mechanism.covers}."
+        yield from self._cost(release)
+        if self.snr:
+            low, high, last = min(self.snr), max(self.snr), self.snr[-1]
+            yield f"Signal to noise of a round's sum: {low:.2f} to {high:.2f}, last {last:.2f}."
+        yield (
             "Not covered: evaluation (AUC, LogLoss, score histograms, and the choice of the best "
-            "round by them), how many users and records there are, who is connected, and timing.",
+            "round by them), how many users and records there are, who is connected, and timing."
+        )
+        yield (
             "Predictions shown to a user come from parameters of the user's own, which stay on the "
-            "user's node.",
-        ]
-        if self.release.sampling_rate < 1.0:
-            unit = "users" if mode == "central-user" else "records"
-            lines.append(f"Amplification by sampling is counted: {unit} are Poisson-sampled.")
-        return lines
+            "user's node."
+        )
+        if release.sampling_rate < 1.0:
+            unit = "users" if privacy.mode == "central-user" else "records"
+            yield f"Amplification by sampling is counted: {unit} are Poisson-sampled."
 
-    def _cost(self) -> list[str]:
-        assert self.release is not None
-        release, privacy = self.release, self.config.privacy
-        noise = "Laplace noise of scale" if release.mechanism == "laplace" else "Gaussian noise of"
+    def _cost(self, release: Release) -> Iterator[str]:
+        privacy, is_laplace = self.config.privacy, release.mechanism == "laplace"
+        noise = "Laplace noise of scale" if is_laplace else "Gaussian noise of"
         steps = f", {release.steps} steps a round" if release.steps > 1 else ""
-        lines = [
+        yield (
             f"Epsilon {self.epsilon:.4f} at delta {privacy.delta:g}, accountant "
             f"{privacy.accountant}: {noise} {release.noise_multiplier:g} times the clipping norm, "
             f"sampling rate {release.sampling_rate:g}{steps}."
-        ]
-        if release.mechanism == "laplace":
+        )
+        if is_laplace:
             pure = pure_epsilon([release.times(max(self.rounds, 1))])
-            lines.append(f"Pure epsilon (delta 0): {pure:.4f}.")
-        return lines
-
-    def _composed(self) -> list[str]:
-        budget = self.config.privacy.epsilon_budget or 0.0
-        lines = []
+            yield f"Pure epsilon (delta 0): {pure:.4f}."
         if self.ledger_epsilon is None:
-            lines.append(
+            yield (
                 "The nodes' ledgers are not on this machine: what other runs on the same data "
                 "cost is known to the nodes only."
             )
         else:
-            lines.append(
-                f"With all other runs on the same data (ledger): epsilon {self.ledger_epsilon:.4f}."
-            )
-        if budget > 0.0:
-            lines.append(f"Budget: epsilon {budget:g}; a round beyond it is refused.")
-        return lines
-
-    def _signal(self) -> list[str]:
-        if not self.snr:
-            return []
-        low, high = min(self.snr), max(self.snr)
-        return [
-            f"Signal to noise of a round's sum: {low:.2f} to {high:.2f}, last {self.snr[-1]:.2f}."
-        ]
+            together = f"epsilon {self.ledger_epsilon:.4f}"
+            yield f"With all other runs on the same data (ledger): {together}."
+        if privacy.epsilon_budget:
+            yield f"Budget: epsilon {privacy.epsilon_budget:g}; a round beyond it is refused."
 
 
 def open_report(run: str) -> Report:
@@ -130,7 +120,7 @@ def open_report(run: str) -> Report:
     folder = find_run(run)
     if not folder.config.exists():
         raise RunError(f"{folder.config} is missing: nothing says what run {folder.name} promised")
-    config = RunConfig.from_flat(load_config(folder))
+    config = RunConfig.from_flat(read_json(folder.config))
     rounds = [e for e in read_history(folder.history) if e["kind"] == "round"]
     ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
     return Report(

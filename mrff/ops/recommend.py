@@ -50,7 +50,6 @@ def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> di
         DataError: see `recommend`.
     """
     found = recommend(user, top)
-    groups = zip(found.routes, found.chosen, strict=True)
     items: list[dict[str, Any]] = [
         {"item": titles[item], "code": int(item), "probability": float(chance)}
         for item, chance in zip(found.items, found.probabilities, strict=True)
@@ -64,21 +63,21 @@ def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> di
         "history": len(user.recent()[0]),  # items that the network reads
         "groups": [
             {"layer": layer, "group": int(group) + 1, "probability": float(chance)}
-            for layer, (group, chance) in enumerate(groups, start=1)
+            for layer, (group, chance) in enumerate(zip(found.routes, found.chosen, strict=True), 1)
         ],
         "items": items,
     }
     if explain:
         parts = leave_one_out(user, found.items)
         for line, column in zip(items, parts.T, strict=True):
-            line["raised_by"] = _movers(user, titles, column, sign=1)
+            line["raised_by"] = _movers(user, titles, column)
             line["lowered_by"] = _movers(user, titles, column, sign=-1)
         said["moved_alike"] = not parts.size or bool(np.ptp(parts, axis=1).max() < SHOWN_PART)
     return said
 
 
 def _movers(
-    user: UserModel, titles: list[str], parts: np.ndarray, *, sign: int
+    user: UserModel, titles: list[str], parts: np.ndarray, sign: int = 1
 ) -> list[dict[str, Any]]:
     """The history items with the largest parts of a sign, the largest first."""
     items, labels = user.recent()
@@ -130,11 +129,10 @@ def leave_one_out(user: UserModel, candidates: np.ndarray) -> np.ndarray:
     others = np.arange(n - 1) + (np.arange(n - 1) >= np.arange(n)[:, None])  # (n, n - 1)
     rows = max(1, POSITIONS // n)
     wanted = torch.from_numpy(candidates)
-    without = [
-        user.network.score_items(
-            user.batch(items[part], labels[part]), wanted
-        ).logits.double().numpy()
-        for part in (others[first : first + rows] for first in range(0, n, rows))
-    ]  # fmt: skip
+    without = []
+    for first in range(0, n, rows):
+        part = others[first : first + rows]
+        output = user.network.score_items(user.batch(items[part], labels[part]), wanted)
+        without.append(output.logits.double().numpy())
     difference: np.ndarray = whole - np.concatenate(without)
     return difference

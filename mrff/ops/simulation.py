@@ -45,7 +45,8 @@ def run_on(
         FlowerError: the run failed.
     """
     config = RunConfig.from_flat(values)
-    name = config.run.resume or config.run.name or _fresh_name(config)
+    fresh = f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = config.run.resume or config.run.name or fresh
     values = {**values, "data.home": str(config.home)}
     if not config.run.resume:
         values["run.name"] = name
@@ -123,7 +124,3 @@ def _value(text: str) -> bool | int | float | str:
     except tomllib.TOMLDecodeError:
         return text
     return value if isinstance(value, bool | int | float) else str(value)
-
-
-def _fresh_name(config: RunConfig) -> str:
-    return f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"

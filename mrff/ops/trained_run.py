@@ -70,14 +70,21 @@ def load_history(run: RunFolder) -> list[dict[str, Any]]:
     return history
 
 
-def load_summary(run: RunFolder) -> dict[str, Any] | None:
-    """``summary.json``; None while the run is not finished."""
-    return _read_json(run.summary) if run.summary.exists() else None
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty where there is none yet.
 
-
-def load_config(run: RunFolder) -> dict[str, Any]:
-    """The flat configuration; empty where the folder has none."""
-    return _read_json(run.config) if run.config.exists() else {}
+    Raises:
+        RunError: it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(content, Mapping):
+        raise _damaged(path, "it is no JSON object")
+    return dict(content)
 
 
 def load_best(run: RunFolder) -> BestModel:
@@ -92,7 +99,7 @@ def load_best(run: RunFolder) -> BestModel:
             f"run {run.name} has no best model yet ({path} is missing): it appears after the first "
             "validation, every evaluate-every rounds"
         )
-    about = _read_json(path)
+    about = read_json(path)
     try:
         model = run.best / str(about["model"])
         return BestModel(
@@ -105,16 +112,6 @@ def load_best(run: RunFolder) -> BestModel:
         )
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(path, error) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(content, Mapping):
-        raise _damaged(path, "it is no JSON object")
-    return dict(content)
 
 
 def _damaged(path: Path, reason: object) -> RunError:

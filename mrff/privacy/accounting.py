@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,6 +54,11 @@ class Release:
         if self.mechanism == "laplace" and self.sampling_rate != 1.0:
             raise ValueError("no amplification by sampling is claimed for Laplace releases")
 
+    @property
+    def norm_order(self) -> Literal[1, 2]:
+        """Of the norm that vectors are clipped in."""
+        return 1 if self.mechanism == "laplace" else 2
+
     def times(self, rounds: int) -> Release:
         """The same release in each of ``rounds`` rounds."""
         return replace(self, steps=self.steps * rounds)
@@ -85,15 +91,11 @@ def check_delta(delta: float, units: int | None = None) -> None:
 
 def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
     """Equal kinds of releases as one, in a fixed order; empty ones left out."""
-    steps: dict[Release, int] = {}
+    steps: Counter[Release] = Counter()
     for release in releases:
-        kind = replace(release, steps=1)
-        steps[kind] = steps.get(kind, 0) + release.steps
-    kinds = sorted(
-        (kind for kind in steps if steps[kind]),
-        key=lambda r: (r.mechanism, r.noise_multiplier, r.sampling_rate),
-    )
-    return tuple(replace(kind, steps=steps[kind]) for kind in kinds)
+        steps[replace(release, steps=1)] += release.steps
+    kinds = (replace(kind, steps=n) for kind, n in steps.items() if n)
+    return tuple(sorted(kinds, key=lambda r: (r.mechanism, r.noise_multiplier, r.sampling_rate)))
 
 
 def pure_epsilon(releases: Iterable[Release]) -> float:
@@ -118,22 +120,18 @@ def epsilon_of(releases: Iterable[Release], delta: float, accountant: Accountant
 
 @lru_cache(maxsize=4096)
 def _epsilon(parts: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
-    gaussian = tuple(part for part in parts if part.mechanism == "gaussian")
-    laplace = tuple(part for part in parts if part.mechanism == "laplace")
-    by_rdp = _rdp_epsilon(parts, delta) if parts else 0.0
-    if not laplace:
-        return _gaussian_epsilon(gaussian, delta, accountant, by_rdp)
-    pure = pure_epsilon(laplace)
-    if gaussian:
-        alone = _rdp_epsilon(gaussian, delta)
-        pure += _gaussian_epsilon(gaussian, delta, accountant, alone)
-    return min(pure, by_rdp)
+    gaussian, laplace = (
+        tuple(part for part in parts if part.mechanism == kind) for kind in ("gaussian", "laplace")
+    )
+    epsilon = _gaussian_epsilon(gaussian, delta, accountant) if gaussian else 0.0
+    if laplace:
+        epsilon = min(epsilon + pure_epsilon(laplace), _rdp_epsilon(parts, delta))
+    return epsilon
 
 
-def _gaussian_epsilon(
-    parts: tuple[Release, ...], delta: float, accountant: Accountant, by_rdp: float
-) -> float:
-    if not parts or accountant == "rdp" or by_rdp > _TIGHT_BELOW:
+def _gaussian_epsilon(parts: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
+    by_rdp = _rdp_epsilon(parts, delta)
+    if accountant == "rdp" or by_rdp > _TIGHT_BELOW:
         return by_rdp
     # The PRV accountant adds its error to its answer: keep that below half a percent.
     error = min(0.01, max(0.004 * by_rdp, 1e-4))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mrff.io.files import sync_folder
 from mrff.privacy.accounting import Release
@@ -14,36 +13,26 @@ from mrff.privacy.accounting import Release
 _GENESIS = "0" * 64
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What was released of whom, in which round of which run."""
-
-    users: list[int]
-    release: Release
-    run: str | None
-    round: int | None
-
-
-@dataclass(frozen=True)
-class EarlierLedger:
-    """One file of an earlier release, and what is in it."""
+class EarlierLedger(NamedTuple):
+    """What is in one file: the fields of each line, and the hash of the last line."""
 
     path: Path
-    entries: list[Entry]
-    last: str  # hash of the last line
-
-    def set_aside(self) -> None:
-        """Renames the files, so that they are not imported again."""
-        for file in (self.path, self.path.with_suffix(".head")):
-            if file.exists():
-                file.rename(f"{file}.imported")
-        sync_folder(self.path.parent)
+    entries: list[tuple[list[int], Release, dict[str, Any]]]  # as `Ledger.append` takes them
+    last: str
 
 
 def earlier_ledgers(folder: Path, population: str) -> list[Path]:
     """The ledgers under ``folder`` that are about ``population``; one of a pair may be missing."""
     places = [*folder.glob(f"{population}.*"), *(folder / population).glob("*.*")]
     return sorted({p.with_suffix(".jsonl") for p in places if p.suffix in (".jsonl", ".head")})
+
+
+def set_aside(path: Path) -> None:
+    """Renames a ledger's files, so that they are not imported again."""
+    for file in (path, path.with_suffix(".head")):
+        if file.exists():
+            file.rename(f"{file}.imported")
+    sync_folder(path.parent)
 
 
 def read_earlier(path: Path, population: str) -> EarlierLedger:
@@ -56,15 +45,16 @@ def read_earlier(path: Path, population: str) -> EarlierLedger:
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # a cut off end: no entry
     ends, entries = [_GENESIS], []
     for number, line in enumerate(lines, start=1):
+        where = f"line {number} of {path.name}"
         try:
             fields = json.loads(line)
-            follows, entry = fields["previous"] == ends[-1], _entry(fields)
+            previous, about, entry = fields["previous"], fields["dataset"], _entry(fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"line {number} of {path.name} cannot be read: {error}") from error
-        if not follows:
-            raise ValueError(f"line {number} of {path.name} does not follow the one before")
-        if fields["dataset"] != population:
-            raise ValueError(f"line {number} of {path.name} is about other data")
+            raise ValueError(f"{where} cannot be read: {error}") from error
+        if previous != ends[-1]:
+            raise ValueError(f"{where} does not follow the one before")
+        if about != population:
+            raise ValueError(f"{where} is about other data")
         entries.append(entry)
         ends.append(sha256(line).hexdigest())
     if head.exists():
@@ -82,12 +72,8 @@ def read_earlier(path: Path, population: str) -> EarlierLedger:
     return EarlierLedger(path, entries, ends[-1])
 
 
-def _entry(fields: dict[str, Any]) -> Entry:
-    release = Release(
-        float(fields["noise_multiplier"]),
-        float(fields["sampling_rate"]),
-        int(fields["steps"]),
-        fields["mechanism"],
-    )
+def _entry(fields: dict[str, Any]) -> tuple[list[int], Release, dict[str, Any]]:
+    noise, rate = float(fields["noise_multiplier"]), float(fields["sampling_rate"])
+    release = Release(noise, rate, int(fields["steps"]), fields["mechanism"])
     users = [int(name, 16) for name in fields["users"]]
-    return Entry(users, release, fields.get("training"), fields.get("round"))
+    return users, release, {key: fields.get(key) for key in ("training", "round")}

@@ -18,8 +18,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,11 @@ from filelock import FileLock
 
 from mrff.io.files import write_json
 from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
-from mrff.privacy.accounting import Limit, Release, merged
-from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier
-from mrff.privacy.histories import Histories, History, highest_epsilon
+from mrff.privacy.accounting import Limit, Release, epsilon_of
+from mrff.privacy.chains import CHAINS, GENESIS, SCHEMA, UNKNOWN, Chains, History
+from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier, set_aside
 
-CHAINS = np.uint64(64)
-SCHEMA = """
-CREATE TABLE releases (
-    population TEXT NOT NULL, chain INTEGER NOT NULL, number INTEGER NOT NULL,
-    users BLOB NOT NULL,  -- their keys in ascending order, 8 bytes each, the low byte first
-    unit TEXT NOT NULL, mechanism TEXT NOT NULL, parameters TEXT NOT NULL, steps INTEGER NOT NULL,
-    run TEXT, round INTEGER, previous TEXT NOT NULL, PRIMARY KEY (population, chain, number)
-);
-CREATE TABLE imported (file TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (file, last));
-"""
-_GENESIS = "0" * 64
-_UNKNOWN = "unknown"  # the unit of imported rows, which did not note it: counted for either
 Key = int  # of a user; 0 for a whole dataset
-Ends = dict[int, tuple[int, str]]  # rows and last hash of each chain
 
 
 class LedgerError(ValueError):
@@ -54,14 +40,6 @@ class LedgerError(ValueError):
 
 class BudgetExceededError(ValueError):
     """The next release would cost more than the budget has left; it was not made."""
-
-
-class _Chains:
-    """What was read of some chains, and checked."""
-
-    def __init__(self, chains: Iterable[int]) -> None:
-        self.ends: Ends = dict.fromkeys(chains, (0, _GENESIS))
-        self.histories = Histories()
 
 
 class Ledger:
@@ -85,17 +63,16 @@ class Ledger:
         Raises:
             LedgerError: what is there is damaged.
         """
-        users: list[Key] = self._read(range(int(CHAINS))).histories.users().tolist()
-        return users
+        return self._read(range(int(CHAINS))).users()
 
     def releases(self, user: Key) -> History:
         """Everything released of ``user``."""
         (history,) = self._histories([user])
         return history
 
-    def epsilon(self, users: Iterable[Key], limit: Limit, extra: Iterable[Release] = ()) -> float:
-        """The highest epsilon of any of ``users``, with ``extra`` releases counted too."""
-        return _highest(self._histories(users), limit, tuple(extra))
+    def epsilon(self, users: Iterable[Key], limit: Limit) -> float:
+        """The highest epsilon of any of ``users``."""
+        return _highest(self._histories(users), limit)
 
     def check(self, users: Iterable[Key], release: Release, limit: Limit) -> None:
         """Whether ``release`` of all ``users`` stays within the budget.
@@ -132,16 +109,15 @@ class Ledger:
             with transaction(database):
                 chains = self._checked(database, keys % CHAINS)
                 if limit is not None and limit.epsilon > 0.0:
-                    self._check(chains.histories.of(keys), release, limit)
-                where = (self._unit, about.get("training"), about.get("round"))
-                self._add(database, chains.ends, keys, release, where)
-            self._write_head(chains.ends)
+                    self._check(chains.dearest(keys), release, limit)
+                chains.add(database, keys, release, self._unit, about)
+            self._write_head(chains)
 
-    def _check(self, histories: set[History], release: Release, limit: Limit) -> None:
+    def _check(self, histories: list[History], release: Release, limit: Limit) -> None:
         quick = replace(limit, accountant="rdp")  # bounds the other from above
-        if _highest(histories, quick, [release]) <= limit.epsilon:
+        if _highest(histories, quick, release) <= limit.epsilon:
             return
-        after = _highest(histories, limit, [release])
+        after = _highest(histories, limit, release)
         if after > limit.epsilon:
             raise BudgetExceededError(
                 f"the privacy budget does not allow this round: it would bring epsilon from "
@@ -151,15 +127,15 @@ class Ledger:
                 f"accountant {limit.accountant}; ledger {self.path})"
             )
 
-    def _histories(self, users: Iterable[Key]) -> set[History]:
+    def _histories(self, users: Iterable[Key]) -> list[History]:
         keys = _ascending(users)
-        return self._read(keys % CHAINS).histories.of(keys)
+        return self._read(keys % CHAINS).dearest(keys)
 
-    def _read(self, chains: Iterable[int]) -> _Chains:
+    def _read(self, chains: Iterable[int]) -> Chains:
         self._import_earlier()
         try:
             if not self.path.exists() and not self._heads():
-                return _Chains(())
+                return Chains(self._population, ())
             with opened(self.path) as database:
                 return self._checked(database, chains)
         except OSError as error:
@@ -185,70 +161,27 @@ class Ledger:
                 "without an entry: free space, or restore access"
             ) from error
 
-    def _checked(self, database: sqlite3.Connection, chains: Iterable[int]) -> _Chains:
+    def _checked(self, database: sqlite3.Connection, chains: Iterable[int]) -> Chains:
         """The rows of ``chains``, each after the one before it and all up to the head."""
-        wanted = sorted({int(chain) for chain in chains})
         if not self._head.exists():
             raise self._broken(f"{self._head.name} is missing")
         heads = self._heads().get(self._population, {})  # before the rows: writers do them first
-        found = _Chains(wanted)
-        rows = database.execute(
-            "SELECT chain, number, users, unit, mechanism, parameters, steps, run, round, previous "
-            "FROM releases WHERE population = ? AND chain IN (SELECT value FROM json_each(?)) "
-            "ORDER BY chain, number",
-            (self._population, json.dumps(wanted)),
-        )
+        found = Chains(self._population, sorted({int(chain) for chain in chains}))
         at_head = dict(found.ends)
-        for row in rows:
-            count, last = found.ends[row[0]]
-            if row[1] != count + 1 or row[-1] != last:
-                raise self._broken(f"row {row[1]} of chain {row[0]} does not follow the one before")
-            self._take(found, row)
-            if heads.get(str(row[0]), (0,))[0] == count + 1:
-                at_head[row[0]] = found.ends[row[0]]
-        for chain in wanted:
-            head = tuple(heads.get(str(chain), (0, _GENESIS)))
+        try:
+            for row in found.rows(database):
+                found.take(row, self._unit)
+                if heads.get(str(row.chain), (0,))[0] == row.number:
+                    at_head[row.chain] = found.ends[row.chain]
+        except ValueError as error:
+            raise self._broken(str(error)) from error
+        for chain, (count, _) in found.ends.items():
+            head = heads.get(str(chain), (0, GENESIS))
             if at_head[chain] != head:
                 raise self._broken(
-                    f"chain {chain} has {found.ends[chain][0]} rows, its head knows {head[0]} with "
-                    "another end"
+                    f"chain {chain} has {count} rows, its head knows {head[0]} with another end"
                 )
         return found
-
-    def _take(self, found: _Chains, row: tuple[Any, ...]) -> None:
-        chain, number, users, unit, mechanism, parameters, steps, *_ = row
-        try:
-            found.ends[chain] = number, _hash(self._population, row)
-            release = Release(**json.loads(parameters), steps=steps, mechanism=mechanism)
-            if unit in (self._unit, _UNKNOWN):
-                found.histories.add(np.frombuffer(users, "<u8"), release)
-        except (ValueError, TypeError) as error:
-            raise self._broken(f"row {number} of chain {chain} cannot be read: {error}") from error
-
-    def _add(
-        self,
-        database: sqlite3.Connection,
-        ends: Ends,
-        keys: np.ndarray,
-        release: Release,
-        where: tuple[str, str | None, int | None],
-    ) -> None:
-        """Puts a row at the end of each chain of ``keys``; ``ends`` move on."""
-        unit, run, number = where
-        fields = asdict(release)
-        steps, mechanism = fields.pop("steps"), fields.pop("mechanism")
-        for chain in np.unique(keys % CHAINS).tolist():
-            users = keys[keys % CHAINS == chain].astype("<u8").tobytes()
-            count, last = ends[chain]
-            row = (
-                chain, count + 1, users, unit, mechanism, json.dumps(fields), steps, run, number,
-                last,
-            )  # fmt: skip
-            database.execute(
-                "INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (self._population, *row),
-            )
-            ends[chain] = count + 1, _hash(self._population, row)
 
     def _heads(self) -> dict[str, dict[str, tuple[int, str]]]:
         """The ends of all chains of all populations, as the last append left them."""
@@ -263,10 +196,9 @@ class Ledger:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise self._broken(f"{self._head.name} cannot be read: {error}") from error
 
-    def _write_head(self, ends: Ends) -> None:
-        heads = self._heads()
-        chains = heads.get(self._population, {}) | {str(chain): end for chain, end in ends.items()}
-        write_json(self._head, heads | {self._population: chains})
+    def _write_head(self, chains: Chains) -> None:
+        heads, ends = self._heads(), {str(chain): end for chain, end in chains.ends.items()}
+        write_json(self._head, heads | {self._population: heads.get(self._population, {}) | ends})
 
     def _import_earlier(self) -> None:
         """Takes in, in one transaction, what earlier releases noted of this population."""
@@ -280,19 +212,18 @@ class Ledger:
             except ValueError as error:
                 raise self._broken(str(error)) from error
             with transaction(database):
-                ends = self._checked(database, range(int(CHAINS))).ends
+                chains = self._checked(database, range(int(CHAINS)))
                 for ledger in earlier:
                     mark = (str(ledger.path.relative_to(folder)), ledger.last)
                     done = "SELECT 1 FROM imported WHERE file = ? AND last = ?"
                     if database.execute(done, mark).fetchone():
                         continue  # a crash came before the file was set aside
-                    for entry in ledger.entries:
-                        where = (_UNKNOWN, entry.run, entry.round)
-                        self._add(database, ends, _ascending(entry.users), entry.release, where)
+                    for users, release, about in ledger.entries:
+                        chains.add(database, _ascending(users), release, UNKNOWN, about)
                     database.execute("INSERT INTO imported VALUES (?, ?)", mark)
-            self._write_head(ends)
-            for ledger in earlier:
-                ledger.set_aside()
+            self._write_head(chains)
+            for path in paths:
+                set_aside(path)
 
     def _broken(self, why: str) -> LedgerError:
         return LedgerError(
@@ -305,12 +236,7 @@ def _ascending(users: Iterable[Key]) -> np.ndarray:
     return np.unique(np.fromiter(users, np.uint64))
 
 
-def _hash(population: str, row: tuple[Any, ...]) -> str:
-    chain, number, users, *rest = row
-    return sha256(json.dumps([population, chain, number, *rest]).encode() + users).hexdigest()
-
-
-def _highest(histories: set[History], limit: Limit, extra: Iterable[Release] = ()) -> float:
-    """The highest epsilon of any history, with ``extra`` releases counted too."""
-    longer = {merged([*history, *extra]) for history in histories}
-    return highest_epsilon(longer, limit.delta, limit.accountant)
+def _highest(histories: list[History], limit: Limit, *extra: Release) -> float:
+    """The highest epsilon of any history, with ``extra`` releases counted too; 0 for none."""
+    costs = (epsilon_of([*h, *extra], limit.delta, limit.accountant) for h in histories)
+    return max(costs, default=0.0)

@@ -5,143 +5,123 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from mrff.privacy.accounting import Accountant, Release, check_delta, epsilon_of
 
-MOST_ROUNDS = 10_000_000
-_LEAST_NOISE, _MOST_NOISE = 0.05, 1e6
-_LEAST_RATE = 1e-7
 _TOLERANCE = 5e-4  # relative, of the solved number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Numbers that belong together: ``epsilon`` is what the others cost."""
+    """Numbers that belong together; one that is None is to be solved for."""
 
-    epsilon: float
+    epsilon: float | None = None
     delta: float
-    noise_multiplier: float
-    rounds: int
-    sampling_rate: float
+    noise_multiplier: float | None = None
+    rounds: int | None = None
+    sampling_rate: float | None = None
     local_steps: int = 1
-
-    def release(self) -> Release:
-        """The releases of the whole plan."""
-        return Release(self.noise_multiplier, self.sampling_rate, self.rounds * self.local_steps)
+    accountant: Accountant = "prv"
 
 
-def solve(
-    *,
-    delta: float,
-    epsilon: float | None = None,
-    noise_multiplier: float | None = None,
-    rounds: int | None = None,
-    sampling_rate: float | None = None,
-    local_steps: int = 1,
-    accountant: Accountant = "prv",
-) -> Plan:
-    """The plan in which exactly one of the four numbers was left open.
+class _Search(NamedTuple):
+    """Where a number is looked for: from 1 in factors of two, then between two of them."""
+
+    costlier: float  # the factor towards higher costs
+    least: float
+    most: float
+    too_dear: str  # why there is none: the cheapest one costs too much
+
+
+_SEARCHES = {
+    "noise_multiplier": _Search(0.5, 0.05, 1e6, "no noise multiplier is large enough"),
+    "rounds": _Search(2.0, 1.0, 1e7, "a single round already costs epsilon {cost_of_one:.4g}"),
+    "sampling_rate": _Search(2.0, 5e-8, 1.0, "no sampling rate is low enough"),
+}
+
+
+def solve(wish: Plan) -> Plan:
+    """The plan with the one of its four numbers that was left open.
 
     Solved numbers are on the safe side: the plan's epsilon never exceeds the one asked for.
 
     Raises:
         ValueError: not exactly one is open, a number is outside its limits, or none fits.
     """
-    check_delta(delta)
-    given = {
-        "epsilon": epsilon,
-        "noise-multiplier": noise_multiplier,
-        "rounds": rounds,
-        "sampling-rate": sampling_rate,
-    }
-    _check(given, local_steps)
-    plan = Plan(
-        epsilon=epsilon or 0.0,
-        delta=delta,
-        noise_multiplier=noise_multiplier or 1.0,
-        rounds=rounds or 1,
-        sampling_rate=sampling_rate or 1.0,
-        local_steps=local_steps,
-    )
+    unknown, target = _unknown_of(wish), wish.epsilon or 0.0
 
-    def cost(candidate: Plan) -> float:
-        return epsilon_of([candidate.release()], delta, accountant)
+    def with_value(value: float) -> Plan:
+        number: Any = int(value) if unknown == "rounds" else value
+        return replace(wish, **{unknown: number})
 
-    if noise_multiplier is None:
-        plan = _least_noise(plan, cost)
-    elif rounds is None:
-        plan = _most_rounds(plan, cost)
-    elif sampling_rate is None:
-        plan = _highest_rate(plan, cost)
-    return replace(plan, epsilon=cost(plan))
+    def cost_of(value: float) -> float:
+        plan: Any = with_value(value)
+        steps = plan.rounds * plan.local_steps
+        release = Release(plan.noise_multiplier, plan.sampling_rate, steps)
+        return epsilon_of([release], plan.delta, plan.accountant)
+
+    if unknown == "epsilon":
+        return with_value(cost_of(0.0))
+    fits, exceeds = _bracket(cost_of, wish, _SEARCHES[unknown])
+    if unknown == "rounds":
+        fits = _last_whole_that_fits(cost_of, wish, fits, exceeds)
+    elif exceeds is not None:
+        fits = _last_that_fits(cost_of, fits, exceeds, target)
+    return replace(with_value(fits), epsilon=cost_of(fits))
 
 
-def _check(given: dict[str, float | int | None], local_steps: int) -> None:
+def _unknown_of(wish: Plan) -> str:
+    """The number that is left open, where the others are what they may be."""
+    check_delta(wish.delta)
+    given = {name: getattr(wish, name) for name in ("epsilon", *_SEARCHES)}
     missing = [name for name, value in given.items() if value is None]
     if len(missing) != 1:
-        named = ", ".join(missing) or "none"
+        named = ", ".join(missing).replace("_", "-") or "none"
         raise ValueError(
             "leave exactly one of epsilon, noise-multiplier, rounds and sampling-rate out, "
             f"to be solved for; left out: {named}"
         )
     for name, value in given.items():
         if value is not None and not value > 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
-    rate = given["sampling-rate"]
-    if rate is not None and rate > 1.0:
-        raise ValueError(f"sampling-rate must be at most 1, got {rate}")
-    if local_steps < 1:
-        raise ValueError(f"local-steps must be at least 1, got {local_steps}")
+            raise ValueError(f"{name.replace('_', '-')} must be greater than 0, got {value}")
+    if wish.sampling_rate is not None and wish.sampling_rate > 1.0:
+        raise ValueError(f"sampling-rate must be at most 1, got {wish.sampling_rate}")
+    if wish.local_steps < 1:
+        raise ValueError(f"local-steps must be at least 1, got {wish.local_steps}")
+    return missing[0]
 
 
-def _least_noise(plan: Plan, cost: Callable[[Plan], float]) -> Plan:
-    def cost_of(noise: float) -> float:
-        return cost(replace(plan, noise_multiplier=noise))
-
-    high = 1.0
-    while cost_of(high) > plan.epsilon:
-        high *= 2.0
-        if high > _MOST_NOISE:
-            raise _impossible(plan, "no noise multiplier is large enough")
-    low = high / 2.0
-    while cost_of(low) <= plan.epsilon:
-        high, low = low, low / 2.0
-        if low < _LEAST_NOISE:
-            return replace(plan, noise_multiplier=high)
-    return replace(plan, noise_multiplier=_last_that_fits(cost_of, high, low, plan.epsilon))
-
-
-def _most_rounds(plan: Plan, cost: Callable[[Plan], float]) -> Plan:
-    def fits(rounds: int) -> bool:
-        return cost(replace(plan, rounds=rounds)) <= plan.epsilon
-
-    if not fits(1):
-        one = cost(replace(plan, rounds=1))
-        raise _impossible(plan, f"a single round already costs epsilon {one:.4g}")
-    low, high = 1, 2
-    while fits(high):
-        low, high = high, 2 * high
-        if high > MOST_ROUNDS:
-            raise _impossible(plan, f"more than {MOST_ROUNDS:,} rounds fit; ask for less noise")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return replace(plan, rounds=low)
+def _bracket(
+    cost_of: Callable[[float], float], wish: Plan, search: _Search
+) -> tuple[float, float | None]:
+    """A power of two that fits, and the next costlier one, which does not; None: it may not be."""
+    fits, target = 1.0, wish.epsilon or 0.0
+    while cost_of(fits) > target:
+        fits /= search.costlier
+        if not search.least <= fits <= search.most:
+            raise _impossible(wish, search.too_dear.format(cost_of_one=cost_of(1.0)))
+    exceeds = fits * search.costlier
+    while search.least <= exceeds <= search.most:
+        if cost_of(exceeds) > target:
+            return fits, exceeds
+        fits, exceeds = exceeds, exceeds * search.costlier
+    return fits, None
 
 
-def _highest_rate(plan: Plan, cost: Callable[[Plan], float]) -> Plan:
-    def cost_of(rate: float) -> float:
-        return cost(replace(plan, sampling_rate=rate))
-
-    if cost_of(1.0) <= plan.epsilon:
-        return replace(plan, sampling_rate=1.0)
-    high = 1.0
-    while cost_of(high / 2.0) > plan.epsilon:
-        high /= 2.0
-        if high < _LEAST_RATE:
-            raise _impossible(plan, "no sampling rate is low enough")
-    rate = _last_that_fits(cost_of, high / 2.0, high, plan.epsilon)
-    return replace(plan, sampling_rate=rate)
+def _last_whole_that_fits(
+    cost_of: Callable[[float], float], wish: Plan, fits: float, exceeds: float | None
+) -> float:
+    if exceeds is None:
+        most = int(_SEARCHES["rounds"].most)
+        raise _impossible(wish, f"more than {most:,} rounds fit; ask for less noise")
+    while exceeds - fits > 1:
+        middle = (fits + exceeds) // 2
+        if cost_of(middle) <= (wish.epsilon or 0.0):
+            fits = middle
+        else:
+            exceeds = middle
+    return fits
 
 
 def _last_that_fits(
@@ -169,5 +149,5 @@ def _last_that_fits(
     return fits
 
 
-def _impossible(plan: Plan, why: str) -> ValueError:
-    return ValueError(f"epsilon={plan.epsilon:g} at delta={plan.delta:g} cannot be solved: {why}")
+def _impossible(wish: Plan, why: str) -> ValueError:
+    return ValueError(f"epsilon={wish.epsilon:g} at delta={wish.delta:g} cannot be solved: {why}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +16,9 @@ from mrff.privacy.accounting import (
     epsilon_of,
     pure_epsilon,
 )
+from mrff.privacy.ledger import Ledger
 from mrff.privacy.noise import is_predictable
 from mrff.sums import NodeView, ServerView
-
-if TYPE_CHECKING:
-    from mrff.privacy.ledger import Ledger
 
 WHOLE_DATASET = [0]  # the server's ledger counts for every user alike
 log = getLogger("flwr")
@@ -33,62 +30,25 @@ def limit_of(privacy: PrivacySettings) -> Limit:
     return Limit(privacy.epsilon_budget or 0.0, privacy.delta, accountant)
 
 
-class NodeBudget:
-    """A node's budget of every single user, over rounds, runs and restarts.
+def spend_on_node(view: NodeView, users: np.ndarray, release: Release) -> None:
+    """Notes ``release`` of ``users`` (U,) uint64 keys, each with a budget over runs and restarts.
 
     The node's own limits win over the run's: a server cannot raise them.
-    """
-
-    def __init__(self, view: NodeView) -> None:
-        from mrff.privacy.ledger import Ledger  # brings SQLite and locks: not in mode none
-
-        self._view = view
-        run = limit_of(view.config.privacy)
-        own_budget, own_delta = (
-            float(view.limits.get(key, 0.0)) for key in ("epsilon-budget", "delta")
-        )
-        budgets = [budget for budget in (own_budget, run.epsilon) if budget > 0.0]
-        delta = min(own_delta, run.delta) if own_delta > 0.0 else run.delta
-        limit = Limit(min(budgets, default=0.0), delta, run.accountant)
-        self._limit = limit
-        folder, unit = view.ledger_folder / "privacy", view.config.privacy.unit
-        self._ledger = Ledger(folder, view.population, unit)
-
-    def spend(self, users: np.ndarray, release: Release) -> None:
-        """Notes ``release`` of ``users`` (U,) uint64 keys.
-
-        Raises:
-            BudgetExceededError: a user's budget would be exceeded.
-            LedgerError: the ledger cannot be trusted or written.
-        """
-        view = self._view
-        about = {"training": view.training, "round": view.round_number}
-        self._ledger.append(users, release, about, self._limit)
-
-
-class RunBudget:
-    """The server's budget of everybody, over all models trained on a population.
 
     Raises:
-        LedgerError: the ledger cannot be trusted.
+        BudgetExceededError: a user's budget would be exceeded.
+        LedgerError: the ledger cannot be trusted or written.
     """
-
-    def __init__(self, view: ServerView, release: Release) -> None:
-        self._view, self._release = view, release
-        self._limit = limit_of(view.config.privacy)
-        self._ledger = server_ledger(view.ledger_folder, view.population)
-
-    def spend(self, server_round: int) -> float:
-        """Notes a round; returns epsilon with it.
-
-        Raises:
-            BudgetExceededError: the budget does not allow it; nothing was noted.
-        """
-        ledger, release, limit = self._ledger, self._release, self._limit
-        ledger.check(WHOLE_DATASET, release, limit)
-        about = {"training": self._view.training, "round": server_round}
-        ledger.append(WHOLE_DATASET, release, about, limit)
-        return ledger.epsilon(WHOLE_DATASET, limit)
+    run = limit_of(view.config.privacy)
+    own_budget, own_delta = (
+        float(view.limits.get(key, 0.0)) for key in ("epsilon-budget", "delta")
+    )
+    budgets = [budget for budget in (own_budget, run.epsilon) if budget > 0.0]
+    delta = min(own_delta, run.delta) if own_delta > 0.0 else run.delta
+    limit = Limit(min(budgets, default=0.0), delta, run.accountant)
+    ledger = Ledger(view.ledger_folder / "privacy", view.population, view.config.privacy.unit)
+    about = {"training": view.training, "round": view.round_number}
+    ledger.append(users, release, about, limit)
 
 
 def server_ledger(folder: Path, population: str) -> Ledger:
@@ -97,8 +57,6 @@ def server_ledger(folder: Path, population: str) -> Ledger:
     Raises:
         LedgerError: it cannot be trusted.
     """
-    from mrff.privacy.ledger import Ledger  # brings SQLite and locks: not in mode none
-
     ledger = Ledger(folder / "privacy-server", population, "user")
     ledger.users()  # checks it
     return ledger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from mrff.sums.cohort_sums import Quantity
@@ -16,6 +16,13 @@ def require(holds: bool, reason: str) -> None:
     """Rejects the reply for ``reason`` unless the condition holds."""
     if not holds:
         raise BadReplyError(reason)
+
+
+def require_arrays(there: Set[str], wanted: Set[str]) -> None:
+    """Rejects the reply unless its updates have exactly the ``wanted`` names."""
+    missing, extra = wanted - there, there - wanted
+    require(not missing, f"updates lacks the array {min(missing, default='')}")
+    require(not extra, f"updates has the array {min(extra, default='')}, which was not expected")
 
 
 @dataclass(frozen=True)

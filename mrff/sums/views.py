@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrff.config import RunConfig
+from mrff.sums.sampling import sampled_users
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class NodeView:
     training: str  # the run's lineage
     round_number: int
     terms: Mapping[str, float]  # what the server's half of the mechanism says
+
+    def drawn(self) -> np.ndarray:
+        """(U,) bool, the users whose coin of this round says so; anybody may toss it again."""
+        seed, rate = self.config.training.seed, self.config.training.sampling_rate
+        return sampled_users(seed, self.round_number, self.user_keys, rate)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from mrff.config import PrivacySettings
 from mrff.experiments.central.pooled import train_pooled
-from mrff.privacy.mechanisms.noised import STATISTICS
+from mrff.privacy.mechanisms.clipping import STATISTICS
 from mrff.privacy.noise import predictable
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.private_rounds import private_round, watch

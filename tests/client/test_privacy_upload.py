@@ -13,7 +13,7 @@ from scipy.stats import kstest
 
 from client_app.learners import silo
 from mrff.config import PrivacySettings
-from mrff.privacy.mechanisms.noised import STATISTICS
+from mrff.privacy.mechanisms.clipping import STATISTICS
 from mrff.privacy.noise import predictable
 from mrff.wire.records import arrays_in
 from mrff_model.scopes import is_expert

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from mrff.data.shard import shard
+from mrff.ops.processes import wait_for
 from tests.support import reference
 from tests.support.deployment import Federation, Values, requests_taken, wait_for_request
-from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from mrff.data.schema import Schema
 from mrff.data.shard import node_folder, shard
 from mrff.ops.control import Control, FlowerError
 from mrff.ops.keys import make_keys
+from mrff.ops.processes import wait_for
 from tests.support import reference
 from tests.support.deployment import Federation, Values, wait_for_request
-from tests.support.processes import wait_for
 from tests.support.stored import stored_rounds
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ import torch
 from client_app.private_store import PrivateStore
 from mrff.io.files import OutputError
 from mrff.ops.backup import backup
+from mrff.ops.processes import wait_for
 from mrff.privacy.ledger import Ledger
-from tests.support.processes import wait_for
 
 KEYS = np.arange(1, 301, dtype=np.uint64)
 # Every round notes a release, then stores every user's version: as a node does.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrff.privacy.bound import Bound
+from mrff.privacy.mechanisms.clipping import Bound
 
 
 @given(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mrff.privacy.accounting import Release, epsilon_of
-from mrff.privacy.planning import solve
+from mrff.privacy.planning import Plan, solve
 
 KNOWN: dict[str, Any] = {"epsilon": 8.0, "noise_multiplier": 1.08, "rounds": 40}
 KNOWN["sampling_rate"] = 0.2
@@ -16,7 +16,9 @@ KNOWN["sampling_rate"] = 0.2
 @pytest.mark.parametrize("left_out", sorted(KNOWN))
 def test_any_one_of_the_four_is_solved_for(left_out: str) -> None:
     """These four belong together (within a percent), so each follows from the other three."""
-    plan = solve(delta=1e-5, **{k: v for k, v in KNOWN.items() if k != left_out}, accountant="rdp")
+    plan = solve(
+        Plan(delta=1e-5, **{k: v for k, v in KNOWN.items() if k != left_out}, accountant="rdp")
+    )
     assert plan.epsilon == pytest.approx(
         epsilon_of([Release(plan.noise_multiplier, plan.sampling_rate, plan.rounds)], 1e-5, "rdp")
     )
@@ -28,29 +30,31 @@ def test_any_one_of_the_four_is_solved_for(left_out: str) -> None:
             "sampling_rate": {"sampling_rate": 1.01 * plan.sampling_rate},
         }[left_out]
         other = solve(
-            delta=1e-5,
-            noise_multiplier=tighter.get("noise_multiplier", plan.noise_multiplier),
-            rounds=int(tighter.get("rounds", plan.rounds)),
-            sampling_rate=tighter.get("sampling_rate", plan.sampling_rate),
-            accountant="rdp",
+            Plan(
+                delta=1e-5,
+                noise_multiplier=tighter.get("noise_multiplier", plan.noise_multiplier),
+                rounds=int(tighter.get("rounds", plan.rounds)),
+                sampling_rate=tighter.get("sampling_rate", plan.sampling_rate),
+                accountant="rdp",
+            )
         )
         assert other.epsilon > 8.0  # nothing is left over
 
 
 def test_prv_finds_less_noise_than_rdp() -> None:
     wish: dict[str, Any] = {"delta": 1e-5, "epsilon": 4.0, "rounds": 20, "sampling_rate": 0.1}
-    tight, loose = solve(**wish).noise_multiplier, solve(**wish, accountant="rdp").noise_multiplier
-    assert 0.5 < tight < loose
+    tight, loose = solve(Plan(**wish)), solve(Plan(**wish, accountant="rdp"))
+    assert 0.5 < tight.noise_multiplier < loose.noise_multiplier
 
 
 def test_local_steps_count_like_rounds() -> None:
-    one = solve(delta=1e-5, noise_multiplier=1.0, rounds=10, sampling_rate=0.1, local_steps=5)
-    other = solve(delta=1e-5, noise_multiplier=1.0, rounds=50, sampling_rate=0.1)
+    one = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=10, sampling_rate=0.1, local_steps=5))
+    other = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=50, sampling_rate=0.1))
     assert one.epsilon == other.epsilon
 
 
 def test_a_generous_budget_needs_no_sampling() -> None:
-    plan = solve(delta=1e-5, epsilon=1000.0, noise_multiplier=1.0, rounds=5, accountant="rdp")
+    plan = solve(Plan(delta=1e-5, epsilon=1000.0, noise_multiplier=1.0, rounds=5, accountant="rdp"))
     assert plan.sampling_rate == 1.0
 
 
@@ -69,4 +73,4 @@ def test_a_generous_budget_needs_no_sampling() -> None:
 )
 def test_impossible_wishes(wish: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        solve(**{"delta": 1e-5, "accountant": "rdp", **wish})
+        solve(Plan(**{"delta": 1e-5, "accountant": "rdp", **wish}))

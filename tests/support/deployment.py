@@ -20,7 +20,8 @@ from mrff.config import full_names
 from mrff.data.shard import node_folder
 from mrff.ops.control import Control
 from mrff.ops.keys import make_keys, node_name
-from tests.support.processes import Processes, free_port, wait_for
+from mrff.ops.processes import free_port, wait_for
+from tests.support.processes import Processes
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONNECTED = "SuperNode ID:"  # what a SuperNode logs then

@@ -14,7 +14,8 @@ from client_app.learners import Cohort, Learner, SharedModel, Trained, learner_o
 from mrff.config import PrivacySettings
 from mrff.data.dataset import Dataset
 from mrff.privacy.mechanisms import MECHANISMS
-from mrff.privacy.mechanisms.noised import STATISTICS, NoisedClient
+from mrff.privacy.mechanisms.clipping import STATISTICS
+from mrff.privacy.mechanisms.noised import NoisedClient
 from mrff.privacy.mechanisms.noisy_steps import NoisyOptimizer, NoisySteps
 from mrff.privacy.noise import NoiseSource
 from mrff.sums import CohortSums

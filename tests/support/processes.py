@@ -1,24 +1,15 @@
-"""Processes of this machine that belong together: started, frozen, killed and found again.
-
-Each is started in a session of its own and ended by pid; all carry a mark in their environment, so
-that one whose parent has died is still known.
-"""
+"""Named processes of this machine that belong together: started, frozen, killed and ended."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 from mrff.ops.control import environment, program
-
-MARK = "MRFF_TEST_FEDERATION"
+from mrff.ops.processes import MARK, marked, send, start, stop_marked
 
 
 class Processes:
@@ -31,22 +22,16 @@ class Processes:
 
     def start(self, name: str, command: str, *arguments: object) -> None:
         """Starts a program of this environment under a name; its output goes to ``NAME.log``."""
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [program(command), *map(str, arguments)],
-                cwd=self.folder,  # no checkout: the code that runs is the one that was submitted
-                env={
-                    **environment(self.folder / "flower" / name),
-                    MARK: self._mark,
-                    "PYTHONUNBUFFERED": "1",
-                    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.4",  # 0.1 costs half a core
-                    "OMP_NUM_THREADS": "1",  # several nodes share the machine's cores
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        variables = {
+            **environment(self.folder / "flower" / name),
+            MARK: self._mark,
+            "PYTHONUNBUFFERED": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.4",  # 0.1 costs half a core
+            "OMP_NUM_THREADS": "1",  # several nodes share the machine's cores
+        }
+        # In a folder that is no checkout: the code that runs is the one that was submitted.
+        log = self.folder / f"{name}.log"
+        self._running[name] = start([program(command), *map(str, arguments)], variables, log)
 
     def log(self, name: str) -> str:
         """What the process of this name has written, over all its starts."""
@@ -77,9 +62,9 @@ class Processes:
 
     def send(self, program_name: str, number: signal.Signals) -> None:
         """Sends a signal to every process with this name in its command line."""
-        for process in self._ours():
+        for process in marked(self._mark):
             if program_name.encode() in Path(f"/proc/{process}/cmdline").read_bytes():
-                _signal(process, number)
+                send(process, number)
 
     def exit_status(self, name: str, seconds: float) -> int:
         """The exit status of a process that ends by itself."""
@@ -87,53 +72,7 @@ class Processes:
 
     def stop(self) -> None:
         """Ends everything that is still running."""
-        for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-            for process in self._ours():
-                _signal(process, number)
-                _signal(process, signal.SIGCONT)  # a frozen one hears of its end only then
-            deadline = time.monotonic() + seconds
-            while self._ours() and time.monotonic() < deadline:
-                time.sleep(0.2)
+        stop_marked(self._mark)
         for started in self._running.values():
             started.wait()
         self._running.clear()
-
-    def _ours(self) -> list[int]:
-        """Living processes of this federation, also those whose parent has died."""
-        mark = f"{MARK}={self._mark}".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                is_ours = mark in (entry / "environ").read_bytes().split(b"\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if is_ours and state != "Z":
-                found.append(int(entry.name))
-        return found
-
-
-def wait_for(what: str, holds: Callable[[], object], seconds: float, *, every: float = 0.1) -> None:
-    """Returns when ``holds()`` is true.
-
-    Raises:
-        TimeoutError: it never was.
-    """
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(every)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _signal(process: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, number)

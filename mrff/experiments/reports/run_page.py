@@ -12,7 +12,7 @@ from mrff.experiments.reports import curves, group_charts
 from mrff.experiments.reports.figures import Entries, Entry, of_kind
 from mrff.experiments.reports.groups import GroupPicture, read_picture
 from mrff.experiments.reports.page import measure, render
-from mrff.ops.trained_run import find_run, load_config, load_history, load_summary
+from mrff.ops.trained_run import find_run, load_history, read_json
 
 
 def run_page(
@@ -27,15 +27,15 @@ def run_page(
         RunError: there is no such run, it has no history, or a file is damaged.
     """
     folder = find_run(run)
-    history, summary = load_history(folder), load_summary(folder)
-    config = RunConfig.from_flat(load_config(folder))
+    history, summary = load_history(folder), read_json(folder.summary)
+    config = RunConfig.from_flat(read_json(folder.config))
     data = (data_dir or config.dataset_path).expanduser().absolute()
     picture, why_not = (None, "--public") if public else read_picture(run, data_dir, state_dir)
     return render(
         "run.html.j2",
         name=folder.name,
         config=config,
-        finished=summary is not None,
+        finished=bool(summary),
         **_quality(history, data, config.data.holdout),
         **_groups(history, picture, why_not),
         **_cost_of_privacy(history, config),

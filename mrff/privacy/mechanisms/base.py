@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
+from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
+from mrff_model.scopes import split_bank
 
 Needs = Literal["sum", "each_user", "each_record"]
 Shape = tuple[int, ...]
@@ -27,18 +29,16 @@ class Accumulator(Protocol):
     """Adds up what a learner trains, chunk by chunk."""
 
     def accumulate(self, chunk: Chunk) -> None:
-        """Takes in the users of a chunk who are finite; see `Mechanism.needs`."""
-        ...
+        """Takes in the users of a chunk who are finite; see `ClientHalf.needs`."""
 
     def sums(self, network: MRFFNetwork) -> CohortSums:
         """Everything accumulated, by the names arrays have outside the network."""
-        ...
 
 
 class ClientHalf(Protocol):
     """A node's part of a mechanism in one round."""
 
-    needs: Needs
+    needs: Needs  # of a learner: a chunk's sum, or what each user or record adds to it
     moves_private: bool  # whether users' own parameters are trained and kept
 
     def admit(self) -> NDArray[np.bool_]:
@@ -48,7 +48,6 @@ class ClientHalf(Protocol):
             BudgetExceededError: a user's budget does not allow the round.
             LedgerError: the ledger cannot be trusted or written.
         """
-        ...
 
     def trained(self, names: list[str]) -> list[str]:
         """Of the names of shared parameters, those that are trained and sent.
@@ -56,15 +55,12 @@ class ClientHalf(Protocol):
         Raises:
             ConfigError: nothing would be left to train, or a prefix fits nothing.
         """
-        ...
 
     def begin(self, shared: Tensors) -> Accumulator:
         """An empty sum over the parameters that are trained."""
-        ...
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """What may leave the node, of the sums over its users who were ``admitted`` (U,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,20 +77,16 @@ class Released:
     """What a round comes to.
 
     Args:
-        means: the mean update of every array that moves.
-        weights: what is behind each expert's mean, (layers, K).
-        loads: shares of users per expert (layers, K); None: nothing is known of them.
         facts: for the report: users, targets, dropped_users, train_loss, load_entropy, churn.
         privacy: clipping_norm, clipped_share, signal_to_noise, epsilon; None: no private mode.
-        next_clipping_norm: C of the next round; 0: there is none.
     """
 
-    means: Means
-    weights: NDArray[np.float64]
-    loads: NDArray[np.float64] | None
+    means: Means  # update of every array that moves
+    weights: NDArray[np.float64]  # (layers, K), what is behind each expert's mean
+    loads: NDArray[np.float64] | None  # (layers, K) shares of users; None: nothing is known
     facts: Mapping[str, Any]
     privacy: dict[str, float | None] | None = None
-    next_clipping_norm: float = 0.0
+    next_clipping_norm: float = 0.0  # C of the next round; 0: there is none
 
 
 class ServerHalf(Protocol):
@@ -111,41 +103,33 @@ class ServerHalf(Protocol):
         Raises:
             BudgetExceededError: the round must not take place.
         """
-        ...
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """What every reply must look like."""
-        ...
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
         """Raises BadReplyError for sums that are well formed and still impossible."""
-        ...
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
         """Adds the server's noise, if it is the server's, and divides."""
-        ...
 
 
 class Mechanism(Protocol):
     """One way to treat updates; an object in `mrff.privacy.mechanisms.MECHANISMS`."""
 
     name: str
-    needs: Needs
     hides_routes: bool  # nodes keep what evaluations would tell of routes to themselves
     not_trusted: str  # who is kept out, for reports; empty: nothing is promised
     covers: str  # what the guarantee is about
 
     def conflicts(self, config: RunConfig) -> Iterator[str]:
         """Why settings cannot keep the mechanism's promise, each with the way out."""
-        ...
 
     def release(self, config: RunConfig) -> Release | None:
         """What one round releases of a user who takes part, or may be drawn; None: everything."""
-        ...
 
     def client(self, view: NodeView) -> ClientHalf:
         """A node's half for one round."""
-        ...
 
     def server(self, view: ServerView) -> ServerHalf:
         """The server's half.
@@ -154,4 +138,12 @@ class Mechanism(Protocol):
             ConfigError: delta or budget cannot be kept from the first round on.
             LedgerError: the ledger cannot be trusted.
         """
-        ...
+
+
+def named_outside(network: MRFFNetwork, arrays: Tensors) -> dict[str, NDArray[Any]]:
+    """Arrays of the network by the names they have outside it, where each expert is its own."""
+    bank = tensors_of(network, "group").keys()
+    on_cpu = {name: value.cpu() for name, value in arrays.items()}
+    named = {n: v for n, v in on_cpu.items() if n not in bank}
+    named |= split_bank({n: v for n, v in on_cpu.items() if n in bank})
+    return {name: value.numpy() for name, value in named.items()}

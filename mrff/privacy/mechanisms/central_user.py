@@ -7,48 +7,19 @@ trusted (McMahan et al., "Learning Differentially Private Recurrent Language Mod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release, check_delta
-from mrff.privacy.mechanisms.base import ModelShapes, Needs, Released
-from mrff.privacy.mechanisms.noised import NoisedClient, NoisedServer
+from mrff.privacy.mechanisms.base import ModelShapes, Released
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
-from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.privacy.spending import RunBudget
-from mrff.sums import CohortSums, Expected, NodeView, ServerView, require
+from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
+from mrff.sums import CohortSums, Expected, ServerView, require
 from mrff.sums.cohort_sums import as_numbers
-
-
-class CentralUser:
-    """See `Mechanism`."""
-
-    name = "central-user"
-    needs: Needs = "each_user"
-    hides_routes = True
-    not_trusted = "everyone after the server; the server itself is trusted and sees updates"
-    covers = "the model after every round, and all published numbers of training"
-
-    def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """See `Mechanism.conflicts`."""
-        yield from private_conflicts(config)
-        yield from whole_user_conflicts(config.privacy)
-
-    def release(self, config: RunConfig) -> Release:
-        """See `Mechanism.release`."""
-        return Release(config.privacy.noise_multiplier, config.training.sampling_rate)
-
-    def client(self, view: NodeView) -> CentralClient:
-        """See `Mechanism.client`."""
-        return CentralClient(view, release=None)
-
-    def server(self, view: ServerView) -> CentralServer:
-        """See `Mechanism.server`."""
-        return CentralServer(view, self.release(view.config))
 
 
 class CentralClient(NoisedClient):
@@ -58,7 +29,7 @@ class CentralClient(NoisedClient):
         """See `ClientHalf.admit`; the server's ledger counts."""
         refuse_own_budget(self.view, "central-user")
         if is_predictable():
-            return super().admit()
+            return self.view.drawn()
         return NoiseSource().coins(len(self.view.user_keys), self.config.training.sampling_rate)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
@@ -71,11 +42,13 @@ class CentralServer(NoisedServer):
 
     def __init__(self, view: ServerView, release: Release) -> None:
         super().__init__(view, release)
-        self._budget = RunBudget(view, release)
+        self._ledger = server_ledger(view.ledger_folder, view.population)
 
     def spend(self, server_round: int) -> float | None:
-        """See `NoisedServer.spend`."""
-        return self._budget.spend(server_round)
+        about = {"training": self.view.training, "round": server_round}
+        limit = limit_of(self.config.privacy)
+        self._ledger.append(WHOLE_DATASET, self._release, about, limit)
+        return self._ledger.epsilon(WHOLE_DATASET, limit)
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
@@ -92,7 +65,6 @@ class CentralServer(NoisedServer):
         )
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
-        """See `NoisedServer.release`."""
         units, privacy = sums.number("units"), self.config.privacy
         check_delta(privacy.delta, units)
         deviation = privacy.noise_multiplier * self._norm
@@ -104,3 +76,15 @@ class CentralServer(NoisedServer):
         numbers = as_numbers({"noise_variance": deviation**2})
         expected_units = self.config.training.sampling_rate * units
         return self.divided(CohortSums(noisy, numbers), expected_units, shapes)
+
+
+class CentralUser(NoisedMechanism):
+    """See `Mechanism`."""
+
+    name = "central-user"
+    not_trusted = "everyone after the server; the server itself is trusted and sees updates"
+    covers = "the model after every round, and all published numbers of training"
+    client_half, server_half = CentralClient, CentralServer
+
+    def release(self, config: RunConfig) -> Release:
+        return Release(config.privacy.noise_multiplier, config.training.sampling_rate)

@@ -6,45 +6,15 @@ usual in the line of papers that MRFF belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
-from mrff.privacy.mechanisms.base import Needs
-from mrff.privacy.mechanisms.noised import STATISTICS, NoisedClient, NoisedServer
-from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
+from mrff.privacy.mechanisms.clipping import STATISTICS
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.sums import CohortSums, NodeView, ServerView
-
-
-class Laplace:
-    """See `Mechanism`."""
-
-    name = "laplace"
-    needs: Needs = "each_user"
-    hides_routes = True
-    not_trusted = "the server and everyone after it"
-    covers = "everything a node uploads in training"
-
-    def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """See `Mechanism.conflicts`."""
-        yield from private_conflicts(config)
-        yield from whole_user_conflicts(config.privacy)
-
-    def release(self, config: RunConfig) -> Release:
-        """See `Mechanism.release`."""
-        return Release(config.privacy.noise_multiplier, mechanism="laplace")
-
-    def client(self, view: NodeView) -> LaplaceClient:
-        """See `Mechanism.client`."""
-        return LaplaceClient(view, self.release(view.config), order=1)
-
-    def server(self, view: ServerView) -> NoisedServer:
-        """See `Mechanism.server`; the noise is in the replies."""
-        return NoisedServer(view, self.release(view.config), order=1)
+from mrff.sums import CohortSums
 
 
 class LaplaceClient(NoisedClient):
@@ -54,11 +24,15 @@ class LaplaceClient(NoisedClient):
         """The sums with the noise of every user who took part."""
         users = int(admitted.sum())
         scale = self.config.privacy.noise_multiplier * self.bound.clipping_norm
-        sources = self._sources(admitted) if users else []
-        in_network_order = {n: sums.updates[n] for n in sums.updates if n != STATISTICS}
-        noisy = {n: _plus_laplace(v, scale, sources) for n, v in in_network_order.items()}
+        noisy = {}
         if users:
-            noisy[STATISTICS] = _plus_laplace(sums.updates[STATISTICS], scale, sources)
+            sources = self._sources(admitted)
+            in_network_order = [name for name in sums.updates if name != STATISTICS]
+            for name in (*in_network_order, STATISTICS):
+                total = sums.updates[name].astype(np.float64)
+                for source, count in sources:
+                    total = total + source.laplace_sums(total.shape, scale, count)
+                noisy[name] = total
         deviation = scale * float(np.sqrt(2.0 * users))
         return self.released(CohortSums(noisy), units=users, deviation=deviation)
 
@@ -71,10 +45,11 @@ class LaplaceClient(NoisedClient):
         return [(self.source(f"laplace of user {key}"), 1) for key in keys]
 
 
-def _plus_laplace(
-    exact: NDArray[np.float64], scale: float, sources: list[tuple[NoiseSource, int]]
-) -> NDArray[np.float64]:
-    total = exact.astype(np.float64)
-    for source, users in sources:
-        total = total + source.laplace_sums(total.shape, scale, users)
-    return total
+class Laplace(NoisedMechanism):
+    """See `Mechanism`."""
+
+    name = "laplace"
+    client_half = LaplaceClient
+
+    def release(self, config: RunConfig) -> Release:
+        return Release(config.privacy.noise_multiplier, mechanism="laplace")

@@ -7,7 +7,6 @@ after it are kept out (Abadi et al., "Deep Learning with Differential Privacy", 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,42 +14,9 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Needs
-from mrff.privacy.mechanisms.noised import NoisedClient, NoisedServer
+from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
 from mrff.privacy.mechanisms.settings import private_conflicts
-from mrff.sums import CohortSums, NodeView, ServerView, Tensors
-
-if TYPE_CHECKING:
-    from mrff.privacy.mechanisms.noisy_steps import NoisySteps
-
-
-class LocalDpSgd:
-    """See `Mechanism`."""
-
-    name = "local-dp-sgd"
-    needs: Needs = "each_record"
-    hides_routes = True
-    not_trusted = "the server and everyone after it"
-    covers = "everything a node uploads in training"
-
-    def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """See `Mechanism.conflicts`."""
-        yield from private_conflicts(config)
-        yield from _record_conflicts(config)
-
-    def release(self, config: RunConfig) -> Release:
-        """See `Mechanism.release`."""
-        privacy = config.privacy
-        return Release(
-            privacy.noise_multiplier, privacy.record_sampling_rate, config.training.local_steps
-        )
-
-    def client(self, view: NodeView) -> LocalClient:
-        """See `Mechanism.client`."""
-        return LocalClient(view, self.release(view.config))
-
-    def server(self, view: ServerView) -> NoisedServer:
-        """See `Mechanism.server`; the noise is in the replies."""
-        return NoisedServer(view, self.release(view.config))
+from mrff.sums import CohortSums
 
 
 class LocalClient(NoisedClient):
@@ -58,16 +24,25 @@ class LocalClient(NoisedClient):
 
     needs: Needs = "each_record"
 
-    def begin_records(self, shared: Tensors, *, records: int, users: int) -> NoisySteps:
-        """What clips and noises the steps over so many records of so many users."""
-        from mrff.privacy.mechanisms.noisy_steps import NoisySteps  # brings Opacus
-
-        return NoisySteps(self, shared, records=records, users=users)
-
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """The noise is in the sums already; its variance comes with them."""
         deviation = float(sums.number("noise_deviation"))
         return self.released(sums, units=int(admitted.sum()), deviation=deviation)
+
+
+class LocalDpSgd(NoisedMechanism):
+    """See `Mechanism`."""
+
+    name = "local-dp-sgd"
+    client_half = LocalClient
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        yield from private_conflicts(config)
+        yield from _record_conflicts(config)
+
+    def release(self, config: RunConfig) -> Release:
+        privacy, steps = config.privacy, config.training.local_steps
+        return Release(privacy.noise_multiplier, privacy.record_sampling_rate, steps)
 
 
 def _record_conflicts(config: RunConfig) -> Iterator[str]:

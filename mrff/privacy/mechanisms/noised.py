@@ -9,64 +9,55 @@ what anybody chose.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrff.config import ConfigError
+from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
 from mrff.privacy.accounting import Release, check_delta
-from mrff.privacy.bound import Bound
-from mrff.privacy.clipping import ClippedSum
 from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
+from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource
-from mrff.privacy.spending import NodeBudget, planned
-from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
+from mrff.privacy.spending import planned, spend_on_node
+from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
-from mrff.sums.sampling import sampled_users
-from mrff_model.building import tensors_of
-from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import network_name, split_bank
+from mrff.sums.expected import require_arrays
+from mrff_model.scopes import network_name
 
 ADAPTED_QUANTILE, ADAPTATION_RATE = 0.5, 0.2  # Andrew et al. 2021: the median, geometrically
-STATISTICS = "statistics"  # the name of the part of the vector that `Bound.statistics` describes
 
 
 class NoisedClient:
     """What a node does alike in all private modes; see `ClientHalf`.
 
     Args:
-        release: what a round releases of each user who takes part; None: the server adds the noise.
-        order: norm that vectors are clipped in, 2 or 1.
+        release: what a round releases of each user who takes part, or may be drawn.
     """
 
     needs: Needs = "each_user"
 
-    def __init__(self, view: NodeView, release: Release | None, order: Literal[1, 2] = 2) -> None:
-        self.view, self.config = view, view.config
-        self._release = release
+    def __init__(self, view: NodeView, release: Release) -> None:
+        self.view, self.config, self._release = view, view.config, release
         privacy = view.config.privacy
         self.moves_private = privacy.private_training != "frozen"
-        self.bound = Bound(
-            view.terms["clipping-norm"], privacy.route_share, *view.config.routes_shape, order
-        )
+        norm, shape = view.terms["clipping-norm"], view.config.routes_shape
+        self.bound = Bound(norm, privacy.route_share, *shape, release.norm_order)
 
     def admit(self) -> NDArray[np.bool_]:
         """The users whose coin says so; what it costs them is noted before anything is computed.
 
         A crash then counts too much, never too little.
         """
-        view, training = self.view, self.config.training
-        drawn = sampled_users(
-            training.seed, view.round_number, view.user_keys, training.sampling_rate
-        )
-        if self._release is not None and drawn.any():
-            NodeBudget(view).spend(view.user_keys[drawn], self._release)
+        drawn = self.view.drawn()
+        if drawn.any():
+            spend_on_node(self.view, self.view.user_keys[drawn], self._release)
         return drawn
 
     def trained(self, names: list[str]) -> list[str]:
-        """Those without a prefix in ``privacy.frozen-shared``; see `ClientHalf.trained`."""
+        """Those without a prefix in ``privacy.frozen-shared``."""
         prefixes = self.config.privacy.frozen_prefixes
         for prefix in prefixes:
             if not any(name.startswith(prefix) for name in names):
@@ -80,9 +71,8 @@ class NoisedClient:
         return trained
 
     def begin(self, shared: Tensors) -> ClippedUsers:
-        """See `ClientHalf.begin`."""
         weights = {name: self.config.privacy.clipping_weight(name) for name in shared}
-        return ClippedUsers(ClippedSum(shared, self.bound, weights), shared)
+        return ClippedUsers(shared, self.bound, weights)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """The sums of users who took part; a node without any sends no arrays and no noise."""
@@ -102,49 +92,13 @@ class NoisedClient:
         return NoiseSource(purpose=f"node, round {self.view.round_number}, {purpose}")
 
 
-class ClippedUsers:
-    """Whole users' updates, each clipped to the bound before it meets those of others."""
-
-    def __init__(self, total: ClippedSum, shared: Tensors) -> None:
-        self._total, self._shared = total, shared
-
-    def accumulate(self, chunk: Chunk) -> None:
-        """See `Accumulator`."""
-        outcome = chunk.outcome
-        assert outcome.changes is not None
-        finite = outcome.finite.cpu().numpy()
-        self._total.add(outcome.changes, outcome.routes.cpu().numpy(), finite)
-
-    def sums(self, network: MRFFNetwork) -> CohortSums:
-        """See `Accumulator`; every array of the vector is there."""
-        update = self._total.update
-        shaped = {name: update[name].view_as(value) for name, value in self._shared.items()}
-        return whole_vector(network, shaped, self._total.statistics)
-
-
-def whole_vector(network: MRFFNetwork, update: Tensors, statistics: np.ndarray) -> CohortSums:
-    """One summed vector by the names arrays have outside the network: the whole bank is in it."""
-    bank = tensors_of(network, "group").keys()
-    on_cpu = {name: value.cpu() for name, value in update.items()}
-    named = {n: v for n, v in on_cpu.items() if n not in bank}
-    named |= split_bank({n: v for n, v in on_cpu.items() if n in bank})
-    updates = {name: value.numpy() for name, value in named.items()}
-    return CohortSums({**updates, STATISTICS: statistics})
-
-
 class NoisedServer:
-    """What the server does alike in all private modes; see `ServerHalf`.
-
-    Args:
-        view: of the run.
-        release: what one round releases of a user who takes part, or may be drawn.
-        order: norm that vectors are clipped in, 2 or 1.
-    """
+    """What the server does alike in all private modes; see `ServerHalf`."""
 
     hides_routes = True
 
-    def __init__(self, view: ServerView, release: Release, order: Literal[1, 2] = 2) -> None:
-        self.config, self._order = view.config, order
+    def __init__(self, view: ServerView, release: Release) -> None:
+        self.view, self.config, self._release = view, view.config, release
         planned(view, release)
         self._norm = self.config.privacy.clipping_norm
         self._epsilon: float | None = None
@@ -160,7 +114,7 @@ class NoisedServer:
         return None
 
     def expected(self, shapes: ModelShapes) -> Expected:
-        """See `ServerHalf.expected`; a node without units sends no arrays."""
+        """A node without units sends no arrays."""
         prefixes = self.config.privacy.frozen_prefixes
         updates = {
             name: shape
@@ -172,17 +126,13 @@ class NoisedServer:
         return Expected(updates, numbers, frozenset(updates))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
-        """See `ServerHalf.check`."""
         units = sums.number("units")
-        wanted = expected.updates.keys() if units else set()
-        missing, extra = wanted - sums.updates.keys(), sums.updates.keys() - wanted
-        require(not missing, f"updates lacks the array {min(missing, default='')}")
-        require(not extra, f"updates has {min(extra, default='')}, which was not expected")
+        require_arrays(sums.updates.keys(), expected.updates.keys() if units else set())
         variance = sums.number("noise_variance")
         require(units > 0 or variance == 0.0, "there is noise without units")
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
-        """See `ServerHalf.release`; everything is computed from the noisy sum.
+        """Everything is computed from the noisy sum.
 
         Raises:
             ValueError: delta is too large for the units there are; nothing was published.
@@ -227,8 +177,32 @@ class NoisedServer:
         )
 
     def _bound(self, shapes: ModelShapes) -> Bound:
-        share = self.config.privacy.route_share
-        return Bound(self._norm, share, *shapes.routes_shape, self._order)
+        share, order = self.config.privacy.route_share, self._release.norm_order
+        return Bound(self._norm, share, *shapes.routes_shape, order)
+
+
+class NoisedMechanism:
+    """See `Mechanism`; what most private modes promise: users are clipped, nodes add the noise."""
+
+    name: str
+    hides_routes = True
+    not_trusted = "the server and everyone after it"
+    covers = "everything a node uploads in training"
+    client_half: type[NoisedClient]
+    server_half: type[NoisedServer] = NoisedServer
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        yield from private_conflicts(config)
+        yield from whole_user_conflicts(config.privacy)
+
+    def release(self, config: RunConfig) -> Release:
+        raise NotImplementedError
+
+    def client(self, view: NodeView) -> NoisedClient:
+        return self.client_half(view, self.release(view.config))
+
+    def server(self, view: ServerView) -> NoisedServer:
+        return self.server_half(view, self.release(view.config))
 
 
 def _signal_to_noise(updates: Means, variance: float) -> float | None:

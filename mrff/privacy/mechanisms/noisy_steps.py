@@ -15,8 +15,8 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from mrff.privacy.clipping import clip_factors, scaled_rows, vector_norms
-from mrff.privacy.mechanisms.noised import NoisedClient, whole_vector
+from mrff.privacy.mechanisms.clipping import clip_factors, scaled_rows, vector_norms, whole_vector
+from mrff.privacy.mechanisms.noised import NoisedClient
 from mrff.privacy.noise import NoiseSource
 from mrff.sums import CohortSums, Tensors
 from mrff.sums.cohort_sums import as_numbers
@@ -43,7 +43,6 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]
         ]
 
     def add_noise(self) -> None:
-        """See `DPOptimizer.add_noise`."""
         parameters = self.params
         noisy = self.released([parameter.summed_grad for parameter in parameters])
         for parameter, total in zip(parameters, noisy, strict=True):

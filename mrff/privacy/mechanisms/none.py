@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +19,12 @@ from mrff.metrics.routes import (
     route_quantities,
 )
 from mrff.privacy.accounting import Release
-from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, named_outside
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
-from mrff.sums.sampling import sampled_users
-from mrff_model.building import tensors_of
+from mrff.sums.expected import require_arrays
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import expert_of, has_expert, split_bank
+from mrff_model.scopes import expert_of, has_expert, is_expert
 
 _ROUNDING = 1.0 + 1e-5
 
@@ -35,25 +33,20 @@ class NoMechanism:
     """Each user's weighted update, and what a round is reported by, added up as they are."""
 
     name = "none"
-    needs: Needs = "sum"
     hides_routes = False
     not_trusted = ""
     covers = ""
 
     def conflicts(self, config: RunConfig) -> Iterator[str]:
-        """Nothing is promised."""
         yield from ()
 
     def release(self, config: RunConfig) -> Release | None:
-        """No epsilon exists."""
         return None
 
     def client(self, view: NodeView) -> PlainClient:
-        """See `Mechanism.client`."""
         return PlainClient(view)
 
     def server(self, view: ServerView) -> PlainServer:
-        """See `Mechanism.server`."""
         return PlainServer(view.config.server.max_update_norm or 0.0)
 
 
@@ -67,38 +60,28 @@ class PlainClient:
         self._view = view
 
     def admit(self) -> NDArray[np.bool_]:
-        """The users whose coin of this round says so; anybody may toss it again."""
-        view = self._view
-        refuse_own_budget(view, self._view.config.privacy.mode)
-        training = view.config.training
-        return sampled_users(
-            training.seed, view.round_number, view.user_keys, training.sampling_rate
-        )
+        refuse_own_budget(self._view, self._view.config.privacy.mode)
+        return self._view.drawn()
 
     def trained(self, names: list[str]) -> list[str]:
-        """All of them."""
         return names
 
     def begin(self, shared: Tensors) -> PlainSum:
-        """See `ClientHalf.begin`."""
         return PlainSum(shared)
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """As they are; a node whose users were not drawn says so by zeros."""
-        total = zeros_of(training_quantities(self._view.config.routes_shape))
-        total += sums
-        return total
+        return zeros_of(training_quantities(self._view.config.routes_shape)) + sums
 
 
 class PlainSum:
-    """Exact running sums; nobody's update is held longer than their chunk."""
+    """See `Accumulator`. Exact running sums; nobody's update is held longer than their chunk."""
 
     def __init__(self, shared: Tensors) -> None:
         self._updates = {n: torch.zeros_like(v, dtype=torch.float64) for n, v in shared.items()}
         self._sums = CohortSums()
 
     def accumulate(self, chunk: Chunk) -> None:
-        """See `Accumulator`."""
         outcome, kept = chunk.outcome, chunk.outcome.finite.cpu().numpy()
         if not kept.any():
             return
@@ -118,21 +101,17 @@ class PlainSum:
         self._sums += CohortSums({}, as_numbers(numbers))
 
     def sums(self, network: MRFFNetwork) -> CohortSums:
-        """See `Accumulator`; an expert that nobody chose is absent."""
+        """An expert that nobody chose is absent."""
         total = self._sums
         if not total.number("users"):
             return total
-        bank = tensors_of(network, "group").keys()
-        updates = {name: value.cpu() for name, value in self._updates.items()}
-        chosen = total.numbers["expert_weight"] > 0.0
-        experts = split_bank({n: v for n, v in updates.items() if n in bank})
-        named = {n: v for n, v in updates.items() if n not in bank}
-        named |= {n: v for n, v in experts.items() if chosen[expert_of(n)]}
-        return CohortSums({n: v.numpy() for n, v in named.items()}, total.numbers)
+        chosen, named = total.numbers["expert_weight"] > 0.0, named_outside(network, self._updates)
+        updates = {n: v for n, v in named.items() if not is_expert(n) or chosen[expert_of(n)]}
+        return CohortSums(updates, total.numbers)
 
 
 class PlainServer:
-    """Exact means: public over all users, each expert over those who chose it.
+    """See `ServerHalf`. Exact means: public over all users, each expert over those who chose it.
 
     Args:
         most_norm: the largest L2 norm of a node's mean update, over the public arrays and over each
@@ -146,30 +125,25 @@ class PlainServer:
         self._most_norm = most_norm
 
     def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
-        """Nothing more is said."""
         return {}
 
     def expected(self, shapes: ModelShapes) -> Expected:
-        """See `ServerHalf.expected`; a node without users sends no arrays."""
+        """A node without users sends no arrays."""
         updates = {**shapes.public, **shapes.group}
         return Expected(updates, training_quantities(shapes.routes_shape), frozenset(updates))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
-        """See `ServerHalf.check`."""
         reason = check_routes(sums)
         require(not reason, reason)
         _check_weights(sums)
         chosen, trained = sums.numbers["expert_weight"] > 0.0, sums.number("users") > 0
-        for name in expected.updates:
-            wanted = bool(chosen[expert_of(name)]) if has_expert(name) else trained
-            there = name in sums.updates
-            require(there or not wanted, f"updates lacks the array {name}")
-            require(wanted or not there, f"updates has the array {name}, which was not expected")
+        names = expected.updates
+        wanted = {n for n in names if (chosen[expert_of(n)] if has_expert(n) else trained)}
+        require_arrays(sums.updates.keys(), wanted)
         if self._most_norm > 0.0 and trained:
             self._check_norms(sums)
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
-        """See `ServerHalf.release`."""
         numbers, users = sums.numbers, sums.number("users")
         expert_weight = numbers["expert_weight"]
         weights = {
@@ -192,7 +166,7 @@ class PlainServer:
         )
 
     def _check_norms(self, sums: CohortSums) -> None:
-        parts: dict[str, list[Any]] = {}
+        squares: dict[str, float] = {}
         weights = {"public": sums.number("weight")}
         for name, array in sums.updates.items():
             part = "public"
@@ -200,10 +174,10 @@ class PlainServer:
                 layer, expert = expert_of(name)
                 part = f"expert {expert} of layer {layer}"
                 weights[part] = float(sums.numbers["expert_weight"][layer, expert])
-            parts.setdefault(part, []).append(array)
-        for part, arrays in parts.items():
-            squares = (float(np.square(array, dtype=np.float64).sum()) for array in arrays)
-            norm = float(np.sqrt(sum(squares))) / weights[part]
+            square = float(np.square(array, dtype=np.float64).sum())
+            squares[part] = squares.get(part, 0.0) + square
+        for part, square in squares.items():
+            norm = float(np.sqrt(square)) / weights[part]
             require(
                 norm <= self._most_norm,
                 f"{part}: the mean update has norm {norm:.3g}, more than max-update-norm="
