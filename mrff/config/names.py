@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
 from mrff.config.declaration import ConfigError, Setting, declared
 from mrff.config.privacy import PrivacySettings
@@ -18,17 +19,21 @@ from mrff.config.settings import (
     TrainingSettings,
 )
 
-GROUPS: Mapping[str, type[Any]] = MappingProxyType(
-    {
-        "data": DataSettings,
-        "network": NetworkSettings,
-        "training": TrainingSettings,
-        "server": ServerSettings,
-        "privacy": PrivacySettings,
-        "evaluation": EvaluationSettings,
-        "run": RunSettings,
-    }
-)
+
+@dataclass(frozen=True)
+class Groups:
+    """The settings of a run, by the part that reads them."""
+
+    data: DataSettings
+    network: NetworkSettings
+    training: TrainingSettings
+    server: ServerSettings
+    privacy: PrivacySettings
+    evaluation: EvaluationSettings
+    run: RunSettings
+
+
+GROUPS: Mapping[str, type[Any]] = MappingProxyType(get_type_hints(Groups))
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {s.key: s for group, settings in GROUPS.items() for s in declared(group, settings)}
 )
@@ -80,25 +85,26 @@ def full_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_full_names(values: Iterable[str]) -> None:
-    """Refuses what is no full name of a setting, with the nearest or with what became of it.
-
-    Raises:
-        ConfigError: for the first such name.
-    """
-    for name in values:
+def check_full_names(names: Iterable[str]) -> None:
+    """Raises ConfigError for the first that is no full name, with what it should be or became."""
+    for name in names:
         if name not in SETTINGS:
             raise ConfigError(_unknown(name))
 
 
-def refuse_unknown(values: Iterable[str], known: Iterable[str]) -> None:
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     """Raises ConfigError for the first key that is not known, with the nearest known one."""
     known = list(known)
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"unknown configuration key {key!r}; {hint}")
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known, f"known keys: {', '.join(known)}")
+            raise ConfigError(f"unknown configuration key {name!r}; {hint}")
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The question whether the nearest known name is meant, if one is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def _flat(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -118,10 +124,6 @@ def _unknown(name: str) -> str:
     if leaf in DROPPED:
         return f"{name} is no setting any more: {DROPPED[leaf]}"
     near = difflib.get_close_matches(leaf, _BY_LEAF, n=1) if "." not in name else ()
-    nearest = [_BY_LEAF[near[0]]] if near else difflib.get_close_matches(name, SETTINGS, n=1)
-    hint = (
-        f"did you mean {nearest[0]}?"
-        if nearest
-        else "`mrff settings` lists them all, `mrff settings WORD` those about a word"
-    )
+    otherwise = "`mrff settings` lists them all, `mrff settings WORD` those about a word"
+    hint = nearest(_BY_LEAF[near[0]] if near else name, SETTINGS, otherwise)
     return f"unknown configuration key {name!r}; {hint}"
