@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mrff.cli.options import AsJson, Dataset
-from mrff.cli.output import print_json, print_table
+from mrff.cli.terminal import AsJson, Dataset, print_json, print_table
 
 commands = typer.Typer(help="Prepare, describe and shard datasets.", rich_markup_mode="rich")
 Made = Annotated[int | None, typer.Option(metavar="N", help="Synthetic only.")]

@@ -7,11 +7,8 @@ from typing import Annotated, Any, Literal
 
 import click
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from mrff.cli.options import AsJson, Changes, Config, Dataset, Run
-from mrff.cli.output import print_json
+from mrff.cli.terminal import AsJson, Changes, Config, Dataset, Run, print_json, print_table
 from mrff.config import ConfigError
 
 PLAN_KEYS = ("epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate")
@@ -51,12 +48,11 @@ def plan(
     if as_json:
         print_json({key: found[key] for key in PLAN_KEYS})
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for key, value in found.items():
-        mark = "<- solved" if wish.get(key, 0) is None else ""
-        table.add_row(key.replace("_", "-"), f"{value:.6g}", mark)
-    table.add_row("accountant", accountant, "")
-    Console(width=100).print(table)
+    rows = [
+        (key.replace("_", "-"), f"{value:.6g}", "<- solved" if wish.get(key, 0) is None else "")
+        for key, value in found.items()
+    ]
+    print_table((), [*rows, ("accountant", accountant, "")])
 
 
 @commands.command("report")

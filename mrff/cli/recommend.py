@@ -1,16 +1,13 @@
-"""``mrff recommend``: the best unseen items for a user, on the data of the user's own node."""
+"""``mrff recommend`` and ``mrff export``: a user's best unseen items, and the user's own model."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from mrff.cli.options import AsJson, DataDir, Run, StateDir, User
-from mrff.cli.output import print_json
+from mrff.cli.terminal import AsJson, DataDir, Run, StateDir, User, print_json, print_table
 
 MOVERS = 2  # history items named per item and direction
 
@@ -50,18 +47,42 @@ def recommend(
         _print_explanation(said)
 
 
+def export(
+    run: Run,
+    user: User,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make; it is private.")],
+    data_dir: DataDir = None,
+    state_dir: StateDir = None,
+) -> None:
+    """One user's model for a device (ONNX).
+
+    RUN is the name of a run, or its folder.
+    """
+    from mrff.ops.export import TOLERANCE, export_user  # these bring torch
+    from mrff.ops.nodes import nodes_at_hand, open_user
+
+    nodes = nodes_at_hand(run, data_dir, state_dir)
+    model = open_user(nodes, user)
+    folder = out.expanduser().absolute()
+    difference = export_user(model, nodes, folder)
+    print(model.provenance)
+    if difference is None:
+        print(
+            "NOT CHECKED against PyTorch: onnxruntime is not installed (pip install 'mrff[export]')"
+        )
+    else:
+        print(f"onnxruntime and PyTorch agree: logits differ by {difference:.1e} < {TOLERANCE:g}")
+    print(f"{folder} holds the user's private parameters: only its owner can read it")
+
+
 def _print_items(items: list[dict[str, Any]], *, movers: bool) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "item", "probability"):
-        table.add_column(column, overflow="fold", justify="left" if column == "item" else "right")
-    for column in ("raised by", "lowered by") if movers else ():
-        table.add_column(column, overflow="fold")
-    for place, line in enumerate(items, start=1):
-        cells = [str(place), line["item"], f"{line['probability']:.3f}"]
-        if movers:
-            cells += [_named(line[way][:MOVERS]) for way in ("raised_by", "lowered_by")]
-        table.add_row(*map(escape, cells))
-    Console(width=140 if movers else 100).print(table)
+    headings = ["", "item", "probability", *(("raised by", "lowered by") if movers else ())]
+    rows = [
+        [place, line["item"], f"{line['probability']:.3f}"]
+        + [_named(line[way][:MOVERS]) for way in ("raised_by", "lowered_by") if movers]
+        for place, line in enumerate(items, start=1)
+    ]
+    print_table(headings, rows, right=("", "probability"))
 
 
 def _print_explanation(said: dict[str, Any]) -> None:

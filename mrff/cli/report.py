@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mrff.cli.options import DataDir, Run, StateDir
+from mrff.cli.terminal import DataDir, Run, StateDir
 from mrff.config import RunConfig
 from mrff.io.files import write_bytes
 

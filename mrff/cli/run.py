@@ -1,8 +1,11 @@
-"""``mrff run``: a simulation through ``flwr run``, started and stopped cleanly."""
+"""``mrff run`` and ``mrff demo``: simulations through ``flwr run``, started and stopped cleanly."""
 
 from __future__ import annotations
 
-from mrff.cli.options import App, Changes, Config, CpusPerNode, Nodes
+from datetime import datetime
+
+from mrff.cli.terminal import App, Changes, Config, CpusPerNode, Nodes, print_table
+from mrff.config import RunConfig
 
 
 def run(
@@ -17,3 +20,37 @@ def run(
 
     values = read_settings(config, changes)
     simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+
+
+def demo(
+    changes: Changes, nodes: Nodes = 4, cpus_per_node: CpusPerNode = 1, app: App = None
+) -> None:
+    """Download ml-100k, train, compare with the floors."""
+    from mrff.data.dataset import load_dataset  # these bring pyarrow, results torch
+    from mrff.data.floors import floors
+    from mrff.ops.datasets import prepare_dataset
+    from mrff.ops.simulation import read_settings, simulate
+    from server_app.run.results import final_line
+
+    values = read_settings(None, changes)
+    values.setdefault("run.name", f"demo-{datetime.now():%Y%m%d-%H%M%S}")
+    config = RunConfig.from_flat(values)
+    prepare_dataset(config.data.dataset, source=None, out=config.dataset_path)
+    lowest = floors(load_dataset(config.dataset_path), holdout=config.data.holdout, part="test")
+    summary = simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+    test = summary["test"]
+
+    pooled = "everybody's data pooled"
+    rows = (
+        ("user rate", lowest.user.auc, lowest.user.log_loss, pooled),
+        ("user x item rate", lowest.user_item.auc, lowest.user_item.log_loss, pooled),
+        ("MRFF", test["auc"], test["log_loss"], "sums of model updates only"),
+    )
+    print_table(
+        ("predictor", "AUC", "LogLoss", "sees"),
+        ((name, f"{auc:.4f}", f"{log_loss:.4f}", sees) for name, auc, log_loss, sees in rows),
+        title=f"{config.data.dataset}: test of the last {config.data.holdout} per user",
+        lines=True,
+    )
+    print(f"results: {summary['path']}")
+    print(final_line(summary))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mrff.cli.terminal import print_json, print_table
 from mrff.config import reference
 
 
@@ -18,23 +19,20 @@ def settings(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Show every setting; a run takes them as `-c NAME=VALUE`."""
-    from rich.console import Console  # heavy, and only for people
-    from rich.table import Table
-
-    from mrff.ops.simulation import app_folder
-
     if write:
+        from mrff.ops.simulation import app_folder  # pyarrow is slow to import
+
         for path in reference.write(app_folder(None)):
             print(f"{path} is written anew")
         return
     found = reference.matching(search)
     if as_json:
-        print(json.dumps([reference.row(setting) for setting in found]))
+        print_json([reference.row(setting) for setting in found])
         return
-    table = Table("setting", "default", "accepted", "what for", highlight=False)
-    for setting in found:
-        cells = reference.row(setting).values()
-        table.add_row(*(v if isinstance(v, str) else json.dumps(v) for v in cells))
-    Console().print(table)
+    rows = (
+        (v if isinstance(v, str) else json.dumps(v) for v in reference.row(setting).values())
+        for setting in found
+    )
+    print_table(("setting", "default", "accepted", "what for"), rows, lines=True)
     if not found:
         print(f"no setting has {search!r} in its name or reason")
