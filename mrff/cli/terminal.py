@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +53,7 @@ StateDir = Annotated[
 
 
 def print_table(
-    headings: Iterable[str],
+    headings: Sequence[str],
     rows: Iterable[Iterable[object]],
     *,
     title: str | None = None,
@@ -63,10 +63,12 @@ def print_table(
     """A table; a pipe has no width, so that there lines are as long as they are.
 
     Args:
+        headings: may be none.
         lines: around the table and under its headings.
         right: the headings of columns that are aligned to the right.
     """
-    table = Table(title=title, box=HEAVY_HEAD if lines else None, pad_edge=lines)
+    box = HEAVY_HEAD if lines else None
+    table = Table(title=title, box=box, pad_edge=lines, show_header=bool(headings))
     for heading in headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
     for row in rows:

@@ -127,8 +127,9 @@ def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk
     order = np.lexsort((rows.times, users))
     order = order[items[order] > 0]
     dropped["rows of items missing from the catalogue"] = len(users) - len(order)
-    kept = order[_kept(users[order], items[order], rows, order)]
-    repeats = rows.repeats
+    repeats, kept = rows.repeats, order
+    if repeats != "keep":
+        kept = order[~_repeated(users[order], items[order], rows, order)]
     reason = "exact copies of a row" if repeats == "exact" else f"repeated items, {repeats} kept"
     dropped[reason] = len(order) - len(kept)
     sizes = np.bincount(users[kept], minlength=len(names)).astype(np.int64)
@@ -143,25 +144,17 @@ def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk
     )
 
 
-def _kept(
+def _repeated(
     users: NDArray[np.int32], items: Codes, rows: Rows, order: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Positions in ``order`` that the rule for repeats leaves, in order."""
-    if rows.repeats == "keep":
-        return np.arange(len(order))
-    keys = [users.astype(np.int64), items.astype(np.int64)]
+) -> NDArray[np.bool_]:
+    """Which positions in ``order`` the rule for repeats leaves out."""
+    import pandas as pd  # heavy, and who loads a prepared dataset needs none
+
+    columns: dict[str, NDArray[Any]] = {"user": users, "item": items}
     if rows.repeats == "exact":
-        keys += [rows.times[order], rows.labels[order].astype(np.int64)]
-    by_key = np.lexsort(keys)  # stable: equal keys stay in time order
-    differs = np.zeros(max(0, len(order) - 1), dtype=bool)
-    for key in keys:
-        differs |= key[by_key][1:] != key[by_key][:-1]
-    edge = np.ones(len(order), dtype=bool)
-    if rows.repeats == "last":
-        edge[:-1] = differs
-    else:
-        edge[1:] = differs
-    return np.sort(by_key[edge])
+        columns |= {"time": rows.times[order], "label": rows.labels[order]}
+    keep: Literal["first", "last"] = "last" if rows.repeats == "last" else "first"
+    return np.asarray(pd.DataFrame(columns).duplicated(keep=keep))
 
 
 def with_user_features(chunk: UserChunk, users: UserTable) -> tuple[Feature, ...]:

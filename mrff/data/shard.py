@@ -80,8 +80,8 @@ def _users(dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64])
 
 def _write_node(folder: Path, schema: Schema, chunk: UserChunk) -> Schema:
     """Adds the users and the schema, completed by what they count to."""
-    totals = write_users(folder, schema.user_features, [chunk])
-    counts = {"items": schema.num_items, **totals.counts}
-    own = replace(schema, counts=counts, content_hash=totals.content_hash)
+    counts, content_hash = write_users(folder, schema.user_features, [chunk])
+    counts = {"items": schema.num_items, **counts}
+    own = replace(schema, counts=counts, content_hash=content_hash)
     own.save(folder)
     return own

@@ -143,7 +143,4 @@ def _one_array(column: Any) -> Any:
         kind = pa.string()
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         kind = pa.float64()
-    combined = column.cast(kind).combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):  # what a column without rows becomes
-        combined = pa.concat_arrays(combined.chunks) if combined.chunks else pa.array([], kind)
-    return combined
+    return pa.concat_arrays([pa.array([], kind), *column.cast(kind).chunks])

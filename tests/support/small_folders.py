@@ -16,8 +16,10 @@ def catalogue() -> Items:
     """Four items with their id and at most two of two genres."""
     return Items(
         ids=["a", "b", "c", "d"],
-        features=(Feature("item", "id", 5), Feature("genres", "multi", 3, 2, ("red", "blue"))),
-        codes={"item": np.arange(1, 5, dtype=np.int32), "genres": GENRES},
+        encoded=[
+            (Feature("item", "id", 5), np.arange(1, 5, dtype=np.int32)),
+            (Feature("genres", "multi", 3, 2, ("red", "blue")), GENRES),
+        ],
         titles=["A", "B", "C", "D"],
     )
 

@@ -31,5 +31,5 @@ class AmazonElectronics(FilesRecipe):
         rows = Rows(
             ratings.text("user_id"), products, labels, ratings.times("timestamp"), repeats="first"
         )
-        items = Items.of(names, [item_id_feature(len(names))])
+        items = Items(names, [item_id_feature(len(names))])
         return prepared(self.name, "rating = 5", items, rows)

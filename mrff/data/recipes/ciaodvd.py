@@ -58,7 +58,7 @@ class CiaoDVD(FilesRecipe):
         genres = ratings.text("genre").take(pa.array(first_rows(movies, names)))
         numbers = [str(code + 1) for code in range(len(GENRES))]
         genre, genre_codes = categorical("genre", genres, values=numbers)
-        items = Items.of(
+        items = Items(
             names, [item_id_feature(len(names)), (replace(genre, values=GENRES), genre_codes)]
         )
         users = pc.unique(ratings.text("user"))

@@ -35,7 +35,7 @@ class KuaiRand(FilesRecipe):
         videos = log.text("video_id")
         names = natural_order(videos.unique())
         durations = log.numbers("duration_ms")[first_rows(videos, names)]
-        items = Items.of(
+        items = Items(
             names, [item_id_feature(len(names)), bucket("duration", durations, DURATION_EDGES)]
         )
         labels, times = log.binary("is_click"), log.times("time_ms")

@@ -40,7 +40,7 @@ class KuaiSAR(FilesRecipe):
     def read(self, paths: Sequence[Path]) -> Prepared:
         """Impressions, videos and users, each a file."""
         impressions, videos, users = (read_table(path, layout=Layout()) for path in paths)
-        items = Items.of(
+        items = Items(
             videos.distinct("video_id").to_pylist(),
             [categorical(name, videos.text(name)) for name in VIDEO_FEATURES],
         )

@@ -110,7 +110,7 @@ class MovieLens(Recipe):
             multi("genres", films.genres, values=GENRES),
             bucket("year", films.years, YEAR_EDGES),
         ]
-        items = Items.of(films.item_ids, encoded, films.titles)
+        items = Items(films.item_ids, encoded, films.titles)
         users, ratings = films.users, films.ratings
         labels = (ratings.numbers("rating") >= 4).astype(np.int8)
         rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown

@@ -160,7 +160,7 @@ def _items(side: Side, log: Table) -> Items:
     if side.title is not None:
         found = table.text(side.title, optional=True).take(pa.array(rows))
         titles = pc.fill_null(found, "").to_pylist()
-    return Items.of(ids.to_pylist(), encoded, titles)
+    return Items(ids.to_pylist(), encoded, titles)
 
 
 def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:

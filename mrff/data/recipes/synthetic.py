@@ -153,7 +153,7 @@ class _World:
                 encoded.append((feature, (values + 1).astype(np.int32)))
         quality = Feature("quality", "categorical", len(QUALITIES) + 1)
         encoded.append((quality, (self.qualities + 1).astype(np.int32)))
-        return Items.of([f"item-{number}" for number in range(self.settings.items)], encoded)
+        return Items([f"item-{number}" for number in range(self.settings.items)], encoded)
 
     def combined(self, group: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number for the groups (facets, count) of each user."""
