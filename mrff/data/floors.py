@@ -38,16 +38,13 @@ class Floor:
 
 @dataclass(frozen=True)
 class Floors:
-    """The floors of one split; ``user_features`` is None where items have an id and nothing else.
+    """The floors of one split."""
 
-    ``targets`` and ``users`` say how many rows of how many users they are measured on.
-    """
-
+    targets: int  # rows they are measured on
+    users: int  # and whose rows these are
     user: Floor
     user_item: Floor
-    user_features: Floor | None
-    targets: int
-    users: int
+    user_features: Floor | None = None  # where items have an id and nothing else
 
 
 @dataclass(frozen=True)
@@ -137,13 +134,7 @@ def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) ->
     """
     found = predict_by_rates(dataset, holdout=holdout, part=part)
     scored = {name: floor_of(found.labels, logits) for name, logits in found.logits.items()}
-    return Floors(
-        user=scored["user"],
-        user_item=scored["user_item"],
-        user_features=scored.get("user_features"),
-        targets=found.labels.size,
-        users=len(found.users),
-    )
+    return Floors(targets=found.labels.size, users=len(found.users), **scored)
 
 
 def floor_of(labels: NDArray[Any], logits: Floats) -> Floor:
