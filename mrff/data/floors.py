@@ -44,7 +44,7 @@ class Floors:
     users: int  # and whose rows these are
     user: Floor
     user_item: Floor
-    user_features: Floor | None = None  # where items have an id and nothing else
+    user_features: Floor | None = None  # None: items have an id and nothing else
 
 
 @dataclass(frozen=True)

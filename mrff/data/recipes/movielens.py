@@ -17,15 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mrff.data.encoding import (
-    Rows,
-    UserTable,
-    bucket,
-    categorical,
-    item_id_feature,
-    multi,
-    prepared,
-)
+from mrff.data import encoding
 from mrff.data.errors import DataError
 from mrff.data.recipes.movielens_files import GENRES, Films, from_wheel, official_1m, official_100k
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
@@ -104,24 +96,23 @@ class MovieLens(Recipe):
 
     def _encode(self, films: Films, facts: dict[str, Any]) -> Prepared:
         encoded = [
-            item_id_feature(len(films.item_ids)),
-            multi("genres", films.genres, values=GENRES),
-            bucket("year", films.years, YEAR_EDGES),
+            encoding.item_id_feature(len(films.item_ids)),
+            encoding.multi("genres", films.genres, values=GENRES),
+            encoding.bucket("year", films.years, YEAR_EDGES),
         ]
         items = Items(films.item_ids, encoded, films.titles)
         users, ratings = films.users, films.ratings
         labels = (ratings.numbers("rating") >= 4).astype(np.int8)
         rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown
-        rows = Rows(ratings.text("user"), rated, labels, ratings.times("time"))
-        known = UserTable(
-            users.distinct("id"),
-            [
-                bucket("age", users.numbers("age"), AGE_EDGES),
-                categorical("gender", users.text("gender"), values=("F", "M")),
-                categorical("occupation", users.text("occupation"), values=self.occupations),
-            ],
-        )
-        made = prepared(self.name, "rating >= 4", items, rows, known)
+        rows = encoding.Rows(ratings.text("user"), rated, labels, ratings.times("time"))
+        jobs = users.text("occupation")
+        known = [
+            encoding.bucket("age", users.numbers("age"), AGE_EDGES),
+            encoding.categorical("gender", users.text("gender"), values=("F", "M")),
+            encoding.categorical("occupation", jobs, values=self.occupations),
+        ]
+        table = encoding.UserTable(users.distinct("id"), known)
+        made = encoding.prepared(self.name, "rating >= 4", items, rows, table)
         return replace(made, facts=facts)
 
 

@@ -13,18 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff.data import encoding
 from mrff.data.columns import Table
-from mrff.data.encoding import (
-    Rows,
-    UserTable,
-    bucket,
-    categorical,
-    first_rows,
-    item_id_feature,
-    multi,
-    natural_order,
-    prepared,
-)
 from mrff.data.errors import DataError
 from mrff.data.recipes.description import (
     Description,
@@ -82,18 +72,18 @@ class OwnData(Recipe):
         users, items = log.text(described.user), log.text(described.item)
         catalogue = _items(described.items, log)
         user_table, user_ids, user_rows = _table_of(described.users, log)
-        known = UserTable(
+        known = encoding.UserTable(
             user_ids, [_encode(user_table, user_rows, f) for f in described.users.features]
         )
         kept = log.keep()
-        rows = Rows(
+        rows = encoding.Rows(
             users.take(pa.array(kept)),
             items.take(pa.array(kept)),
             labels[kept],
             times[kept],
             described.repeats,
         )
-        made = prepared(described.name, described.label.text, catalogue, rows, known)
+        made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
         bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
         facts = {}
         if described.users.file is not None:
@@ -146,14 +136,14 @@ def _table_of(side: Side, log: Table) -> tuple[Table, Any, NDArray[np.int64]]:
         table = read_table(side.file, side.columns, layout=side.layout)
         return table, table.distinct(side.id), np.arange(table.num_rows)
     column = log.text(side.id)
-    names = natural_order(column.unique())
-    return log, pa.array(names, pa.string()), first_rows(column, names)
+    names = encoding.natural_order(column.unique())
+    return log, pa.array(names, pa.string()), encoding.first_rows(column, names)
 
 
 def _items(side: Side, log: Table) -> Items:
     table, ids, rows = _table_of(side, log)
     encoded = [
-        item_id_feature(len(ids), f.name) if f.kind == "id" else _encode(table, rows, f)
+        encoding.item_id_feature(len(ids), f.name) if f.kind == "id" else _encode(table, rows, f)
         for f in side.features
     ]
     titles = None
@@ -166,9 +156,9 @@ def _items(side: Side, log: Table) -> Items:
 def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
     if wanted.kind == "bucket":
         numbers = table.numbers(wanted.column, optional=True)[rows]
-        return bucket(wanted.name, numbers, wanted.edges)
+        return encoding.bucket(wanted.name, numbers, wanted.edges)
     if wanted.kind == "multi":
         values = table.lists(wanted.column, wanted.separator, rows)
-        return multi(wanted.name, values, values=wanted.values)
+        return encoding.multi(wanted.name, values, values=wanted.values)
     column = table.text(wanted.column, optional=True).take(pa.array(rows))
-    return categorical(wanted.name, column, values=wanted.values)
+    return encoding.categorical(wanted.name, column, values=wanted.values)
