@@ -13,19 +13,19 @@ from types import FrameType
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, recommend, report, run, settings
+from mrff.cli import compare, data, deploy, privacy, results, run
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("data", data.commands),
     ("run", run.run),
     ("demo", run.demo),
-    ("settings", settings.settings),
+    ("settings", run.settings),
     ("deploy", deploy.commands),
     ("privacy", privacy.commands),
     ("compare", compare.compare),
-    ("report", report.report),
-    ("recommend", recommend.recommend),
-    ("export", recommend.export),
+    ("report", results.report),
+    ("recommend", results.recommend),
+    ("export", results.export),
     ("backup", deploy.backup),
 )
 

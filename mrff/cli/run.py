@@ -1,11 +1,24 @@
-"""``mrff run`` and ``mrff demo``: simulations through ``flwr run``, started and stopped cleanly."""
+"""``mrff run`` and ``mrff demo``: simulations through ``flwr run``; ``mrff settings`` of them."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from typing import Annotated
 
-from mrff.cli.terminal import App, Changes, Config, CpusPerNode, Nodes, print_table
-from mrff.config import RunConfig
+import typer
+
+from mrff.cli.terminal import (
+    App,
+    AsJson,
+    Changes,
+    Config,
+    CpusPerNode,
+    Nodes,
+    print_json,
+    print_table,
+)
+from mrff.config import RunConfig, reference
 
 
 def run(
@@ -54,3 +67,30 @@ def demo(
     )
     print(f"results: {summary['path']}")
     print(final_line(summary))
+
+
+def settings(
+    search: Annotated[str, typer.Argument(help="words in the name or the reason")] = "",
+    write: Annotated[
+        bool, typer.Option(help="write pyproject.toml's table and docs/settings.md")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show every setting; a run takes them as `-c NAME=VALUE`."""
+    if write:
+        from mrff.ops.simulation import app_folder  # pyarrow is slow to import
+
+        for path in reference.write(app_folder(None)):
+            print(f"{path} is written anew")
+        return
+    found = reference.matching(search)
+    if as_json:
+        print_json([reference.row(setting) for setting in found])
+        return
+    rows = (
+        (v if isinstance(v, str) else json.dumps(v) for v in reference.row(setting).values())
+        for setting in found
+    )
+    print_table(("setting", "default", "accepted", "what for"), rows, lines=True)
+    if not found:
+        print(f"no setting has {search!r} in its name or reason")

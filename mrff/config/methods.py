@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from mrff.config.declaration import ConfigError, Value
@@ -42,11 +41,7 @@ class Method:
 
 
 def method_named(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest.
-    """
+    """The method of that name; ConfigError names the nearest where there is none."""
     if name not in METHODS:
         hint = nearest(name, METHODS, f"known methods: {', '.join(METHODS)}")
         raise ConfigError(f"unknown method {name!r}; {hint}")
@@ -165,10 +160,8 @@ _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
         ),
     },
 }
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        name: Method(name, description, kind, MappingProxyType(full_names(overrides)))
-        for kind, methods in _KINDS.items()
-        for name, (description, overrides) in methods.items()
-    }
-)
+METHODS: Mapping[str, Method] = {
+    name: Method(name, description, kind, full_names(overrides))
+    for kind, methods in _KINDS.items()
+    for name, (description, overrides) in methods.items()
+}

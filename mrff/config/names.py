@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from mrff.config.declaration import ConfigError, Setting, declared
@@ -33,10 +32,10 @@ class Groups:
     run: RunSettings
 
 
-GROUPS: Mapping[str, type[Any]] = MappingProxyType(get_type_hints(Groups))
-SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {s.key: s for group, settings in GROUPS.items() for s in declared(group, settings)}
-)
+GROUPS: Mapping[str, type[Any]] = get_type_hints(Groups)
+SETTINGS: Mapping[str, Setting] = {
+    s.key: s for group, settings in GROUPS.items() for s in declared(group, settings)
+}
 """Every setting by its full name."""
 
 FREE_KEYS = frozenset(key for key, setting in SETTINGS.items() if setting.free)
@@ -44,28 +43,24 @@ FREE_KEYS = frozenset(key for key, setting in SETTINGS.items() if setting.free)
 
 _BY_LEAF = {setting.leaf: key for key, setting in SETTINGS.items()}
 
-RENAMED: Mapping[str, str] = MappingProxyType(
-    {
-        "privacy-mode": "privacy.mode",
-        "privacy-unit": "privacy.unit",
-        "run-name": "run.name",
-        "balance-weight": "training.balance-loss-weight",
-        "own-parameters": "privacy.private-training",
-        "frozen-parameters": "privacy.frozen-shared",
-    }
-)
-DROPPED: Mapping[str, str] = MappingProxyType(
-    {
-        "trainer": "nodes train many users at once; leave it out",
-        "cohort-memory-mb": "a node takes what its memory has room for; leave it out",
-        "validate-beside-training": "validations always travel with training; leave it out",
-        "server-epsilon": "Adam on the server has epsilon 1e-8; leave it out",
-        "server-beta2": "Adam on the server has beta 2 = 0.99; leave it out",
-        "clipping-quantile": "adaptive clipping aims at the median of the norms; leave it out",
-        "clipping-learning-rate": "adaptive clipping moves by 0.2; leave it out",
-        "noise-seed": "noise is always fresh from the system; leave it out",
-    }
-)
+RENAMED: Mapping[str, str] = {
+    "privacy-mode": "privacy.mode",
+    "privacy-unit": "privacy.unit",
+    "run-name": "run.name",
+    "balance-weight": "training.balance-loss-weight",
+    "own-parameters": "privacy.private-training",
+    "frozen-parameters": "privacy.frozen-shared",
+}
+DROPPED: Mapping[str, str] = {
+    "trainer": "nodes train many users at once; leave it out",
+    "cohort-memory-mb": "a node takes what its memory has room for; leave it out",
+    "validate-beside-training": "validations always travel with training; leave it out",
+    "server-epsilon": "Adam on the server has epsilon 1e-8; leave it out",
+    "server-beta2": "Adam on the server has beta 2 = 0.99; leave it out",
+    "clipping-quantile": "adaptive clipping aims at the median of the norms; leave it out",
+    "clipping-learning-rate": "adaptive clipping moves by 0.2; leave it out",
+    "noise-seed": "noise is always fresh from the system; leave it out",
+}
 
 
 def full_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,11 +52,7 @@ class Table:
         return joined
 
     def column(self, name: str) -> Any:
-        """The column as read.
-
-        Raises:
-            DataError: there is none of this name.
-        """
+        """The column as read; DataError if there is none of this name."""
         if name not in self.columns:
             raise unknown_column(self.path, name, self.columns)
         return self.columns[name]
@@ -113,11 +109,7 @@ class Table:
         return np.where(wrong, 0, values).astype(np.int8)
 
     def distinct(self, name: str) -> Any:
-        """The column as text that names every row differently.
-
-        Raises:
-            DataError: a value that an earlier row has.
-        """
+        """The column as text; DataError for a value that an earlier row has."""
         column = self.text(name)
         encoded = np.asarray(column.dictionary_encode().indices)
         _, first, same = np.unique(encoded, return_index=True, return_inverse=True)

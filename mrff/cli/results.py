@@ -1,4 +1,6 @@
-"""``mrff recommend`` and ``mrff export``: a user's best unseen items, and the user's own model."""
+"""What a run gives: ``mrff recommend`` a user's best unseen items, ``mrff export`` their model,
+and ``mrff report`` one HTML page that needs no network.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mrff.cli.terminal import AsJson, DataDir, Run, StateDir, User, print_json, print_table
+from mrff.config import RunConfig
+from mrff.io.files import write_bytes
 
 MOVERS = 2  # history items named per item and direction
 
@@ -75,6 +79,38 @@ def export(
     print(f"{folder} holds the user's private parameters: only its owner can read it")
 
 
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to write (report.html in its folder).")
+    ] = None,
+    data_dir: DataDir = None,
+    state_dir: StateDir = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Leave out what is drawn from private state.")
+    ] = False,
+) -> None:
+    """A run or comparison as one HTML page.
+
+    RUN is the name of either, or its folder.
+    """
+    from mrff.experiments.reports.comparison_page import comparison_page  # these bring plotly
+    from mrff.experiments.reports.run_page import run_page
+    from mrff.ops.trained_run import find_run
+
+    folder = _comparison(run)
+    if folder is not None:
+        page = comparison_page(folder)
+    else:
+        folder = find_run(run).path
+        page = run_page(run, data_dir=data_dir, state_dir=state_dir, public=public)
+    file = (out or folder / "report.html").expanduser().absolute()
+    content = page.encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, content)
+    print(f"{file} ({len(content) / 1e6:.1f} MB, no network needed)")
+
+
 def _print_items(items: list[dict[str, Any]], *, movers: bool) -> None:
     headings = ["", "item", "probability", *(("raised by", "lowered by") if movers else ())]
     rows = [
@@ -103,3 +139,12 @@ def _print_explanation(said: dict[str, Any]) -> None:
 def _named(movers: list[dict[str, Any]]) -> str:
     """``+Alien (1979) +0.21``, the largest first."""
     return "; ".join(f"{'+' if m['liked'] else '-'}{m['item']} {m['part']:+.2f}" for m in movers)
+
+
+def _comparison(name: str) -> Path | None:
+    """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
+    from mrff.experiments.reports.comparison_files import is_comparison  # brings pandas
+
+    named = RunConfig.from_flat({}).home / "comparisons" / name
+    folders = (Path(name).expanduser().absolute(), named)
+    return next((folder for folder in folders if is_comparison(folder)), None)
