@@ -97,9 +97,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class UserTable:
-    """Users' ids (text) and the codes of their features, in any order; users may be missing."""
+    """Users' ids and the codes of their features, in any order; users may be missing."""
 
-    ids: Any
+    ids: list[str]
     encoded: Sequence[Encoded]
 
 
@@ -159,7 +159,7 @@ def _repeated(
 
 def with_user_features(chunk: UserChunk, users: UserTable) -> tuple[Feature, ...]:
     """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
-    position = codes_of(pa.array(chunk.ids, pa.string()), users.ids.to_pylist())
+    position = codes_of(pa.array(chunk.ids, pa.string()), users.ids)
     for feature, codes in users.encoded:
         chunk.codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])[position]
     return tuple(feature for feature, _ in users.encoded)

@@ -113,6 +113,6 @@ def test_users_find_their_features() -> None:
     chunk = UserChunk(["u", "w"], {}, ones, ones.astype(np.int32), ones.astype(np.int8), ones)
     age = bucket("age", np.array([5.0, 50.0]), [10])
     tags = multi("tags", [["x"], ["x", "y"]])
-    with_user_features(chunk, UserTable(texts("v", "w"), [age, tags]))
+    with_user_features(chunk, UserTable(["v", "w"], [age, tags]))
     assert chunk.codes["age"].tolist() == [0, 2]
     assert chunk.codes["tags"].tolist() == [[0, 0], [1, 2]]

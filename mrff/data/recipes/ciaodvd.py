@@ -50,7 +50,7 @@ class CiaoDVD(FilesRecipe):
         genre, codes = encoding.categorical("genre", genres, values=numbers)
         named = replace(genre, values=GENRES)
         items = Items(names, [encoding.item_id_feature(len(names)), (named, codes)])
-        users = pc.unique(ratings.text("user"))
+        users = ratings.text("user").unique().to_pylist()
         links = [
             encoding.bucket(name, _degree(trusts.text(end), users), TRUST_EDGES)
             for name, end in (("trusts", "from"), ("trusted_by", "to"))
@@ -63,7 +63,7 @@ class CiaoDVD(FilesRecipe):
         )
 
 
-def _degree(ends: Any, users: Any) -> NDArray[np.float64]:
+def _degree(ends: Any, users: list[str]) -> NDArray[np.float64]:
     """How many links each user has at this end."""
-    codes = encoding.codes_of(pc.drop_null(ends), users.to_pylist())
+    codes = encoding.codes_of(pc.drop_null(ends), users)
     return np.bincount(codes, minlength=len(users) + 1)[1:].astype(np.float64)

@@ -57,7 +57,7 @@ class KuaiSAR(FilesRecipe):
             encoding.categorical(name, users.text(name), values=list(map(str, range(count))))
             for name, count in USER_CODES.items()
         ]
-        known = encoding.UserTable(users.distinct("user_id"), encoded)
+        known = encoding.UserTable(users.distinct("user_id").to_pylist(), encoded)
         return encoding.prepared(self.name, "is_click = 1", items, rows, known)
 
 

@@ -111,7 +111,7 @@ class MovieLens(Recipe):
             encoding.categorical("gender", users.text("gender"), values=("F", "M")),
             encoding.categorical("occupation", jobs, values=self.occupations),
         ]
-        table = encoding.UserTable(users.distinct("id"), known)
+        table = encoding.UserTable(users.distinct("id").to_pylist(), known)
         made = encoding.prepared(self.name, "rating >= 4", items, rows, table)
         return replace(made, facts=facts)
 

@@ -70,25 +70,18 @@ class OwnData(Recipe):
         times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue = _items(described.items, log)
-        user_table, user_ids, user_rows = _table_of(described.users, log)
-        known = encoding.UserTable(
-            user_ids, [_encode(user_table, user_rows, f) for f in described.users.features]
-        )
+        catalogue = Items(*_side(described.items, log))
+        user_ids, user_features, _ = _side(described.users, log)
         kept = log.keep()
-        rows = encoding.Rows(
-            users.take(pa.array(kept)),
-            items.take(pa.array(kept)),
-            labels[kept],
-            times[kept],
-            described.repeats,
-        )
+        users, items = (names.take(pa.array(kept)) for names in (users, items))
+        rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
+        known = encoding.UserTable(user_ids, user_features)
         made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
         bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks
-            facts["users_without_features"] = len(set(chunk.ids) - set(user_ids.to_pylist()))
+            facts["users_without_features"] = len(set(chunk.ids) - set(user_ids))
         return replace(made, dropped=bad | made.dropped, facts=facts)
 
 
@@ -130,30 +123,26 @@ def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
     return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)
 
 
-def _table_of(side: Side, log: Table) -> tuple[Table, Any, NDArray[np.int64]]:
-    """The table, the ids and the row of each id: of the side's file, or of the interactions."""
-    if side.file is not None:
+def _side(side: Side, log: Table) -> tuple[list[str], list[Encoded], list[str] | None]:
+    """Ids, features and titles: of the side's file, or of what occurs in the interactions."""
+    if side.file is None:
+        table, column = log, log.text(side.id)
+        ids = encoding.natural_order(column.unique())
+        rows = encoding.first_rows(column, ids)
+    else:
         table = read_table(side.file, side.columns, layout=side.layout)
-        return table, table.distinct(side.id), np.arange(table.num_rows)
-    column = log.text(side.id)
-    names = encoding.natural_order(column.unique())
-    return log, pa.array(names, pa.string()), encoding.first_rows(column, names)
-
-
-def _items(side: Side, log: Table) -> Items:
-    table, ids, rows = _table_of(side, log)
-    encoded = [
-        encoding.item_id_feature(len(ids), f.name) if f.kind == "id" else _encode(table, rows, f)
-        for f in side.features
-    ]
-    titles = None
-    if side.title is not None:
-        found = table.text(side.title, optional=True).take(pa.array(rows))
-        titles = pc.fill_null(found, "").to_pylist()
-    return Items(ids.to_pylist(), encoded, titles)
+        ids = table.distinct(side.id).to_pylist()
+        rows = np.arange(len(ids))
+    encoded = [_encode(table, rows, feature) for feature in side.features]
+    if side.title is None:
+        return ids, encoded, None
+    titles = table.text(side.title, optional=True).take(pa.array(rows))
+    return ids, encoded, pc.fill_null(titles, "").to_pylist()
 
 
 def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
+    if wanted.kind == "id":
+        return encoding.item_id_feature(len(rows), wanted.name)
     if wanted.kind == "bucket":
         numbers = table.numbers(wanted.column, optional=True)[rows]
         return encoding.bucket(wanted.name, numbers, wanted.edges)
