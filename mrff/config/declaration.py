@@ -108,11 +108,7 @@ class Setting:
         return self.limits.word if value is None else value
 
     def parsed(self, value: Value) -> Value | None:
-        """The value in code; None for the setting's word.
-
-        Raises:
-            ConfigError: a value of the wrong type or outside its limits.
-        """
+        """The value in code, None for the word; ConfigError for a wrong type or beyond limits."""
         word = self.limits.word
         if word and value == word:
             return None

@@ -49,11 +49,7 @@ def method_named(name: str) -> Method:
 
 
 def overrides_of(name: str, base: Mapping[str, Value] | None = None) -> dict[str, Value]:
-    """``base`` (a dataset's settings) with the method's overrides over it, by full name.
-
-    Raises:
-        ConfigError: no method has that name, or no setting one in ``base``.
-    """
+    """``base`` (a dataset's settings) with the method's overrides over it, by full name."""
     return {**full_names(base or {}), **method_named(name).overrides}
 
 

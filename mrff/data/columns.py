@@ -79,11 +79,7 @@ class Table:
     def numbers(
         self, name: str, *, optional: bool = False, wanted: str = "a finite number"
     ) -> NDArray[np.float64]:
-        """The column as float64; NaN where missing if ``optional``.
-
-        Raises:
-            DataError: the first value that is no finite number, with its row.
-        """
+        """The column as float64; missing values are NaN if ``optional`` and errors otherwise."""
         column = self.column(name)
         if not (pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)):
             column = self.text(name, optional=True)

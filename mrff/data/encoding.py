@@ -28,9 +28,8 @@ def item_id_feature(num_items: int, name: str = "item") -> Encoded:
 def categorical(name: str, column: Any, *, values: Sequence[str] | None = None) -> Encoded:
     """Codes of a text column; without ``values`` the vocabulary is what the column holds."""
     vocabulary = natural_order(pc.unique(column)) if values is None else list(values)
-    return Feature(name, "categorical", len(vocabulary) + 1, 1, tuple(vocabulary)), codes_of(
-        column, vocabulary
-    )
+    feature = Feature(name, "categorical", len(vocabulary) + 1, 1, tuple(vocabulary))
+    return feature, codes_of(column, vocabulary)
 
 
 def multi(
@@ -50,11 +49,7 @@ def multi(
 
 
 def bucket(name: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> Encoded:
-    """Code 1 below the first edge, 2 from it to the second, ...; 0 where the number is NaN.
-
-    Raises:
-        DataError: edges that do not increase.
-    """
+    """Code 1 below the first edge, 2 from it to the second, ...; 0 where the number is NaN."""
     if not len(edges) or any(low >= high for low, high in pairwise(edges)):
         raise DataError(f"feature {name!r}: edges must increase and be at least one, got {edges}")
     codes = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers, side="right") + 1

@@ -88,16 +88,14 @@ def replace_folder(
     with _writing_to(out):
         for leftover in out.parent.glob(f".{glob.escape(out.name)}.preparing-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
-        workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.preparing-", dir=out.parent))
-        try:
-            staging = workplace / "new"
+        place, prefix = out.parent, f".{out.name}.preparing-"
+        with tempfile.TemporaryDirectory("", prefix, place, ignore_cleanup_errors=True) as around:
+            staging = Path(around) / "new"
             staging.mkdir()
             result = build(staging)
             sync_folder(staging)
-            _swap(staging, out, aside=workplace / "old")
-            sync_folder(out.parent)
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+            _swap(staging, out, aside=Path(around) / "old")
+            sync_folder(place)
     return result
 
 
@@ -115,11 +113,7 @@ def _swap(new: Path, out: Path, *, aside: Path) -> None:
 
 
 def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
-    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
-
-    Raises:
-        DataError: it is another dataset or a part of one, which is not ours to replace.
-    """
+    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built."""
     try:
         schema = Schema.load(out)
     except DataError:
