@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mrff.data.schema import Feature, Schema
-from mrff.data.writing import Items, Prepared, UserChunk, write_folder
+from mrff.data.writing import Entities, Prepared, UserChunk, write_folder
 
 NUM_ITEMS = 10_000
 CHUNK_USERS = 20_000
@@ -23,7 +23,9 @@ def write_population(folder: Path, users: int, *, seed: int = 0) -> Schema:
     random = np.random.default_rng(seed)
     features = [Feature(f"feature_{n}", "categorical", size) for n, size in enumerate(SIZES)]
     codes = [random.integers(1, f.size, NUM_ITEMS).astype(np.int32) for f in features]
-    items = Items([f"item {n}" for n in range(NUM_ITEMS)], list(zip(features, codes, strict=True)))
+    items = Entities(
+        [f"item {n}" for n in range(NUM_ITEMS)], list(zip(features, codes, strict=True))
+    )
     folder.mkdir(parents=True, exist_ok=True)
     prepared = Prepared(
         name="synthetic",

@@ -135,7 +135,7 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
 
 
 def partition(dataset: Dataset, partition_id: int, num_partitions: int) -> Dataset:
-    """The users ``u`` with ``u % num_partitions == partition_id``, as ``shard`` spreads them too."""
+    """The users ``u`` with ``u % num_partitions == partition_id``, as ``shard`` spreads them."""
     check_nodes(num_partitions, dataset.num_users)
     if not 0 <= partition_id < num_partitions:
         raise DataError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
 from mrff.data.schema import Feature
-from mrff.data.writing import Codes, Encoded, Items, Prepared, UserChunk
+from mrff.data.writing import Codes, Encoded, Entities, Prepared, UserChunk
 
 Repeats = Literal["keep", "exact", "first", "last"]
 
@@ -90,16 +90,8 @@ class Rows:
     repeats: Repeats = "keep"  # what becomes of several rows of one user with one item
 
 
-@dataclass(frozen=True)
-class UserTable:
-    """Users' ids and the codes of their features, in any order; users may be missing."""
-
-    ids: list[str]
-    encoded: Sequence[Encoded]
-
-
 def prepared(
-    name: str, label_rule: str, items: Items, rows: Rows, users: UserTable | None = None
+    name: str, label_rule: str, items: Entities, rows: Rows, users: Entities | None = None
 ) -> Prepared:
     """The dataset of interactions that fit into memory."""
     dropped: dict[str, int] = {}
@@ -108,7 +100,7 @@ def prepared(
     return Prepared(name, label_rule, items, features, [chunk], dropped)
 
 
-def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk:
+def sorted_users(rows: Rows, known: Entities, dropped: dict[str, int]) -> UserChunk:
     """All users in natural order of their ids, each with the interactions by time.
 
     The sort is stable: interactions at the same time keep the order of the file. Rows of unknown
@@ -152,7 +144,7 @@ def _repeated(
     return np.asarray(pd.DataFrame(columns).duplicated(keep=keep))
 
 
-def with_user_features(chunk: UserChunk, users: UserTable) -> tuple[Feature, ...]:
+def with_user_features(chunk: UserChunk, users: Entities) -> tuple[Feature, ...]:
     """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
     position = codes_of(pa.array(chunk.ids, pa.string()), users.ids)
     for feature, codes in users.encoded:

@@ -30,8 +30,8 @@ _ROWS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Items:
-    """The public items in the order of their codes (entry 0 is code 1)."""
+class Entities:
+    """Items in the order of their codes (entry 0 is code 1), or users: what is known of them."""
 
     ids: list[str]
     encoded: Sequence[Encoded]
@@ -39,7 +39,7 @@ class Items:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What is known of an item."""
+        """Their features without the codes."""
         return tuple(feature for feature, _ in self.encoded)
 
 
@@ -61,7 +61,7 @@ class Prepared:
 
     name: str
     label_rule: str
-    items: Items
+    items: Entities
     user_features: tuple[Feature, ...]
     chunks: Iterable[UserChunk]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
@@ -171,7 +171,7 @@ def _hashed(
     ]
 
 
-def _write_items(items: Items, path: Path) -> None:
+def _write_items(items: Entities, path: Path) -> None:
     columns = {"item_id": pa.array(items.ids, pa.string())}
     if items.titles is not None:
         columns["title"] = pa.array(items.titles, pa.string())
@@ -188,7 +188,7 @@ def _column_of(feature: Feature, codes: Codes) -> Any:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[used].astype(np.int32)))
 
 
-def _catalogue_hash(items: Items) -> str:
+def _catalogue_hash(items: Entities) -> str:
     hasher = _hasher()
     for name in items.ids:
         encoded = name.encode()

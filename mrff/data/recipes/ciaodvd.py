@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mrff.data import encoding
 from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 
 GENRES = (
     "Action & Adventure", "Comedy", "Family", "Drama", "Horror", "Science Fiction & Fantasy",
@@ -49,7 +49,7 @@ class CiaoDVD(FilesRecipe):
         numbers = [str(code + 1) for code in range(len(GENRES))]
         genre, codes = encoding.categorical("genre", genres, values=numbers)
         named = replace(genre, values=GENRES)
-        items = Items(names, [encoding.item_id_feature(len(names)), (named, codes)])
+        items = Entities(names, [encoding.item_id_feature(len(names)), (named, codes)])
         users = ratings.text("user").unique().to_pylist()
         links = [
             encoding.bucket(name, _degree(trusts.text(end), users), TRUST_EDGES)
@@ -58,9 +58,7 @@ class CiaoDVD(FilesRecipe):
         labels = (ratings.numbers("rating") == 5).astype(np.int8)
         times = ratings.times("date")
         rows = encoding.Rows(ratings.text("user"), movies, labels, times, repeats="first")
-        return encoding.prepared(
-            self.name, "rating = 5", items, rows, encoding.UserTable(users, links)
-        )
+        return encoding.prepared(self.name, "rating = 5", items, rows, Entities(users, links))
 
 
 def _degree(ends: Any, users: list[str]) -> NDArray[np.float64]:

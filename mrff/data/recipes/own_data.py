@@ -25,7 +25,7 @@ from mrff.data.recipes.description import (
 )
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
 from mrff.data.tables import read_table
-from mrff.data.writing import Encoded, Items, Prepared
+from mrff.data.writing import Encoded, Entities, Prepared
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -70,18 +70,16 @@ class OwnData(Recipe):
         times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue = Items(*_side(described.items, log))
-        user_ids, user_features, _ = _side(described.users, log)
+        catalogue, known = _side(described.items, log), _side(described.users, log)
         kept = log.keep()
         users, items = (names.take(pa.array(kept)) for names in (users, items))
         rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
-        known = encoding.UserTable(user_ids, user_features)
         made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
         bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks
-            facts["users_without_features"] = len(set(chunk.ids) - set(user_ids))
+            facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
         return replace(made, dropped=bad | made.dropped, facts=facts)
 
 
@@ -123,8 +121,8 @@ def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
     return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)
 
 
-def _side(side: Side, log: Table) -> tuple[list[str], list[Encoded], list[str] | None]:
-    """Ids, features and titles: of the side's file, or of what occurs in the interactions."""
+def _side(side: Side, log: Table) -> Entities:
+    """Those of the side's file, or those that occur in the interactions."""
     if side.file is None:
         table, column = log, log.text(side.id)
         ids = encoding.natural_order(column.unique())
@@ -135,9 +133,9 @@ def _side(side: Side, log: Table) -> tuple[list[str], list[Encoded], list[str] |
         rows = np.arange(len(ids))
     encoded = [_encode(table, rows, feature) for feature in side.features]
     if side.title is None:
-        return ids, encoded, None
+        return Entities(ids, encoded)
     titles = table.text(side.title, optional=True).take(pa.array(rows))
-    return ids, encoded, pc.fill_null(titles, "").to_pylist()
+    return Entities(ids, encoded, pc.fill_null(titles, "").to_pylist())
 
 
 def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:

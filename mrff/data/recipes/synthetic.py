@@ -27,7 +27,7 @@ from mrff.data.errors import DataError
 from mrff.data.floors import auc_of_counts
 from mrff.data.recipes.recipe import Progress, Recipe
 from mrff.data.schema import Feature
-from mrff.data.writing import Items, Prepared, UserChunk
+from mrff.data.writing import Entities, Prepared, UserChunk
 
 CHUNK = 10_000  # users made and written at a time
 STRENGTH = 1.5
@@ -140,7 +140,7 @@ class _World:
         cumulative = np.cumsum(weights, axis=1)
         return np.asarray(cumulative / cumulative[:, -1:])
 
-    def items(self) -> Items:
+    def items(self) -> Entities:
         """Genre and style in each facet, and the quality; no item id."""
         columns = []
         for facet in range(self.settings.facets):
@@ -152,7 +152,7 @@ class _World:
             (Feature(name, "categorical", size + 1), (values + 1).astype(np.int32))
             for name, values, size in columns
         ]
-        return Items([f"item-{number}" for number in range(self.settings.items)], encoded)
+        return Entities([f"item-{number}" for number in range(self.settings.items)], encoded)
 
     def combined(self, group: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number for the groups (facets, count) of each user."""
