@@ -147,11 +147,15 @@ class Table:
         """
         column = self.column(name)
         kind = column.type
-        if pattern is not None or (pa.types.is_string(kind) and _looks_like_dates(column)):
+        if pattern is not None:
             texts = self.text(name, optional=True)
-            stamps, wrong = _milliseconds(texts, pattern or "ISO8601")
-            form = "a date like 2024-01-31" if pattern is None else f"a time written as {pattern!r}"
-            self._reject(name, wrong, texts, form)
+            stamps, wrong = _milliseconds(texts, pattern)
+            self._reject(name, wrong, texts, f"a time written as {pattern!r}")
+            return stamps
+        if pa.types.is_string(kind) and _look_like_dates(column[:1000]).any():
+            texts = self.text(name, optional=True)
+            stamps, wrong = _milliseconds(texts, "ISO8601")
+            self._reject(name, wrong | ~_look_like_dates(texts), texts, "a date like 2024-01-31")
             return stamps
         if pa.types.is_temporal(kind) or pa.types.is_integer(kind):
             self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
@@ -208,9 +212,10 @@ def _float(text: str | None) -> float:
         return float("nan")
 
 
-def _looks_like_dates(column: Any) -> bool:
-    """Whether any of the first thousand texts begins like an ISO date."""
-    return pc.any(pc.match_substring_regex(column[:1000], r"^\s*\d{4}-\d{1,2}-\d{1,2}")).as_py()
+def _look_like_dates(column: Any) -> NDArray[np.bool_]:
+    """Which texts begin like an ISO date."""
+    found = pc.match_substring_regex(column, r"^\s*\d{4}-\d{1,2}-\d{1,2}")
+    return np.asarray(pc.fill_null(found, False))
 
 
 def _milliseconds(column: Any, pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
