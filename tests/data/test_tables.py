@@ -160,7 +160,7 @@ def test_bad_date(tmp_path: Path) -> None:
 
 
 def test_a_number_among_dates_is_no_date(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 2, column 't': expected a date .*, got '2024'"):
+    with pytest.raises(DataError, match=r"row 2, column 't': expected a date .*, got '2024'"):
         read(tmp_path, "t\n2024-01-01\n2024\n").times("t")
 
 
