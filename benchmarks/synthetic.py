@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mrff.data.schema import Feature, Schema
-from mrff.data.writing import Items, Prepared, UserChunk, write_folder
+from mrff.data.writing import Entities, Prepared, UserChunk, write_folder
 
 NUM_ITEMS = 10_000
 CHUNK_USERS = 20_000
@@ -21,19 +21,18 @@ def write_population(folder: Path, users: int, *, seed: int = 0) -> Schema:
     Users are drawn one chunk after the other: memory does not grow with their number.
     """
     random = np.random.default_rng(seed)
-    features = tuple(Feature(f"feature_{n}", "categorical", size) for n, size in enumerate(SIZES))
-    codes = {
-        feature.name: random.integers(1, feature.size, NUM_ITEMS).astype(np.int32)
-        for feature in features
-    }
-    items = Items([f"item {n}" for n in range(NUM_ITEMS)], features, codes)
+    features = [Feature(f"feature_{n}", "categorical", size) for n, size in enumerate(SIZES)]
+    codes = [random.integers(1, f.size, NUM_ITEMS).astype(np.int32) for f in features]
+    items = Entities(
+        [f"item {n}" for n in range(NUM_ITEMS)], list(zip(features, codes, strict=True))
+    )
     folder.mkdir(parents=True, exist_ok=True)
     prepared = Prepared(
         name="synthetic",
         label_rule="made up",
         items=items,
         user_features=(Feature("age", "bucket", 8),),
-        chunks=_chunks(users, codes["feature_0"], random),
+        chunks=_chunks(users, codes[0], random),
     )
     return write_folder(prepared, folder, source={"seed": seed})
 

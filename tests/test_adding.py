@@ -121,14 +121,13 @@ LINES = [
      "from mrff.algorithms.mirrored import Mirrored",
      "ALGORITHMS: dict", ""),
     ("mrff/config/methods.py", "",
-     "_BASELINES = (",
-     '_MIRRORED = _method("mirrored-mean", "", "baseline", algorithm="mirrored", backbone="mean")'),
+     '    "local-only": (',
+     '    "mirrored-mean": ("", {"algorithm": "mirrored", "backbone": "mean"}),'),
 ]  # fmt: skip
 ENTRIES = [
     ("mrff/privacy/mechanisms/__init__.py", "(NoMechanism(), ", "(NoMechanism(), Halved(), "),
     ("mrff/metrics/__init__.py", "in (AUC, ", "in (ACCURACY, AUC, "),
     ("mrff/algorithms/__init__.py", "(Algorithm(), ", "(Algorithm(), Mirrored(), "),
-    ("mrff/config/methods.py", "*_CENTRAL)", "*_CENTRAL, _MIRRORED)"),
     # a setting: one declaration, one use
     ("mrff/config/settings.py",
      "    local_steps: int = setting(",

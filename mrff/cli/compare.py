@@ -10,27 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mrff.cli.options import App, AsJson, Changes
-from mrff.cli.output import print_json
+from mrff.cli.terminal import App, AsJson, Changes, print_json, several
 
 if TYPE_CHECKING:
     from mrff.experiments.comparison.comparing import Compared
 
 SEVERAL = ("--methods", "--datasets", "--seeds")  # take several words, until the next option
-Names = Annotated[
-    list[str],
-    typer.Option(metavar="NAME...", default_factory=list, show_default=False, help="These alone."),
-]
+Names = Annotated[list[str], several(metavar="NAME...", help="These alone.")]
 
 
 def compare(
     plans: Annotated[list[Path], typer.Argument(metavar="CONFIG...")],
     methods: Names,
     datasets: Names,
-    seeds: Annotated[
-        list[int],
-        typer.Option(metavar="N...", default_factory=list, show_default=False, help="These alone."),
-    ],
+    seeds: Annotated[list[int], several(metavar="N...", help="These alone.")],
     changes: Changes,
     name: Annotated[
         str, typer.Option(help="Of the folder of results (the comparison's, with -part).")

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mrff.cli.options import AsJson, Dataset
-from mrff.cli.output import print_json, print_table
+from mrff.cli.terminal import AsJson, Dataset, print_json, print_table
 
 commands = typer.Typer(help="Prepare, describe and shard datasets.", rich_markup_mode="rich")
 Made = Annotated[int | None, typer.Option(metavar="N", help="Synthetic only.")]
@@ -24,9 +23,8 @@ def list_datasets(as_json: AsJson = False) -> None:
     if as_json:
         print_json(known)
         return
-    headings = ("dataset", "content", "source", "prepared")
     shown = [{**line, "prepared": "yes" if line["prepared"] else ""} for line in known]
-    print_table(headings, ([line[key] for key in headings] for line in shown))
+    print_table(list(known[0]), (line.values() for line in shown))
 
 
 @commands.command("prepare")
@@ -84,25 +82,24 @@ def describe(
         return
     counts, users = found["counts"], found["users"]
     print(f"{found['name']} in {found['folder']}")
-    if users is None:
-        print(f"the public part only: {found['items']:,} items; label: {found['label']}")
-    else:
-        print(f"{_counted(counts)}; label: {found['label']}")
-        print(
-            "interactions of a user: {fewest} to {most:,}, median {median}".format(
-                **users["interactions"]
-            )
-        )
+    public = f"the public part only: {found['items']:,} items"
+    print(f"{_counted(counts) if users else public}; label: {found['label']}")
+    if users:
+        sizes = "interactions of a user: {fewest} to {most:,}, median {median}"
+        print(sizes.format(**users["interactions"]))
     for key, value in found["source"].items():
         print(f"source {key}: {_short(value)}")
     _print_dropped(counts)
     print(f"schema hash {found['schema_hash']}, content hash {found['content_hash']}")
-    rows = (
-        (*(line[key] for key in ("feature", "of", "kind", "codes")), _width(line))
+    rows = [
+        (
+            *(line[key] for key in ("feature", "of", "kind", "codes")),
+            f"up to {line['most_values']}" if line["kind"] == "multi" else "1",
+        )
         for line in found["features"]
-    )
+    ]
     print_table(("feature", "of", "kind", "codes", "values per row"), rows)
-    if users is not None:
+    if users:
         _print_floors(users)
 
 
@@ -120,12 +117,9 @@ def shard(
     from mrff.ops.datasets import dataset_folder
 
     users = [schema.counts["users"] for schema in sharded(dataset_folder(dataset), out, nodes)]
-    share = f"{min(users)}" if min(users) == max(users) else f"{min(users)} to {max(users)}"
+    share = " to ".join(str(n) for n in sorted({min(users), max(users)}))
     folder = out.expanduser().absolute()
-    print(
-        f"{len(users)} nodes with {share} users each in {folder}/node-*, "
-        f"catalogue in {folder}/server"
-    )
+    print(f"{nodes} nodes with {share} users each in {folder}/node-*, catalogue in {folder}/server")
 
 
 def _print_floors(users: dict[str, Any]) -> None:
@@ -151,10 +145,6 @@ def _counted(counts: Mapping[str, Any]) -> str:
         f"{counts['users']:,} users, {counts['items']:,} items, "
         f"{counts['interactions']:,} interactions, {rate:.1%} positive"
     )
-
-
-def _width(feature: dict[str, Any]) -> str:
-    return f"up to {feature['most_values']}" if feature["kind"] == "multi" else "1"
 
 
 def _print_dropped(counts: Mapping[str, Any]) -> None:

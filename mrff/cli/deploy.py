@@ -1,4 +1,4 @@
-"""``mrff deploy``: the keys of a federation, registering its nodes, submitting runs to it."""
+"""``mrff deploy``: keys of a federation, its nodes, runs on it; ``mrff backup`` of a node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated
 import click
 import typer
 
-from mrff.cli.options import App, Changes, Config
+from mrff.cli.terminal import App, Changes, Config, several
+from mrff.ops.backup import backup as copy_state
 from mrff.ops.control import Control, FlowerError
 from mrff.ops.keys import RENEWABLE, make_keys
 
@@ -30,26 +31,20 @@ def keys(
     nodes: Annotated[int, typer.Option(metavar="N", help="How many there are.")],
     superlink_host: Annotated[
         list[str],
-        typer.Option(
-            metavar="HOST", default_factory=list, show_default=False,
+        several(
+            metavar="HOST",
             help="A name or address under which nodes reach the SuperLink; may be given often.",
         ),
     ],
     node_host: Annotated[
         list[str],
-        typer.Option(
-            metavar="HOST", default_factory=list, show_default=False,
-            help="The same for nodes whose executors run on another host.",
-        ),
+        several(metavar="HOST", help="The same for nodes whose executors run on another host."),
     ],
     renew: Annotated[
         list[str],
-        typer.Option(
-            click_type=click.Choice(RENEWABLE), default_factory=list, show_default=False,
-            help="Make these anew; may be given often.",
-        ),
+        several(click_type=click.Choice(RENEWABLE), help="Make these anew; may be given often."),
     ],
-) -> None:  # fmt: skip
+) -> None:
     """Make certificates and keys that are missing.
 
     FOLDER gets a folder per party.
@@ -118,3 +113,12 @@ def _print_result(summary: Path) -> None:
     if not os.access(summary, os.R_OK):
         raise FlowerError(f"the run completed, but {summary} cannot be read; check --results")
     print(final_line(json.loads(summary.read_text())))
+
+
+def backup(
+    state_dir: Annotated[Path, typer.Argument(help="of a node, which may be at work")],
+    out: Annotated[Path, typer.Option(help="a new folder for the copy")],
+) -> None:
+    """Copy a node's private stores and privacy ledgers while the node works."""
+    copied = copy_state(state_dir, out)
+    typer.echo(f"{len(copied)} databases of {state_dir} are in {out}")

@@ -13,32 +13,20 @@ from types import FrameType
 import click
 import typer
 
-from mrff.cli import (
-    backup,
-    compare,
-    data,
-    demo,
-    deploy,
-    export,
-    privacy,
-    recommend,
-    report,
-    run,
-    settings,
-)
+from mrff.cli import compare, data, deploy, privacy, results, run
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("data", data.commands),
     ("run", run.run),
-    ("demo", demo.demo),
-    ("settings", settings.settings),
+    ("demo", run.demo),
+    ("settings", run.settings),
     ("deploy", deploy.commands),
     ("privacy", privacy.commands),
     ("compare", compare.compare),
-    ("report", report.report),
-    ("recommend", recommend.recommend),
-    ("export", export.export),
-    ("backup", backup.backup),
+    ("report", results.report),
+    ("recommend", results.recommend),
+    ("export", results.export),
+    ("backup", deploy.backup),
 )
 
 

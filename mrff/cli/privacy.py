@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 
 import click
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from mrff.cli.options import AsJson, Changes, Config, Dataset, Run
-from mrff.cli.output import print_json
+from mrff.cli.terminal import AsJson, Changes, Config, Dataset, Run, print_json, print_table
 from mrff.config import ConfigError
 
 PLAN_KEYS = ("epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate")
@@ -51,12 +48,12 @@ def plan(
     if as_json:
         print_json({key: found[key] for key in PLAN_KEYS})
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = []
     for key, value in found.items():
         mark = "<- solved" if getattr(wish, key) is None else ""
         shown = value if isinstance(value, str) else f"{value:.6g}"
-        table.add_row(key.replace("_", "-"), shown, mark)
-    Console(width=100).print(table)
+        rows.append((key.replace("_", "-"), shown, mark))
+    print_table((), rows)
 
 
 @commands.command("report")

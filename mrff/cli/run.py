@@ -1,8 +1,24 @@
-"""``mrff run``: a simulation through ``flwr run``, started and stopped cleanly."""
+"""``mrff run`` and ``mrff demo``: simulations through ``flwr run``; ``mrff settings`` of them."""
 
 from __future__ import annotations
 
-from mrff.cli.options import App, Changes, Config, CpusPerNode, Nodes
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from mrff.cli.terminal import (
+    App,
+    AsJson,
+    Changes,
+    Config,
+    CpusPerNode,
+    Nodes,
+    print_json,
+    print_table,
+)
+from mrff.config import RunConfig, reference
 
 
 def run(
@@ -17,3 +33,64 @@ def run(
 
     values = read_settings(config, changes)
     simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+
+
+def demo(
+    changes: Changes, nodes: Nodes = 4, cpus_per_node: CpusPerNode = 1, app: App = None
+) -> None:
+    """Download ml-100k, train, compare with the floors."""
+    from mrff.data.dataset import load_dataset  # these bring pyarrow, results torch
+    from mrff.data.floors import floors
+    from mrff.ops.datasets import prepare_dataset
+    from mrff.ops.simulation import read_settings, simulate
+    from server_app.run.results import final_line
+
+    values = read_settings(None, changes)
+    values.setdefault("run.name", f"demo-{datetime.now():%Y%m%d-%H%M%S}")
+    config = RunConfig.from_flat(values)
+    prepare_dataset(config.data.dataset, source=None, out=config.dataset_path)
+    lowest = floors(load_dataset(config.dataset_path), holdout=config.data.holdout, part="test")
+    summary = simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+    test = summary["test"]
+
+    pooled = "everybody's data pooled"
+    rows = (
+        ("user rate", lowest.user.auc, lowest.user.log_loss, pooled),
+        ("user x item rate", lowest.user_item.auc, lowest.user_item.log_loss, pooled),
+        ("MRFF", test["auc"], test["log_loss"], "sums of model updates only"),
+    )
+    print_table(
+        ("predictor", "AUC", "LogLoss", "sees"),
+        ((name, f"{auc:.4f}", f"{log_loss:.4f}", sees) for name, auc, log_loss, sees in rows),
+        title=f"{config.data.dataset}: test of the last {config.data.holdout} per user",
+        lines=True,
+    )
+    print(f"results: {summary['path']}")
+    print(final_line(summary))
+
+
+def settings(
+    search: Annotated[str, typer.Argument(help="words in the name or the reason")] = "",
+    write: Annotated[
+        bool, typer.Option(help="write pyproject.toml's table and docs/settings.md")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show every setting; a run takes them as `-c NAME=VALUE`."""
+    if write:
+        from mrff.ops.simulation import app_folder  # pyarrow is slow to import
+
+        for path in reference.write(app_folder(None)):
+            print(f"{path} is written anew")
+        return
+    found = reference.matching(search)
+    if as_json:
+        print_json([reference.row(setting) for setting in found])
+        return
+    rows = (
+        (v if isinstance(v, str) else json.dumps(v) for v in reference.row(setting).values())
+        for setting in found
+    )
+    print_table(("setting", "default", "accepted", "what for"), rows, lines=True)
+    if not found:
+        print(f"no setting has {search!r} in its name or reason")

@@ -8,10 +8,12 @@ run configuration says so in a word (``"auto"``, ``"all"``, ``"off"``), and in c
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 Value = bool | int | float | str
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class ConfigError(ValueError):
@@ -38,16 +40,32 @@ class Limits:
         elif self.above is not None:
             told = f"above {_shown(self.above)}"
             told += "" if self.high is None else f", to {_shown(self.high)}"
-        elif self.low is not None:
-            upper = self.high
-            told = (
-                f"from {_shown(self.low)}"
-                if upper is None
-                else f"{_shown(self.low)} to {_shown(upper)}"
-            )
-        else:
+        elif self.low is None:
             told = "a text" if self.word else ""
+        elif self.high is None:
+            told = f"from {_shown(self.low)}"
+        else:
+            told = f"{_shown(self.low)} to {_shown(self.high)}"
         return ", or ".join(filter(None, (told, self.word)))
+
+    def wanted(self, value: Value) -> str:
+        """What ``value`` should be instead, ``between 1 and 64``; empty if it will do."""
+        if self.choices and value not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(value, str | bool):
+            return ""
+        if not math.isfinite(value):
+            return "a finite number"
+        low, high, above = self.low, self.high, self.above
+        if (
+            (above is None or value > above)
+            and (low is None or value >= low)
+            and (high is None or value <= high)
+        ):
+            return ""
+        if above is not None:
+            return f"greater than {above:g}" + ("" if high is None else f" and at most {high:g}")
+        return f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
 
 
 def setting(default: Value, reason: str, limits: Limits = Limits(), *, free: bool = False) -> Any:
@@ -58,7 +76,7 @@ def setting(default: Value, reason: str, limits: Limits = Limits(), *, free: boo
         free: may differ between a run and its resumption: it changes nothing that a round computes
             (a device does in the last bits).
     """
-    metadata = {"reason": reason, "limits": limits, "free": free}
+    metadata = {"default": default, "reason": reason, "limits": limits, "free": free}
     value = None if limits.word and default == limits.word else default
     return dataclasses.field(default=value, metadata=metadata)
 
@@ -89,26 +107,39 @@ class Setting:
         """The run configuration's form of a value in code."""
         return self.limits.word if value is None else value
 
+    def parsed(self, value: Value) -> Value | None:
+        """The value in code, None for the word; ConfigError for a wrong type or beyond limits."""
+        word = self.limits.word
+        if word and value == word:
+            return None
+        or_word = f' or "{word}"' if word else ""
+        if self.type is float and type(value) is int:
+            value = float(value)
+        if self.type is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not self.type or (word and value == ""):
+            raise ConfigError(
+                f"{self.key} must be {_TYPE_NAMES[self.type]}{or_word}, "
+                f"got {value!r} ({type(value).__name__})"
+            )
+        wanted = self.limits.wanted(value)
+        if wanted:
+            raise ConfigError(f"{self.key} must be {wanted}{or_word}, got {value!r}")
+        return value
+
 
 def declared(group: str, settings: type[Any]) -> list[Setting]:
     """The settings of one class, in its order."""
     types = get_type_hints(settings)
-    found = []
-    for field in dataclasses.fields(settings):
-        wanted: Any = types[field.name]
-        limits, default = field.metadata["limits"], cast("Value | None", field.default)
-        found.append(
-            Setting(
-                group=group,
-                attribute=field.name,
-                type=next(iter(get_args(wanted)), wanted),
-                default=limits.word if default is None else default,
-                limits=limits,
-                reason=field.metadata["reason"],
-                free=field.metadata["free"],
-            )
+    return [
+        Setting(
+            group=group,
+            attribute=field.name,
+            type=next(iter(get_args(types[field.name])), types[field.name]),
+            **field.metadata,
         )
-    return found
+        for field in dataclasses.fields(settings)
+    ]
 
 
 def _shown(limit: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from mrff.config.declaration import ConfigError, Setting, Value
@@ -35,13 +36,12 @@ def row(setting: Setting) -> dict[str, Value]:
 def project_table() -> str:
     """Flower's table of defaults, one TOML table per group, between its two marks."""
     tables = []
-    for group, settings in GROUPS.items():
-        lines = [f"# {_title(settings)}", f"[tool.flwr.app.config.{group}]"]
-        for s in SETTINGS.values():
-            if s.group == group:
-                line = f"{s.leaf} = {json.dumps(s.default)}"
-                fits = len(line) + len(s.reason) <= 96
-                lines += [f"{line}  # {s.reason}"] if fits else [f"# {s.reason}", line]
+    for group, title, settings in _groups():
+        lines = [f"# {title}", f"[tool.flwr.app.config.{group}]"]
+        for s in settings:
+            line = f"{s.leaf} = {json.dumps(s.default)}"
+            fits = len(line) + len(s.reason) <= 96
+            lines += [f"{line}  # {s.reason}"] if fits else [f"# {s.reason}", line]
         tables.append("\n".join(lines) + "\n")
     return BEGIN + "\n".join(tables) + END
 
@@ -49,10 +49,8 @@ def project_table() -> str:
 def page() -> str:
     """docs/settings.md."""
     parts = [_OPENING]
-    for group, settings in GROUPS.items():
-        parts.append(f"## {group}\n\n{_title(settings)}\n")
-        items = [_item(s) for s in SETTINGS.values() if s.group == group]
-        parts.append("\n".join(items) + "\n")
+    for group, title, settings in _groups():
+        parts += [f"## {group}\n\n{title}\n", "\n".join(map(_item, settings)) + "\n"]
     return "\n".join(parts)
 
 
@@ -105,5 +103,8 @@ def _item(setting: Setting) -> str:
     )
 
 
-def _title(settings: type) -> str:
-    return (inspect.getdoc(settings) or "").partition("\n")[0].replace("``", "`")
+def _groups() -> Iterator[tuple[str, str, list[Setting]]]:
+    """Each group with the first line of its class, and its settings."""
+    for group, settings in GROUPS.items():
+        title = (inspect.getdoc(settings) or "").partition("\n")[0].replace("``", "`")
+        yield group, title, [s for s in SETTINGS.values() if s.group == group]

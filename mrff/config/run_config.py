@@ -6,37 +6,18 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from mrff.config.declaration import ConfigError, Value
-from mrff.config.names import GROUPS, SETTINGS, check_full_names
-from mrff.config.parsing import parsed
-from mrff.config.privacy import PrivacySettings
-from mrff.config.settings import (
-    DataSettings,
-    EvaluationSettings,
-    NetworkSettings,
-    RunSettings,
-    ServerSettings,
-    TrainingSettings,
-)
+from mrff.config.names import GROUPS, SETTINGS, Groups, check_full_names
+from mrff.config.settings import NetworkSettings
 
 Objective = Literal["click", "next", "both"]
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """The settings of a run, by the part that reads them."""
-
-    data: DataSettings
-    network: NetworkSettings
-    training: TrainingSettings
-    server: ServerSettings
-    privacy: PrivacySettings
-    evaluation: EvaluationSettings
-    run: RunSettings
+class RunConfig(Groups):
+    """The settings of a run, by the part that reads them, and what follows from several."""
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Value]) -> RunConfig:
@@ -52,7 +33,7 @@ class RunConfig:
         given: dict[str, dict[str, Value | None]] = {group: {} for group in GROUPS}
         for key, setting in SETTINGS.items():
             if key in values:
-                given[setting.group][setting.attribute] = parsed(setting, values[key])
+                given[setting.group][setting.attribute] = setting.parsed(values[key])
         config = cls(**{group: settings(**given[group]) for group, settings in GROUPS.items()})
         for conflict in _conflicts(config):
             raise ConfigError(conflict)

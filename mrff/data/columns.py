@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mrff.data.dates import date_milliseconds, looks_like_dates, parsed_by
 from mrff.data.errors import DataError
 
 
@@ -53,11 +52,7 @@ class Table:
         return joined
 
     def column(self, name: str) -> Any:
-        """The column as read.
-
-        Raises:
-            DataError: there is none of this name.
-        """
+        """The column as read; DataError if there is none of this name."""
         if name not in self.columns:
             raise unknown_column(self.path, name, self.columns)
         return self.columns[name]
@@ -65,13 +60,14 @@ class Table:
     def text(self, name: str, *, optional: bool = False) -> Any:
         """The column as text; missing values are null if ``optional`` and errors otherwise."""
         column = self.column(name)
-        if pa.types.is_floating(column.type):
-            column = _whole_as_integer(column, self.path, name)
+        is_float = pa.types.is_floating(column.type)
         try:
-            column = pc.utf8_trim_whitespace(column.cast(pa.string()))
+            whole = column.cast(pa.int64()) if is_float else column
+            column = pc.utf8_trim_whitespace(whole.cast(pa.string()))
         except pa.ArrowException:
+            held = "fractions" if is_float else f"values of type {column.type}"
             raise DataError(
-                f"{self.path}, column {name!r}: values of type {column.type} are no names; "
+                f"{self.path}, column {name!r} holds {held} where names are expected; "
                 f"use a column of text or whole numbers"
             ) from None
         empty = pc.fill_null(pc.equal(column, ""), True)
@@ -83,24 +79,15 @@ class Table:
     def numbers(
         self, name: str, *, optional: bool = False, wanted: str = "a finite number"
     ) -> NDArray[np.float64]:
-        """The column as float64; NaN where missing if ``optional``.
-
-        Raises:
-            DataError: the first value that is no finite number, with its row.
-        """
+        """The column as float64; missing values are NaN if ``optional`` and errors otherwise."""
         column = self.column(name)
-        if pa.types.is_boolean(column.type):
-            column = column.cast(pa.int8())
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            missing = np.asarray(pc.is_null(column))
-            values = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0))
-        else:
+        if not (pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)):
             column = self.text(name, optional=True)
-            missing = np.asarray(pc.is_null(column))
-            values = _parse_numbers(pc.fill_null(column, "0"))
-        wrong = ~np.isfinite(values) | (missing if not optional else False)
-        self._reject(name, np.asarray(wrong), column, wanted)
-        return np.asarray(np.where(missing & optional, np.nan, np.where(wrong, 0.0, values)))
+        values = _floats(column)
+        allowed = np.asarray(pc.is_null(column)) & optional
+        wrong = ~np.isfinite(values) & ~allowed
+        self._reject(name, wrong, column, wanted)
+        return np.where(wrong, 0.0, values)
 
     def binary(self, name: str) -> NDArray[np.int8]:
         """The column as int8 labels, 0 or 1 (or false or true, as text too)."""
@@ -118,22 +105,16 @@ class Table:
         return np.where(wrong, 0, values).astype(np.int8)
 
     def distinct(self, name: str) -> Any:
-        """The column as text that names every row differently.
-
-        Raises:
-            DataError: a value that an earlier row has.
-        """
+        """The column as text; DataError for a value that an earlier row has."""
         column = self.text(name)
         encoded = np.asarray(column.dictionary_encode().indices)
-        first = np.unique(encoded, return_index=True)[1]
-        if len(first) < len(encoded):
-            repeated = np.ones(len(encoded), dtype=bool)
-            repeated[first] = False
-            row = int(np.flatnonzero(repeated)[0])
-            earlier = int(np.flatnonzero(encoded == encoded[row])[0])
+        _, first, same = np.unique(encoded, return_index=True, return_inverse=True)
+        repeated = np.flatnonzero(first[same] < np.arange(len(encoded)))
+        if len(repeated):
+            row = int(repeated[0])
             raise DataError(
                 f"{self.path}, row {row + 1}: {name} {column[row].as_py()!r} was already in row "
-                f"{earlier + 1}; keep one of the rows"
+                f"{first[same[row]] + 1}; keep one of the rows"
             )
         return column
 
@@ -165,20 +146,22 @@ class Table:
             DataError: the first value that is none of them, with its row.
         """
         column = self.column(name)
+        kind = column.type
         if pattern is not None:
-            texts = self.text(name)
-            stamps, wrong = parsed_by(pattern, texts)
+            texts = self.text(name, optional=True)
+            stamps, wrong = _milliseconds(texts, pattern)
             self._reject(name, wrong, texts, f"a time written as {pattern!r}")
             return stamps
-        if pa.types.is_temporal(column.type):
+        if pa.types.is_string(kind) and _look_like_dates(column[:1000]).any():
+            texts = self.text(name, optional=True)
+            stamps, wrong = _milliseconds(texts, "ISO8601")
+            self._reject(name, wrong | ~_look_like_dates(texts), texts, "a date like 2024-01-31")
+            return stamps
+        if pa.types.is_temporal(kind) or pa.types.is_integer(kind):
             self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
-            stamps = pc.fill_null(column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()), 0)
-            return np.asarray(stamps)
-        if pa.types.is_integer(column.type):
-            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
+            if pa.types.is_temporal(kind):
+                column = column.cast(pa.timestamp("ms"), safe=False)
             return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
-        if pa.types.is_string(column.type) and looks_like_dates(column):
-            return self._dates(name)
         values = self.numbers(name, wanted=wanted)
         if np.any(np.abs(values) >= 2**53):
             self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
@@ -188,12 +171,6 @@ class Table:
     def keep(self) -> NDArray[np.int64]:
         """The rows that are usable."""
         return np.flatnonzero(~self.bad)
-
-    def _dates(self, name: str) -> NDArray[np.int64]:
-        column = self.text(name, optional=True)
-        stamps = date_milliseconds(column)
-        self._reject(name, np.asarray(pc.is_null(stamps)), column, "a date like 2024-01-31")
-        return np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0))
 
     def _reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
         if self.tolerant:
@@ -220,26 +197,39 @@ def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
     )
 
 
-def _whole_as_integer(column: Any, path: Path, name: str) -> Any:
+def _floats(column: Any) -> NDArray[np.float64]:
+    """NaN where there is nothing, or text that is no number."""
     try:
-        return column.cast(pa.int64())
+        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
     except pa.ArrowException:
-        raise DataError(
-            f"{path}, column {name!r} holds fractions where names are expected; "
-            f"use a column of text or whole numbers"
-        ) from None
+        return np.array([_float(text) for text in column.to_pylist()])
 
 
-def _parse_numbers(column: Any) -> NDArray[np.float64]:
-    """Float64 of a text column; NaN where the text is no number."""
+def _float(text: str | None) -> float:
     try:
-        return np.asarray(column.cast(pa.float64()))
-    except pa.ArrowException:
-        return np.array([_number(text) for text in column.to_pylist()])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
+        return float(text or "nan")
     except ValueError:
         return float("nan")
+
+
+def _look_like_dates(column: Any) -> NDArray[np.bool_]:
+    """Which texts begin like an ISO date."""
+    found = pc.match_substring_regex(column, r"^\s*\d{4}-\d{1,2}-\d{1,2}")
+    return np.asarray(pc.fill_null(found, False))
+
+
+def _milliseconds(column: Any, pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Times in a text column as pandas reads them; without a zone they count as UTC.
+
+    Args:
+        pattern: of ``strptime``, as ``%d/%m/%Y %H:%M``, or ``ISO8601``.
+
+    Returns:
+        Milliseconds since 1970 (0 where the text does not fit), and which texts do not fit.
+    """
+    import pandas as pd  # heavy, and only where times are text
+
+    texts = pd.Series(column.to_pylist(), dtype=object)
+    times = pd.DatetimeIndex(pd.to_datetime(texts, format=pattern, errors="coerce", utc=True))
+    wrong = np.asarray(times.isna())
+    return np.where(wrong, 0, times.as_unit("ms").asi8), wrong

@@ -57,35 +57,30 @@ def load_dataset(folder: Path) -> Dataset:
         DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data.
     """
     catalogue = load_catalogue(folder)
-    schema = catalogue.schema
-    path = Path(folder) / USERS_FILE
-    users = _read(path, ["user_id", "user_key", *(f.name for f in schema.user_features)])
-    num_users = users.num_rows
-    if num_users == 0:
+    schema, users = catalogue.schema, _File(folder, USERS_FILE)
+    user_ids = users.texts("user_id")
+    if not len(user_ids):
         raise DataError(f"{folder} has no users; give every node at least one user")
-    user_keys = _integers(users, "user_key", path).astype(np.uint64, copy=False)
-    if len(np.unique(user_keys)) < num_users:
-        raise _damaged(f"{path} names a user twice")
-    user_ids = _names(users, "user_id", path)
-    user_features = {feature.name: _codes(users, feature, path) for feature in schema.user_features}
+    user_keys = users.integers("user_key").astype(np.uint64, copy=False)
+    if len(np.unique(user_keys)) < len(user_ids):
+        raise _damaged(f"{users.path} names a user twice")
+    user_features = {feature.name: users.codes(feature) for feature in schema.user_features}
 
-    path = Path(folder) / INTERACTIONS_FILE
-    # one column at a time: the file's buffers are freed before the next one is read
-    rows = _column(path, "user", 0, num_users - 1)
-    if len(rows) == 0:
-        raise DataError(f"{path} has no rows; a dataset needs at least one interaction")
-    _check_sorted(path, rows, load_times(folder))
-    offsets = np.zeros(num_users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=num_users), out=offsets[1:])
+    rows = _File(folder, INTERACTIONS_FILE)
+    owners = rows.limited("user", 0, len(user_ids) - 1)
+    if not len(owners):
+        raise DataError(f"{rows.path} has no rows; a dataset needs at least one interaction")
+    _check_sorted(rows.path, owners, load_times(folder))
+    sizes = np.bincount(owners, minlength=len(user_ids))
     return Dataset(
         schema=schema,
         item_features=catalogue.item_codes,
         user_ids=user_ids,
         user_keys=user_keys,
         user_features=user_features,
-        offsets=offsets,
-        items=_column(path, "item", 1, schema.num_items).astype(np.int32, copy=False),
-        labels=_column(path, "label", 0, 1).astype(np.int8, copy=False),
+        offsets=_offsets(sizes),
+        items=rows.limited("item", 1, schema.num_items).astype(np.int32, copy=False),
+        labels=rows.limited("label", 0, 1).astype(np.int8, copy=False),
     )
 
 
@@ -95,30 +90,27 @@ def load_catalogue(folder: Path) -> Catalogue:
     Raises:
         DataError: a missing or damaged file, a code outside its vocabulary.
     """
-    schema = Schema.load(folder)
-    path = Path(folder) / ITEMS_FILE
-    table = _read(path, [feature.name for feature in schema.item_features])
-    if table.num_rows != schema.num_items:
-        raise _damaged(f"{path} has {table.num_rows} items, schema.json says {schema.num_items}")
+    schema, items = Schema.load(folder), _File(folder, ITEMS_FILE)
+    if items.num_rows != schema.num_items:
+        raise _damaged(
+            f"{items.path} has {items.num_rows} items, schema.json says {schema.num_items}"
+        )
     item_codes = {}
     for feature in schema.item_features:
-        codes = _codes(table, feature, path)
+        codes = items.codes(feature)
         item_codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])
     return Catalogue(schema, item_codes)
 
 
 def load_titles(folder: Path) -> list[str]:
     """The items' names by code: entry 0 is empty; the item id where there is no title."""
-    path = Path(folder) / ITEMS_FILE
-    with _reading(path) as file:
-        column = "title" if "title" in file.schema_arrow.names else "item_id"
-    return ["", *_read(path, [column]).column(0).to_pylist()]
+    items = _File(folder, ITEMS_FILE)
+    return ["", *items.column("title" if "title" in items.names else "item_id").to_pylist()]
 
 
 def load_times(folder: Path) -> NDArray[np.int64]:
     """The time of every interaction, in the order of ``Dataset.items``."""
-    path = Path(folder) / INTERACTIONS_FILE
-    return _integers(_read(path, ["time"]), "time", path).astype(np.int64, copy=False)
+    return _File(folder, INTERACTIONS_FILE).integers("time").astype(np.int64, copy=False)
 
 
 def rows_of(offsets: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -130,26 +122,20 @@ def rows_of(offsets: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.
 
 def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
     """The dataset with only the given user rows, in the given order; the catalogue is shared."""
-    sizes = np.diff(dataset.offsets)[users]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     rows = rows_of(dataset.offsets, users)
     return replace(
         dataset,
         user_ids=dataset.user_ids[users],
         user_keys=dataset.user_keys[users],
         user_features={name: codes[users] for name, codes in dataset.user_features.items()},
-        offsets=offsets,
+        offsets=_offsets(np.diff(dataset.offsets)[users]),
         items=dataset.items[rows],
         labels=dataset.labels[rows],
     )
 
 
 def partition(dataset: Dataset, partition_id: int, num_partitions: int) -> Dataset:
-    """The users ``u`` with ``u % num_partitions == partition_id``, as ``shard`` spreads them too.
-
-    Raises:
-        DataError: an impossible partition, or one that would have no user.
-    """
+    """The users ``u`` with ``u % num_partitions == partition_id``, as ``shard`` spreads them."""
     check_nodes(num_partitions, dataset.num_users)
     if not 0 <= partition_id < num_partitions:
         raise DataError(
@@ -167,104 +153,103 @@ def check_nodes(num_nodes: int, num_users: int) -> None:
         )
 
 
+def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
 def _damaged(reason: str) -> DataError:
     return DataError(f"{reason}; prepare the dataset anew")
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except FileNotFoundError:
-        raise _damaged(f"{path} is missing") from None
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+class _File:
+    """A parquet file; a column is read when asked for, and its buffers are freed with it."""
 
+    def __init__(self, folder: Path, name: str) -> None:
+        self.path = Path(folder) / name
+        with self._open() as file:
+            self.names, self.num_rows = file.schema_arrow.names, file.metadata.num_rows
 
-def _read(path: Path, columns: Sequence[str]) -> Any:
-    with _reading(path) as file:
-        present = file.schema_arrow.names
-        for name in columns:
-            if name not in present:
-                raise _damaged(f"{path} has no column {name!r} (it has {', '.join(present)})")
-        return file.read(columns=list(columns))
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield file
+        except FileNotFoundError:
+            raise _damaged(f"{self.path} is missing") from None
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise _damaged(f"{self.path} cannot be read ({reason})") from None
 
+    def column(self, name: str) -> Any:
+        """The column as pyarrow has it."""
+        if name not in self.names:
+            has = ", ".join(self.names)
+            raise _damaged(f"{self.path} has no column {name!r} (it has {has})")
+        with self._open() as file:
+            return file.read(columns=[name]).column(0)
 
-def _column(path: Path, name: str, low: int, high: int) -> NDArray[Any]:
-    return _in_range(path, name, _integers(_read(path, [name]), name, path), low, high)
+    def texts(self, name: str) -> NDArray[Any]:
+        """A column of text."""
+        column = self.column(name)
+        self._check(name, column, "text without gaps", fits=pa.types.is_string(column.type))
+        return np.array(column.to_pylist(), dtype=object)
 
+    def integers(self, name: str) -> NDArray[Any]:
+        """A column of whole numbers."""
+        column = self.column(name)
+        fits = pa.types.is_integer(column.type)
+        self._check(name, column, "whole numbers without gaps", fits=fits)
+        return _joined(column.chunks, column.type)
 
-def _names(table: Any, name: str, path: Path) -> NDArray[Any]:
-    column = table.column(name)
-    _check_column(path, name, column, "text without gaps", fits=pa.types.is_string(column.type))
-    return np.array(column.to_pylist(), dtype=object)
+    def limited(self, name: str, low: int, high: int) -> NDArray[Any]:
+        """A column of whole numbers from ``low`` to ``high``."""
+        return self._within(name, self.integers(name), low, high)
 
+    def codes(self, feature: Feature) -> IntArray:
+        """A feature's codes: ``(rows,)``, or ``(rows, width)`` with zeros behind them."""
+        name, highest = feature.name, feature.size - 1
+        if feature.kind != "multi":
+            return self.limited(name, 0, highest).astype(np.int32, copy=False)
+        column = self.column(name)
+        fits = pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type)
+        self._check(name, column, "lists of codes", fits=fits)
+        lengths = [np.diff(np.from_dlpack(chunk.offsets)) for chunk in column.chunks]
+        sizes = np.concatenate([np.zeros(0, np.int32), *lengths])
+        self._within(f"{name} (values per row)", sizes, 0, feature.width)
+        flat = _joined([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+        padded = np.zeros((len(sizes), feature.width), dtype=np.int32)
+        padded[np.arange(feature.width) < sizes[:, None]] = self._within(name, flat, 0, highest)
+        return padded
 
-def _integers(table: Any, name: str, path: Path) -> NDArray[Any]:
-    column = table.column(name)
-    fits = pa.types.is_integer(column.type)
-    _check_column(path, name, column, "whole numbers without gaps", fits=fits)
-    return _joined(column.chunks, column.type)
+    def _check(self, name: str, column: Any, wanted: str, *, fits: bool) -> None:
+        missing = column.null_count
+        if pa.types.is_list(column.type):
+            missing += sum(chunk.flatten().null_count for chunk in column.chunks)
+        if not fits or missing:
+            raise _damaged(
+                f"{self.path}, column {name!r} must hold {wanted}, it is {column.type} "
+                f"with {missing} missing"
+            )
 
-
-def _check_column(path: Path, name: str, column: Any, wanted: str, *, fits: bool) -> None:
-    missing = column.null_count
-    if pa.types.is_list(column.type):
-        missing += sum(chunk.flatten().null_count for chunk in column.chunks)
-    if not fits or missing:
-        raise _damaged(
-            f"{path}, column {name!r} must hold {wanted}, it is {column.type} "
-            f"with {missing} missing"
-        )
-
-
-def _codes(table: Any, feature: Feature, path: Path) -> IntArray:
-    highest = feature.size - 1
-    if feature.kind != "multi":
-        codes = _in_range(path, feature.name, _integers(table, feature.name, path), 0, highest)
-        return codes.astype(np.int32, copy=False)
-    column = table.column(feature.name)
-    fits = pa.types.is_list(column.type) and pa.types.is_integer(column.type.value_type)
-    _check_column(path, feature.name, column, "lists of codes", fits=fits)
-    sizes = np.concatenate(
-        [np.diff(_joined([chunk.offsets], chunk.offsets.type)) for chunk in column.chunks]
-        or [np.zeros(0, np.int32)]
-    )
-    _in_range(path, f"{feature.name} (values per row)", sizes, 0, feature.width)
-    flat = _joined([chunk.flatten() for chunk in column.chunks], column.type.value_type)
-    padded = np.zeros((len(sizes), feature.width), dtype=np.int32)
-    padded[np.arange(feature.width) < sizes[:, None]] = _in_range(
-        path, feature.name, flat, 0, highest
-    )
-    return padded
+    def _within(self, name: str, values: NDArray[Any], low: int, high: int) -> NDArray[Any]:
+        wrong = np.flatnonzero((values < low) | (values > high))
+        if len(wrong):
+            raise _damaged(
+                f"{self.path}, column {name!r}, row {wrong[0] + 1}: {values[wrong[0]]} is not "
+                f"between {low} and {high}"
+            )
+        return values
 
 
 def _joined(chunks: Sequence[Any], kind: Any) -> NDArray[Any]:
     """Whole-number chunks as one array; pyarrow's own conversion would import pandas."""
-    dtype = np.dtype(str(kind))
-    parts = [
-        np.frombuffer(
-            chunk.buffers()[1], dtype=dtype, count=len(chunk), offset=chunk.offset * dtype.itemsize
-        )
-        for chunk in chunks
-        if len(chunk)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+    parts = [np.from_dlpack(chunk) for chunk in chunks]
+    return np.concatenate([np.zeros(0, np.dtype(str(kind))), *parts])
 
 
-def _in_range(path: Path, name: str, values: NDArray[Any], low: int, high: int) -> NDArray[Any]:
-    if len(values) and (values.min() < low or values.max() > high):
-        row = int(np.flatnonzero((values < low) | (values > high))[0])
-        raise _damaged(
-            f"{path}, column {name!r}, row {row + 1}: {values[row]} is not between {low} and {high}"
-        )
-    return values
-
-
-def _check_sorted(path: Path, rows: NDArray[Any], times: NDArray[np.int64]) -> None:
+def _check_sorted(path: Path, owners: NDArray[Any], times: NDArray[np.int64]) -> None:
     """Users in order, and the times of each."""
-    later = rows[1:] > rows[:-1]
-    later |= (rows[1:] == rows[:-1]) & (times[1:] >= times[:-1])
+    later = owners[1:] > owners[:-1]
+    later |= (owners[1:] == owners[:-1]) & (times[1:] >= times[:-1])
     if not later.all():
         raise _damaged(f"{path} is not sorted by user and time at row {int(np.argmin(later)) + 2}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
 from mrff.data.schema import Feature
-from mrff.data.writing import Codes, Encoded, Items, Prepared, UserChunk
+from mrff.data.writing import Codes, Encoded, Entities, Prepared, UserChunk
 
 Repeats = Literal["keep", "exact", "first", "last"]
 
@@ -28,9 +28,8 @@ def item_id_feature(num_items: int, name: str = "item") -> Encoded:
 def categorical(name: str, column: Any, *, values: Sequence[str] | None = None) -> Encoded:
     """Codes of a text column; without ``values`` the vocabulary is what the column holds."""
     vocabulary = natural_order(pc.unique(column)) if values is None else list(values)
-    return Feature(name, "categorical", len(vocabulary) + 1, 1, tuple(vocabulary)), codes_of(
-        column, vocabulary
-    )
+    feature = Feature(name, "categorical", len(vocabulary) + 1, 1, tuple(vocabulary))
+    return feature, codes_of(column, vocabulary)
 
 
 def multi(
@@ -50,11 +49,7 @@ def multi(
 
 
 def bucket(name: str, numbers: NDArray[np.float64], edges: Sequence[float]) -> Encoded:
-    """Code 1 below the first edge, 2 from it to the second, ...; 0 where the number is NaN.
-
-    Raises:
-        DataError: edges that do not increase.
-    """
+    """Code 1 below the first edge, 2 from it to the second, ...; 0 where the number is NaN."""
     if not len(edges) or any(low >= high for low, high in pairwise(edges)):
         raise DataError(f"feature {name!r}: edges must increase and be at least one, got {edges}")
     codes = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers, side="right") + 1
@@ -95,16 +90,8 @@ class Rows:
     repeats: Repeats = "keep"  # what becomes of several rows of one user with one item
 
 
-@dataclass(frozen=True)
-class UserTable:
-    """Users' ids (text) and the codes of their features, in any order; users may be missing."""
-
-    ids: Any
-    encoded: Sequence[Encoded]
-
-
 def prepared(
-    name: str, label_rule: str, items: Items, rows: Rows, users: UserTable | None = None
+    name: str, label_rule: str, items: Entities, rows: Rows, users: Entities | None = None
 ) -> Prepared:
     """The dataset of interactions that fit into memory."""
     dropped: dict[str, int] = {}
@@ -113,7 +100,7 @@ def prepared(
     return Prepared(name, label_rule, items, features, [chunk], dropped)
 
 
-def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk:
+def sorted_users(rows: Rows, known: Entities, dropped: dict[str, int]) -> UserChunk:
     """All users in natural order of their ids, each with the interactions by time.
 
     The sort is stable: interactions at the same time keep the order of the file. Rows of unknown
@@ -127,8 +114,9 @@ def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk
     order = np.lexsort((rows.times, users))
     order = order[items[order] > 0]
     dropped["rows of items missing from the catalogue"] = len(users) - len(order)
-    kept = order[_kept(users[order], items[order], rows, order)]
-    repeats = rows.repeats
+    repeats, kept = rows.repeats, order
+    if repeats != "keep":
+        kept = order[~_repeated(users[order], items[order], rows, order)]
     reason = "exact copies of a row" if repeats == "exact" else f"repeated items, {repeats} kept"
     dropped[reason] = len(order) - len(kept)
     sizes = np.bincount(users[kept], minlength=len(names)).astype(np.int64)
@@ -143,30 +131,22 @@ def sorted_users(rows: Rows, known: Items, dropped: dict[str, int]) -> UserChunk
     )
 
 
-def _kept(
+def _repeated(
     users: NDArray[np.int32], items: Codes, rows: Rows, order: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Positions in ``order`` that the rule for repeats leaves, in order."""
-    if rows.repeats == "keep":
-        return np.arange(len(order))
-    keys = [users.astype(np.int64), items.astype(np.int64)]
+) -> NDArray[np.bool_]:
+    """Which positions in ``order`` the rule for repeats leaves out."""
+    import pandas as pd  # heavy, and who loads a prepared dataset needs none
+
+    columns: dict[str, NDArray[Any]] = {"user": users, "item": items}
     if rows.repeats == "exact":
-        keys += [rows.times[order], rows.labels[order].astype(np.int64)]
-    by_key = np.lexsort(keys)  # stable: equal keys stay in time order
-    differs = np.zeros(max(0, len(order) - 1), dtype=bool)
-    for key in keys:
-        differs |= key[by_key][1:] != key[by_key][:-1]
-    edge = np.ones(len(order), dtype=bool)
-    if rows.repeats == "last":
-        edge[:-1] = differs
-    else:
-        edge[1:] = differs
-    return np.sort(by_key[edge])
+        columns |= {"time": rows.times[order], "label": rows.labels[order]}
+    keep: Literal["first", "last"] = "last" if rows.repeats == "last" else "first"
+    return np.asarray(pd.DataFrame(columns).duplicated(keep=keep))
 
 
-def with_user_features(chunk: UserChunk, users: UserTable) -> tuple[Feature, ...]:
+def with_user_features(chunk: UserChunk, users: Entities) -> tuple[Feature, ...]:
     """Gives the chunk's users their codes, found by id; a user without a row gets code 0."""
-    position = codes_of(pa.array(chunk.ids, pa.string()), users.ids.to_pylist())
+    position = codes_of(pa.array(chunk.ids, pa.string()), users.ids)
     for feature, codes in users.encoded:
         chunk.codes[feature.name] = np.concatenate([np.zeros_like(codes[:1]), codes])[position]
     return tuple(feature for feature, _ in users.encoded)

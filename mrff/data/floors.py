@@ -38,16 +38,13 @@ class Floor:
 
 @dataclass(frozen=True)
 class Floors:
-    """The floors of one split; ``user_features`` is None where items have an id and nothing else.
+    """The floors of one split."""
 
-    ``targets`` and ``users`` say how many rows of how many users they are measured on.
-    """
-
+    targets: int  # rows they are measured on
+    users: int  # and whose rows these are
     user: Floor
     user_item: Floor
-    user_features: Floor | None
-    targets: int
-    users: int
+    user_features: Floor | None = None  # None: items have an id and nothing else
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,7 @@ class Predictions:
 
 
 def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) -> Split:
-    """Which rows train and which are the part's.
-
-    Raises:
-        DataError: no user is long enough.
-    """
+    """Which rows train and which are the part's; DataError if no user is long enough."""
     check_part(part, holdout)
     users = eligible_users(dataset, holdout=holdout)
     if not len(users):
@@ -98,11 +91,7 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
 def predict_by_rates(
     dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
 ) -> Predictions:
-    """Every floor's logits; ``user_features`` is absent where items have an id and nothing else.
-
-    Raises:
-        DataError: no user is long enough.
-    """
+    """Every floor's logits; ``user_features`` is absent where items have an id and nothing else."""
     split = split_rows(dataset, holdout=holdout, part=part)
     owner, train, held_out = split.owner, split.train, split.held_out
     labels = dataset.labels[train].astype(np.float64)
@@ -137,31 +126,17 @@ def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) ->
     """
     found = predict_by_rates(dataset, holdout=holdout, part=part)
     scored = {name: floor_of(found.labels, logits) for name, logits in found.logits.items()}
-    return Floors(
-        user=scored["user"],
-        user_item=scored["user_item"],
-        user_features=scored.get("user_features"),
-        targets=found.labels.size,
-        users=len(found.users),
-    )
+    return Floors(targets=found.labels.size, users=len(found.users), **scored)
 
 
 def floor_of(labels: NDArray[Any], logits: Floats) -> Floor:
-    """Both measures of logits of any shape.
-
-    Raises:
-        DataError: only one class.
-    """
+    """Both measures of logits of any shape; DataError if there is one class only."""
     loss = np.logaddexp(0.0, np.where(labels > 0, -logits, logits)).mean()
     return Floor(exact_auc(labels.ravel(), logits.ravel()), float(loss))
 
 
 def exact_auc(labels: NDArray[Any], scores: Floats) -> float:
-    """The probability that a positive scores above a negative, ties counting half.
-
-    Raises:
-        DataError: only one class.
-    """
+    """The probability that a positive scores above a negative; ties count half."""
     values, inverse = np.unique(scores, return_inverse=True)
     positive = np.bincount(inverse, weights=labels, minlength=len(values))
     negative = np.bincount(inverse, minlength=len(values)) - positive

@@ -41,17 +41,15 @@ def prepare(
     Raises:
         DataError: unknown name, unusable source or folder.
     """
-    recipe, report, options = recipe_named(name), progress or _silent, options or {}
+    recipe, options = recipe_named(name), options or {}
+    report = progress or (lambda stage, done, total: None)
     source = None if source is None else Path(source).expanduser().absolute()
     out = Path(out).expanduser().absolute()
     if source is not None and not source.exists():
         raise DataError(f"{source} does not exist; check the path given with --from")
     recipe.check_options(options)
-    identity = {
-        "recipe": recipe.name,
-        "recipe_version": recipe.version,
-        **recipe.identify(source, options),
-    }
+    identity = {"recipe": recipe.name, "recipe_version": recipe.version}
+    identity |= recipe.identify(source, options)
     name = recipe.dataset_name(source)
 
     def build(staging: Path) -> Schema:
@@ -81,26 +79,23 @@ def replace_folder(
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; choose another folder with --out")
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    strangers = [name for name in names if not is_own(name)]
-    if strangers:
-        raise DataError(
-            f"{out} holds {strangers[0]!r}, which would not be part of it; "
-            f"choose another folder with --out"
-        )
+    for path in sorted(out.iterdir()) if out.exists() else ():
+        if not is_own(path.name):
+            raise DataError(
+                f"{out} holds {path.name!r}, which would not be part of it; "
+                f"choose another folder with --out"
+            )
     with _writing_to(out):
         for leftover in out.parent.glob(f".{glob.escape(out.name)}.preparing-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
-        workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.preparing-", dir=out.parent))
-        try:
-            staging = workplace / "new"
+        place, prefix = out.parent, f".{out.name}.preparing-"
+        with tempfile.TemporaryDirectory("", prefix, place, ignore_cleanup_errors=True) as around:
+            staging = Path(around) / "new"
             staging.mkdir()
             result = build(staging)
             sync_folder(staging)
-            _swap(staging, out, aside=workplace / "old")
-            sync_folder(out.parent)
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+            _swap(staging, out, aside=Path(around) / "old")
+            sync_folder(place)
     return result
 
 
@@ -118,11 +113,7 @@ def _swap(new: Path, out: Path, *, aside: Path) -> None:
 
 
 def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
-    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built.
-
-    Raises:
-        DataError: it is another dataset or a part of one, which is not ours to replace.
-    """
+    """The schema of ``out`` if it is what is wanted; None if it has to be (re)built."""
     try:
         schema = Schema.load(out)
     except DataError:
@@ -176,7 +167,3 @@ def _writing_to(out: Path) -> Iterator[None]:
         raise DataError(
             f"cannot write {out} ({reason}); choose another folder with --out or set MRFF_HOME"
         ) from None
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    """Reports nothing."""

@@ -18,6 +18,9 @@ INTERACTIONS_FILE = "interactions.parquet"
 RESERVED = ("item_id", "title", "user_id", "user_key")  # columns that are no features
 
 Kind = Literal["id", "categorical", "multi", "bucket"]
+_BINDING = (  # what schema_hash is of
+    "format_version", "label_rule", "item_features", "user_features", "num_items", "catalogue_hash",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,7 @@ class Schema:
 
         Users and interactions are not in it, so that a node can hold any of them.
         """
-        binding = {
-            "format_version": self.format_version,
-            "label_rule": self.label_rule,
-            "item_features": [asdict(feature) for feature in self.item_features],
-            "user_features": [asdict(feature) for feature in self.user_features],
-            "num_items": self.num_items,
-            "catalogue_hash": self.catalogue_hash,
-        }
+        binding = {key: value for key, value in asdict(self).items() if key in _BINDING}
         text = json.dumps(binding, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -108,23 +104,19 @@ class Schema:
                 f"{path} has format version {version}, this program reads {FORMAT_VERSION}; "
                 f"prepare the dataset anew"
             )
-        return _from_json(content, path)
-
-
-def _from_json(content: dict[str, Any], path: Path) -> Schema:
-    stated_hash = content.pop("schema_hash", None)
-    try:
-        for key in ("item_features", "user_features"):
-            content[key] = tuple(
-                Feature(**{**feature, "values": tuple(feature.get("values", ()))})
-                for feature in content[key]
+        stated_hash = content.pop("schema_hash", None)
+        try:
+            for key in ("item_features", "user_features"):
+                content[key] = tuple(
+                    Feature(**{**feature, "values": tuple(feature.get("values", ()))})
+                    for feature in content[key]
+                )
+            schema = cls(**content)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} is damaged ({error}); prepare the dataset anew") from None
+        if stated_hash != schema.schema_hash:
+            raise DataError(
+                f"{path} was changed by hand: schema_hash is {stated_hash}, its content gives "
+                f"{schema.schema_hash}; prepare the dataset anew"
             )
-        schema = Schema(**content)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error}); prepare the dataset anew") from None
-    if stated_hash != schema.schema_hash:
-        raise DataError(
-            f"{path} was changed by hand: schema_hash is {stated_hash}, its content gives "
-            f"{schema.schema_hash}; prepare the dataset anew"
-        )
-    return schema
+        return schema

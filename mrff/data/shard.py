@@ -54,10 +54,18 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
     def build(staging: Path) -> list[Schema]:
         schemas = []
         for node in range(nodes):
+            place = new_folder(node_folder(staging, node))
             chunk = _users(dataset, times, np.arange(node, dataset.num_users, nodes))
+            counts, content_hash = write_users(place, schema.user_features, [chunk])
             origin = {"node": node, "nodes": nodes, "of": schema.content_hash}
-            own = replace(schema, source={**schema.source, "shard": origin})
-            schemas.append(_write_node(new_folder(node_folder(staging, node)), own, chunk))
+            own = replace(
+                schema,
+                source={**schema.source, "shard": origin},
+                counts={"items": schema.num_items, **counts},
+                content_hash=content_hash,
+            )
+            own.save(place)
+            schemas.append(own)
         public = replace(schema, counts={"items": schema.num_items})
         public.save(new_folder(staging / SERVER_FOLDER))
         return schemas
@@ -76,12 +84,3 @@ def _users(dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64])
         labels=part.labels,
         times=times[rows],
     )
-
-
-def _write_node(folder: Path, schema: Schema, chunk: UserChunk) -> Schema:
-    """Adds the users and the schema, completed by what they count to."""
-    totals = write_users(folder, schema.user_features, [chunk])
-    counts = {"items": schema.num_items, **totals.counts}
-    own = replace(schema, counts=counts, content_hash=totals.content_hash)
-    own.save(folder)
-    return own

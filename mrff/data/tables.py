@@ -44,27 +44,19 @@ def read_table(
         return _read_delimited(path, columns, layout, tolerant)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
-    except UnicodeDecodeError:
-        raise _undecodable(path, layout) from None
-    except (OSError, EOFError, pa.ArrowException) as error:
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        if "UTF8" in reason:
-            raise _undecodable(path, layout) from None
-        raise DataError(f"{path} cannot be read ({reason}); check the file") from None
-
-
-def _undecodable(path: Path, layout: Layout) -> DataError:
-    return DataError(f"{path} is not {layout.encoding} text; set its encoding (often: latin1)")
+        told = f"cannot be read ({reason}); check the file"
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in reason:
+            told = f"is not {layout.encoding} text; set its encoding (often: latin1)"
+        raise DataError(f"{path} {told}") from None
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None, tolerant: bool) -> Table:
-    names = pq.read_schema(path).names
-    wanted = _known(path, columns, names)
-    table = pq.read_table(path, columns=list(wanted))
+    table = pq.read_table(path, columns=_known(path, columns, pq.read_schema(path).names))
     if table.num_rows == 0:
         raise DataError(f"{path} has no rows; check the file")
-    arrays = {name: _one_array(table.column(name)) for name in wanted}
-    return Table(path, arrays, table.num_rows, tolerant)
+    return Table(path, _arrays(table), table.num_rows, tolerant)
 
 
 def _read_delimited(
@@ -102,7 +94,7 @@ def _read_delimited(
         ),
         convert_options=pa_csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
-            include_columns=list(wanted),
+            include_columns=wanted,
             strings_can_be_null=True,
             null_values=[""],
         ),
@@ -113,8 +105,7 @@ def _read_delimited(
             f"{path}, row {row.number}: expected {row.expected_columns} fields, got "
             f"{row.actual_columns} in {row.text[:60]!r}; check the separator or remove the row"
         )
-    arrays = {name: _one_array(table.column(name)) for name in wanted}
-    return Table(path, arrays, table.num_rows, tolerant, len(skipped))
+    return Table(path, _arrays(table), table.num_rows, tolerant, len(skipped))
 
 
 def _header(path: Path, line: bytes, layout: Layout) -> list[str]:
@@ -127,23 +118,23 @@ def _header(path: Path, line: bytes, layout: Layout) -> list[str]:
     return names
 
 
-def _known(path: Path, columns: Sequence[str] | None, names: Sequence[str]) -> Sequence[str]:
+def _known(path: Path, columns: Sequence[str] | None, names: list[str]) -> list[str]:
     for name in columns or ():
         if name not in names:
             raise unknown_column(path, name, names)
     return names if columns is None else list(dict.fromkeys(columns))
 
 
-def _one_array(column: Any) -> Any:
-    """The column in one piece, and in one of few types."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        kind = pa.string()
-    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        kind = pa.float64()
-    combined = column.cast(kind).combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):  # what a column without rows becomes
-        combined = pa.concat_arrays(combined.chunks) if combined.chunks else pa.array([], kind)
-    return combined
+def _arrays(table: Any) -> dict[str, Any]:
+    """The columns, each in one piece and in one of few types."""
+    arrays = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            kind = pa.string()
+        if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
+            kind = pa.float64()
+        arrays[name] = pa.concat_arrays([pa.array([], kind), *column.cast(kind).chunks])
+    return arrays

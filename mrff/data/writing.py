@@ -7,10 +7,11 @@ the chunks nor on how parquet encodes them.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,21 +30,17 @@ _ROWS = pa.schema(
 
 
 @dataclass(frozen=True)
-class Items:
-    """The public items in the order of their codes (entry 0 is code 1)."""
+class Entities:
+    """Items in the order of their codes (entry 0 is code 1), or users: what is known of them."""
 
     ids: list[str]
-    features: tuple[Feature, ...]
-    codes: dict[str, Codes]
+    encoded: Sequence[Encoded]
     titles: list[str] | None = None
 
-    @classmethod
-    def of(
-        cls, ids: list[str], encoded: Sequence[Encoded], titles: list[str] | None = None
-    ) -> Self:
-        """Items with these features, each with the codes of all items."""
-        codes = {feature.name: codes for feature, codes in encoded}
-        return cls(ids, tuple(feature for feature, _ in encoded), codes, titles)
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Their features without the codes."""
+        return tuple(feature for feature, _ in self.encoded)
 
 
 @dataclass(frozen=True)
@@ -64,19 +61,11 @@ class Prepared:
 
     name: str
     label_rule: str
-    items: Items
+    items: Entities
     user_features: tuple[Feature, ...]
     chunks: Iterable[UserChunk]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     facts: dict[str, Any] = field(default_factory=dict)  # anything else worth recording
-
-
-@dataclass(frozen=True)
-class UserTotals:
-    """What was written of users; ``counts`` (users, interactions, positive) as in the schema."""
-
-    counts: dict[str, int]
-    content_hash: str
 
 
 def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
@@ -92,9 +81,9 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         if feature.name in RESERVED:
             raise DataError(f"a feature cannot be named {feature.name!r}; rename it")
     _write_items(items, folder / ITEMS_FILE)
-    totals = write_users(folder, prepared.user_features, prepared.chunks)
+    counts, content_hash = write_users(folder, prepared.user_features, prepared.chunks)
     dropped = {reason: count for reason, count in prepared.dropped.items() if count}
-    if not totals.counts["interactions"]:
+    if not counts["interactions"]:
         reasons = "; ".join(f"{count} {reason}" for reason, count in dropped.items())
         why = f" (dropped: {reasons})" if reasons else ""
         raise DataError(f"{prepared.name} has no interactions to write{why}; check the source")
@@ -105,9 +94,9 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         user_features=prepared.user_features,
         num_items=len(items.ids),
         catalogue_hash=_catalogue_hash(items),
-        counts={"items": len(items.ids), **totals.counts, "dropped": dropped},
+        counts={"items": len(items.ids), **counts, "dropped": dropped},
         source={**source, **prepared.facts},
-        content_hash=totals.content_hash,
+        content_hash=content_hash,
     )
     schema.save(folder)
     for path in folder.iterdir():
@@ -117,8 +106,11 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
 
 def write_users(
     folder: Path, features: tuple[Feature, ...], chunks: Iterable[UserChunk]
-) -> UserTotals:
+) -> tuple[dict[str, int], str]:
     """Writes ``users.parquet`` and ``interactions.parquet``.
+
+    Returns:
+        What they count to (users, interactions, positive, as in the schema), and their hash.
 
     Raises:
         DataError: a user named twice.
@@ -126,27 +118,33 @@ def write_users(
     kinds = [(f.name, pa.list_(pa.int32()) if f.kind == "multi" else pa.int32()) for f in features]
     schema = pa.schema([("user_id", pa.string()), ("user_key", pa.uint64()), *kinds])
     counts = dict.fromkeys(("users", "interactions", "positive"), 0)
-    content = _ContentHash()
+    hashers: dict[str, Any] = defaultdict(_hasher)
     seen = [np.zeros(0, np.uint64)]
     with (
-        _open(folder / USERS_FILE, schema) as users_file,
-        _open(folder / INTERACTIONS_FILE, _ROWS) as rows_file,
+        pq.ParquetWriter(folder / USERS_FILE, schema, compression="zstd") as users_file,
+        pq.ParquetWriter(folder / INTERACTIONS_FILE, _ROWS, compression="zstd") as rows_file,
     ):
         for chunk in chunks:
             keys = user_keys(chunk.ids)
-            codes = [column_of(feature, chunk.codes[feature.name]) for feature in features]
-            users_file.write_table(_table((chunk.ids, keys, *codes), schema))
+            users = {"user_id": chunk.ids, "user_key": keys}
+            users |= {f.name: _column_of(f, chunk.codes[f.name]) for f in features}
+            users_file.write_table(pa.table(users, schema=schema))
             owners = np.repeat(np.arange(len(keys)) + counts["users"], chunk.sizes)
             columns = (owners, chunk.items, chunk.labels, chunk.times)
-            rows_file.write_table(_table(columns, _ROWS))
-            content.add(chunk, keys, features)
+            rows = dict(zip(_ROWS.names, columns, strict=True))
+            rows_file.write_table(pa.table(rows, schema=_ROWS))
+            for name, values, dtype in _hashed(chunk, keys, features):
+                hashers[name].update(np.ascontiguousarray(values, dtype=dtype).tobytes())
             seen.append(keys)
             counts["users"] += len(keys)
             counts["interactions"] += len(owners)
             counts["positive"] += int(chunk.labels.sum())
     if len(np.unique(np.concatenate(seen))) < counts["users"]:
         raise DataError("two users have the same user_id; give every user an id of its own")
-    return UserTotals(counts, content.hexdigest())
+    total = _hasher()
+    for name, hasher in sorted(hashers.items()):
+        total.update(name.encode() + b"\0" + hasher.digest())
+    return counts, total.hexdigest()
 
 
 def user_keys(ids: list[str]) -> NDArray[np.uint64]:
@@ -155,46 +153,33 @@ def user_keys(ids: list[str]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-class _ContentHash:
-    """A running hash of every column."""
-
-    def __init__(self) -> None:
-        self._hashers: dict[str, Any] = {}
-
-    def add(
-        self, chunk: UserChunk, keys: NDArray[np.uint64], features: tuple[Feature, ...]
-    ) -> None:
-        columns: list[tuple[str, NDArray[Any], str]] = [
-            ("ids", keys, "<u8"),
-            ("sizes", chunk.sizes, "<i8"),
-            ("items", chunk.items, "<i4"),
-            ("labels", chunk.labels, "<i1"),
-            ("times", chunk.times, "<i8"),
-            *((feature.name, chunk.codes[feature.name], "<i4") for feature in features),
-        ]
-        for name, values, dtype in columns:
-            hasher = self._hashers.setdefault(name, hashlib.blake2b(digest_size=16))
-            hasher.update(np.ascontiguousarray(values, dtype=dtype).tobytes())
-
-    def hexdigest(self) -> str:
-        total = hashlib.blake2b(digest_size=16)
-        for name, hasher in sorted(self._hashers.items()):
-            total.update(name.encode() + b"\0" + hasher.digest())
-        return total.hexdigest()
+def _hasher() -> Any:
+    return hashlib.blake2b(digest_size=16)
 
 
-def _write_items(items: Items, path: Path) -> None:
+def _hashed(
+    chunk: UserChunk, keys: NDArray[np.uint64], features: tuple[Feature, ...]
+) -> list[tuple[str, NDArray[Any], str]]:
+    """The columns that the content hash is of: name, values, type."""
+    return [
+        ("ids", keys, "<u8"),
+        ("sizes", chunk.sizes, "<i8"),
+        ("items", chunk.items, "<i4"),
+        ("labels", chunk.labels, "<i1"),
+        ("times", chunk.times, "<i8"),
+        *((feature.name, chunk.codes[feature.name], "<i4") for feature in features),
+    ]
+
+
+def _write_items(items: Entities, path: Path) -> None:
     columns = {"item_id": pa.array(items.ids, pa.string())}
     if items.titles is not None:
         columns["title"] = pa.array(items.titles, pa.string())
-    for feature in items.features:
-        columns[feature.name] = column_of(feature, items.codes[feature.name])
-    table = pa.table(columns)
-    with _open(path, table.schema) as file:
-        file.write_table(table)
+    columns |= {feature.name: _column_of(feature, codes) for feature, codes in items.encoded}
+    pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def column_of(feature: Feature, codes: Codes) -> Any:
+def _column_of(feature: Feature, codes: Codes) -> Any:
     """The parquet column of a feature's codes; the zeros behind a row's values are left out."""
     if feature.kind != "multi":
         return pa.array(codes.astype(np.int32))
@@ -203,23 +188,12 @@ def column_of(feature: Feature, codes: Codes) -> Any:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[used].astype(np.int32)))
 
 
-def _catalogue_hash(items: Items) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
+def _catalogue_hash(items: Entities) -> str:
+    hasher = _hasher()
     for name in items.ids:
         encoded = name.encode()
         hasher.update(len(encoded).to_bytes(4, "little") + encoded)
-    for feature in items.features:
-        codes = np.ascontiguousarray(items.codes[feature.name], dtype="<i4")
-        hasher.update(feature.name.encode() + b"\0" + codes.tobytes())
+    for feature, codes in items.encoded:
+        content = np.ascontiguousarray(codes, dtype="<i4").tobytes()
+        hasher.update(feature.name.encode() + b"\0" + content)
     return hasher.hexdigest()
-
-
-def _table(columns: Sequence[Any], schema: Any) -> Any:
-    typed = [
-        pa.array(values, type=kind) for values, kind in zip(columns, schema.types, strict=True)
-    ]
-    return pa.table(typed, schema=schema)
-
-
-def _open(path: Path, schema: Any) -> Any:
-    return pq.ParquetWriter(path, schema, compression="zstd")

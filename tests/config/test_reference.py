@@ -11,7 +11,7 @@ import typer
 from flwr.common.config import flatten_dict
 from typer.testing import CliRunner
 
-from mrff.cli.settings import settings
+from mrff.cli.run import settings
 from mrff.config import ConfigError, RunConfig, reference
 from mrff.config.names import SETTINGS
 

@@ -11,7 +11,6 @@ import pytest
 from mrff.data.encoding import (
     Repeats,
     Rows,
-    UserTable,
     bucket,
     categorical,
     first_rows,
@@ -21,7 +20,7 @@ from mrff.data.encoding import (
     with_user_features,
 )
 from mrff.data.errors import DataError
-from mrff.data.writing import UserChunk
+from mrff.data.writing import Entities, UserChunk
 from tests.support.small_folders import catalogue
 
 
@@ -113,6 +112,6 @@ def test_users_find_their_features() -> None:
     chunk = UserChunk(["u", "w"], {}, ones, ones.astype(np.int32), ones.astype(np.int8), ones)
     age = bucket("age", np.array([5.0, 50.0]), [10])
     tags = multi("tags", [["x"], ["x", "y"]])
-    with_user_features(chunk, UserTable(texts("v", "w"), [age, tags]))
+    with_user_features(chunk, Entities(["v", "w"], [age, tags]))
     assert chunk.codes["age"].tolist() == [0, 2]
     assert chunk.codes["tags"].tolist() == [[0, 0], [1, 2]]

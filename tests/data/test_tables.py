@@ -159,6 +159,11 @@ def test_bad_date(tmp_path: Path) -> None:
         read(tmp_path, "t\n2024-01-01\n2024-13-45\n").times("t")
 
 
+def test_a_number_among_dates_is_no_date(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 2, column 't': expected a date .*, got '2024'"):
+        read(tmp_path, "t\n2024-01-01\n2024\n").times("t")
+
+
 def test_non_finite_in_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": [1.0, float("nan")]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="row 2, column 'v': expected a finite number, got nan"):

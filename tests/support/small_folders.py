@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from mrff.data.schema import Feature, Schema
-from mrff.data.writing import Items, Prepared, UserChunk, write_folder
+from mrff.data.writing import Entities, Prepared, UserChunk, write_folder
 
 GENRES = np.array([[1, 2], [2, 0], [0, 0], [1, 0]], dtype=np.int32)
 
 
-def catalogue() -> Items:
+def catalogue() -> Entities:
     """Four items with their id and at most two of two genres."""
-    return Items(
+    return Entities(
         ids=["a", "b", "c", "d"],
-        features=(Feature("item", "id", 5), Feature("genres", "multi", 3, 2, ("red", "blue"))),
-        codes={"item": np.arange(1, 5, dtype=np.int32), "genres": GENRES},
+        encoded=[
+            (Feature("item", "id", 5), np.arange(1, 5, dtype=np.int32)),
+            (Feature("genres", "multi", 3, 2, ("red", "blue")), GENRES),
+        ],
         titles=["A", "B", "C", "D"],
     )
 

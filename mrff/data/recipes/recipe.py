@@ -37,22 +37,17 @@ class Recipe(ABC):
 
     @abstractmethod
     def build(
-        self,
-        source: Path | None,
-        options: Mapping[str, Any],
-        staging: Path,
-        progress: Progress,
+        self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
     ) -> Prepared:
         """Reads the source; files beside the standard ones may be written into ``staging``."""
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raises DataError for an option this recipe does not have."""
         for name in options:
-            if not self.options:
-                raise DataError(f"{self.name} takes no option {name!r}; leave it out")
             if name not in self.options:
-                known = ", ".join(self.options)
-                raise DataError(f"{self.name} has no option {name!r}; it has {known}")
+                told = f"it has {', '.join(self.options)}" if self.options else "leave it out"
+                verb = "has" if self.options else "takes"
+                raise DataError(f"{self.name} {verb} no option {name!r}; {told}")
 
     def needed(self, source: Path | None) -> Path:
         """The source of a recipe that has no default one."""
@@ -91,15 +86,13 @@ class FilesRecipe(Recipe):
         if not source.is_dir():
             names = ", ".join(self.files)
             raise DataError(f"{source} is no folder; give the folder that holds {names}")
-        return [_file_in(source, name) for name in self.files]
-
-
-def _file_in(folder: Path, name: str) -> Path:
-    """The named file of a folder, or its gzipped form."""
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(f"{folder} has no {name} (nor {name}.gz); give the right folder")
+        found = []
+        for name in self.files:
+            forms = [path for path in (source / name, source / f"{name}.gz") if path.is_file()]
+            if not forms:
+                raise DataError(f"{source} has no {name} (nor {name}.gz); give the right folder")
+            found.append(forms[0])
+        return found
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:

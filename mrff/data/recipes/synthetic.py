@@ -27,7 +27,7 @@ from mrff.data.errors import DataError
 from mrff.data.floors import auc_of_counts
 from mrff.data.recipes.recipe import Progress, Recipe
 from mrff.data.schema import Feature
-from mrff.data.writing import Items, Prepared, UserChunk
+from mrff.data.writing import Entities, Prepared, UserChunk
 
 CHUNK = 10_000  # users made and written at a time
 STRENGTH = 1.5
@@ -140,20 +140,19 @@ class _World:
         cumulative = np.cumsum(weights, axis=1)
         return np.asarray(cumulative / cumulative[:, -1:])
 
-    def items(self) -> Items:
+    def items(self) -> Entities:
         """Genre and style in each facet, and the quality; no item id."""
-        encoded = []
+        columns = []
         for facet in range(self.settings.facets):
             suffix = "" if self.settings.facets == 1 else f"_{facet + 1}"
-            for name, values, size in (
-                ("genre", self.genres[facet], self.num_genres),
-                ("style", self.styles[facet], self.num_styles),
-            ):
-                feature = Feature(name + suffix, "categorical", size + 1)
-                encoded.append((feature, (values + 1).astype(np.int32)))
-        quality = Feature("quality", "categorical", len(QUALITIES) + 1)
-        encoded.append((quality, (self.qualities + 1).astype(np.int32)))
-        return Items.of([f"item-{number}" for number in range(self.settings.items)], encoded)
+            columns.append(("genre" + suffix, self.genres[facet], self.num_genres))
+            columns.append(("style" + suffix, self.styles[facet], self.num_styles))
+        columns.append(("quality", self.qualities, len(QUALITIES)))
+        encoded = [
+            (Feature(name, "categorical", size + 1), (values + 1).astype(np.int32))
+            for name, values, size in columns
+        ]
+        return Entities([f"item-{number}" for number in range(self.settings.items)], encoded)
 
     def combined(self, group: NDArray[np.int64]) -> NDArray[np.int64]:
         """One number for the groups (facets, count) of each user."""
@@ -207,9 +206,8 @@ def _chunks(
         for first in range(0, settings.users, CHUNK):
             progress("making users", first, settings.users)
             chunk, group, chances = world.users(first, min(CHUNK, settings.users - first))
-            columns = [world.combined(group), *group][: len(names)]
-            codes = [pa.array(column.astype(np.int32)) for column in columns]
-            truth.write_table(pa.table([pa.array(chunk.ids), *codes], schema=schema))
+            groups = dict(zip(names, [world.combined(group), *group], strict=False))
+            truth.write_table(pa.table({"user_id": chunk.ids, **groups}, schema=schema))
             bins = np.minimum((chances * _BINS).astype(np.int64), _BINS - 1)
             for label in (0, 1):
                 counts[label] += np.bincount(bins[chunk.labels == label], minlength=_BINS)

@@ -61,22 +61,22 @@ class Keys:
 
     def texts(self, key: str) -> tuple[str, ...] | None:
         """A list of texts or whole numbers, as texts; None if absent."""
-        value = self.get(key)
-        if value is None:
+        if self.get(key) is None:
             return None
-        fits = isinstance(value, list) and all(
-            isinstance(v, str | int) and not isinstance(v, bool) for v in value
-        )
-        if not fits or not value:
-            raise self.wrong(key, f"must be a list of texts, got {value!r}")
-        return tuple(str(v) for v in value)
+        return tuple(map(str, self._list(key, "texts", (str, int))))
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """A required list of finite numbers."""
+        numbers = self._list(key, "numbers", (int, float))
+        if not all(map(math.isfinite, numbers)):
+            raise self.wrong(key, f"must be a list of numbers, got {numbers!r}")
+        return tuple(map(float, numbers))
+
+    def _list(self, key: str, wanted: str, kinds: tuple[type, ...]) -> list[Any]:
         value = self.get(key)
-        if not isinstance(value, list) or not value or not all(_is_number(v) for v in value):
-            raise self.wrong(key, f"must be a list of numbers, got {value!r}")
-        return tuple(float(v) for v in value)
+        if not isinstance(value, list) or not value or not all(type(v) in kinds for v in value):
+            raise self.wrong(key, f"must be a list of {wanted}, got {value!r}")
+        return value
 
     def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
         """One of the choices."""
@@ -96,7 +96,3 @@ class Keys:
             if key not in self._asked:
                 known = ", ".join(sorted(self._asked))
                 raise self.error(f"unknown key {self.name(key)!r} (known: {known})")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
