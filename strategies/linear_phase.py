@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mrff.linear import LINEAR, SCORERS, LinearPart, Mix, Mixture, mix_of, mixes
+from mrff.linear import LINEAR, SCORERS, LinearPart, Mixture, mix_of, mixes
 from mrff.metrics.ranking import mix_values
 from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.requests import ITEM_COUNTS, LINEAR_SUMS, Arrays
@@ -91,8 +91,3 @@ def parts_tested(sums: CohortSums) -> Mapping[str, dict[str, float]]:
 def flat(mixture: Mixture) -> list[float]:
     """The mixes as a request holds them."""
     return [float(weight) for weight in mixture.mixes.ravel()]
-
-
-def told(mix: Mix | np.ndarray) -> str:
-    """``0.7 network, 0.21 slit, 0.09 ease``."""
-    return ", ".join(f"{w:g} {n}" for n, w in zip(SCORERS, mix, strict=True) if w)

@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from mrff.linear import Mixture
+from mrff.linear import Mixture, told
 from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
@@ -34,7 +34,6 @@ from strategies.linear_phase import (
     fit,
     flat,
     parts_tested,
-    told,
 )
 from strategies.model_step import ModelStep
 from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record

@@ -32,7 +32,8 @@ def ranks_of(
 ) -> Ranks:
     """The ranks of the held-out items of ``users`` (B,), by the network or by mixes with it.
 
-    Each is ranked as its history was: items met before it are no candidates, later ones are.
+    Each is ranked as its history was: items met before it are no candidates, later ones are. One
+    that was itself met before is ranked among all items.
 
     Args:
         scores: (B, k, items) of items 1, 2, ... at the held-out positions, in time order.
@@ -48,7 +49,7 @@ def ranks_of(
         is_candidate = torch.ones_like(scores[:, 0], dtype=torch.bool)
         met = _met(dataset, users, at)
         is_candidate[met[0], met[1]] = False
-        is_candidate[rows, target] = True
+        is_candidate[~is_candidate[rows, target]] = True
         ranks.candidates[:, number] = is_candidate.sum(-1).cpu().numpy()
         by: Iterable[Tensor] = [scores[:, number]]
         if mixture is not None:

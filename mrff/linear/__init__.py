@@ -1,6 +1,16 @@
 """Closed-form linear models of who takes what next. A new one: its file, its line in `LINEAR`."""
 
-from mrff.linear.part import LINEAR, SCORERS, LinearPart, Mix, Mixture, mix_of, mixes, sequences_of
+from mrff.linear.part import (
+    LINEAR,
+    SCORERS,
+    LinearPart,
+    Mix,
+    Mixture,
+    mix_of,
+    mixes,
+    sequences_of,
+    told,
+)
 from mrff.linear.sequences import Sequences
 
 __all__ = [
@@ -13,4 +23,5 @@ __all__ = [
     "mix_of",
     "mixes",
     "sequences_of",
+    "told",
 ]

@@ -23,8 +23,8 @@ Reads = Literal["logits", "ranks", "routes"]
 class Ranks:
     """Where the held-out items of U users stand among their candidates, k of each user.
 
-    A candidate is an item that the user had not met; the held-out item itself is one. There are X
-    rankings, by X mixes of scores; the first is the run's own.
+    Candidates are the items that the user had not met, the held-out item among them; all items
+    where it was met before. There are X rankings, by X mixes of scores; the first is the run's own.
     """
 
     better: np.ndarray  # (U, k, X) int64 candidates with a higher score

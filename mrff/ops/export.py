@@ -43,6 +43,7 @@ class DeviceModel(nn.Module):
         self.code_names = list(user.user_codes)
         for name in self.code_names:
             self.register_buffer(f"codes_{name}", user.user_codes[name].clone())
+        self.register_buffer("earlier", user.earlier.clone())
 
     def forward(
         self, history: Tensor, feedback: Tensor, candidates: Tensor
@@ -59,6 +60,8 @@ class DeviceModel(nn.Module):
         """
         codes = {name: self.get_buffer(f"codes_{name}") for name in self.code_names}
         batch = windows_of(history[None], feedback[None], codes)
+        earlier = self.get_buffer("earlier")
+        batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
         output = self.network.score_items(batch, candidates)
         return torch.sigmoid(output.logits[0]), output.routes[0], output.chosen[0]
 
@@ -78,6 +81,11 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         raise RunError(
             f"user {user.name!r} is not in {nodes.dataset_folder}, nothing was exported; "
             "mrff recommend shows what the shared model says to a user without history"
+        )
+    if user.network.head is None:
+        raise RunError(
+            f"run {nodes.best.training_id} learned training.objective=next only, and the exported "
+            "model answers how likely a click is; run with training.objective=both"
         )
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:

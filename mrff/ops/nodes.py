@@ -17,6 +17,7 @@ from torch import Tensor
 
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
+from mrff.linear import Mixture
 from mrff.ops.trained_run import BestModel, RunError
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import load_shared, tensors_of
@@ -114,6 +115,7 @@ class UserModel:
     labels: np.ndarray  # (n,) 0 or 1
     user_codes: Mapping[str, Tensor]
     private: Mapping[str, Tensor]  # (1, ...) each
+    mixture: Mixture | None = None  # linear models that rank beside the network
 
     @property
     def network(self) -> MRFFNetwork:
@@ -147,7 +149,17 @@ class UserModel:
     def batch(self, items: np.ndarray, labels: np.ndarray) -> Batch:
         """Histories of this user (B, n) with their labels, as windows."""
         feedback = torch.from_numpy(labels.astype(np.int64) + 1)
-        return windows_of(torch.from_numpy(items), feedback, self.user_codes)
+        batch = windows_of(torch.from_numpy(items), feedback, self.user_codes)
+        earlier = self.earlier.expand(len(items), -1)
+        return batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+
+    @property
+    def earlier(self) -> Tensor:
+        """(1, E) items before those of `recent`, as far as gates read them."""
+        data = self.node.config.data
+        before = self.items[: -self.most_history] if self.most_history else self.items
+        reads = self.node.config.gate_input == "earlier"
+        return torch.from_numpy(before[-data.window_length :] if reads else before[:0])[None]
 
 
 def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]) -> Batch:
@@ -166,8 +178,11 @@ def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]
     )
 
 
-def open_user(nodes: NodesAtHand, user: str) -> UserModel:
+def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> UserModel:
     """The model of a user; the shared one for a user that no node knows.
+
+    Args:
+        before_test: as if the user's held-out test interactions had not happened.
 
     Raises:
         RunError: see `NodesAtHand.open_all`.
@@ -184,7 +199,9 @@ def open_user(nodes: NodesAtHand, user: str) -> UserModel:
     if len(rows):
         cohort = node.cohort(rows, up_to_round=nodes.best.round)
         private, has_own = cohort.private, bool((cohort.routes >= 0).all())
-        events = slice(dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1])
+        held_out = nodes.best.config.data.holdout if before_test else 0
+        first, last = dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1]
+        events = slice(first, max(first, last - held_out))
         features = {name: codes[rows] for name, codes in dataset.user_features.items()}
     for name, value in tensors_of(node.network, "private").items():
         value.copy_(private[name])
@@ -198,4 +215,5 @@ def open_user(nodes: NodesAtHand, user: str) -> UserModel:
         labels=dataset.labels[events].astype(np.int64),
         user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
         private=private,
+        mixture=nodes.best.mixture,
     )

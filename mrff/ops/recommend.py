@@ -1,4 +1,4 @@
-"""Ranks the items a user has not seen, and says which history items moved a score.
+"""Ranks items for a user, and says which history items moved a score.
 
 The explanation is leave-one-out: the history is scored again without one of its items, and what
 the logit loses is that item's part. Nothing is approximated, the other items, the gate's choice
@@ -7,38 +7,61 @@ of groups included, react as they would have. Parts therefore need not add up to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from mrff.data.errors import DataError
+from mrff.linear import told
 from mrff.ops.nodes import UserModel
+from mrff_model.network import Batch
 
 CANDIDATES = 65536  # scored at once
 POSITIONS = 65536  # of histories scored at once
 MOVERS = 5  # history items named per item and direction
+SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
 SHOWN_PART = 0.005  # of a logit; smaller parts are not worth a word
 
 
 @dataclass(frozen=True)
+class Wish:
+    """Which items are asked for.
+
+    Args:
+        top: how many.
+        include_seen: items that the user has met as well.
+        only: values that an item's features must have, by feature.
+    """
+
+    top: int = 10
+    include_seen: bool = False
+    only: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recommendations:
-    """The best unseen items, best first."""
+    """The best items, best first.
+
+    ``scores`` order them: of being the next item where a run has learned that, else of a click.
+    """
 
     items: np.ndarray  # (n,) codes
-    logits: np.ndarray  # (n,)
+    scores: np.ndarray  # (n,)
+    logits: np.ndarray | None  # (n,) of a click, where a run has learned that
     routes: np.ndarray  # (layers,) the user's group in each layer
     chosen: np.ndarray  # (layers,) its probability
 
     @property
-    def probabilities(self) -> np.ndarray:
-        """(n,) of a click."""
-        chances: np.ndarray = 1.0 / (1.0 + np.exp(-self.logits))
-        return chances
+    def probabilities(self) -> np.ndarray | None:
+        """(n,) of a click, where a run has learned that."""
+        return None if self.logits is None else 1.0 / (1.0 + np.exp(-self.logits))
 
 
-def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> dict[str, Any]:
+def answer(user: UserModel, titles: list[str], wish: Wish, *, explain: bool) -> dict[str, Any]:
     """What the user is recommended, by whose parameters, and on request why; as in JSON.
 
     Args:
@@ -49,17 +72,21 @@ def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> di
     Raises:
         DataError: see `recommend`.
     """
-    found = recommend(user, top)
+    found = recommend(user, wish)
     items: list[dict[str, Any]] = [
-        {"item": titles[item], "code": int(item), "probability": float(chance)}
-        for item, chance in zip(found.items, found.probabilities, strict=True)
+        {"item": titles[item], "code": int(item), "score": float(score)}
+        for item, score in zip(found.items, found.scores, strict=True)
     ]
+    if found.probabilities is not None:
+        for line, chance in zip(items, found.probabilities, strict=True):
+            line["probability"] = float(chance)
     said = {
         "user": user.name,
         "is_known": user.is_known,
         "has_own_parameters": user.has_own,
         "best_round": user.best_round,
         "provenance": user.provenance,
+        "ordered_by": ordered_by(user),
         "history": len(user.recent()[0]),  # items that the network reads
         "groups": [
             {"layer": layer, "group": int(group) + 1, "probability": float(chance)}
@@ -76,6 +103,15 @@ def answer(user: UserModel, titles: list[str], *, top: int, explain: bool) -> di
     return said
 
 
+def ordered_by(user: UserModel) -> str:
+    """What the order of a user's list means, in a few words."""
+    if user.network.next_head is None:
+        return "how likely the user likes an item they are shown, not which they would choose"
+    if user.mixture is None:
+        return "how likely an item is the user's next"
+    return f"how likely an item is the user's next, by {told(user.mixture.mixes[0])}"
+
+
 def _movers(
     user: UserModel, titles: list[str], parts: np.ndarray, sign: int = 1
 ) -> list[dict[str, Any]]:
@@ -88,51 +124,122 @@ def _movers(
     ]
 
 
-def recommend(user: UserModel, top: int) -> Recommendations:
-    """The ``top`` items with the highest probability that the user never met.
+def recommend(user: UserModel, wish: Wish) -> Recommendations:
+    """The items with the best scores.
 
     Raises:
-        DataError: ``top`` is out of range, or the user has met every item.
+        DataError: ``top`` is out of range, or no item is left: the user has met every one of them,
+            or none has the values asked for.
     """
     num_items = user.node.dataset.schema.num_items
-    if not 1 <= top <= num_items:
-        raise DataError(f"top must be between 1 and {num_items} (the number of items), got {top}")
-    unseen = np.setdiff1d(np.arange(1, num_items + 1), user.items)
-    if not len(unseen):
+    if not 1 <= wish.top <= num_items:
+        raise DataError(
+            f"top must be between 1 and {num_items} (the number of items), got {wish.top}"
+        )
+    candidates = _with_values(user, wish.only)
+    if not wish.include_seen:
+        candidates = np.setdiff1d(candidates, user.items)
+    if not len(candidates):
+        if wish.only:
+            named = ", ".join(f"{name}={value}" for name, value in wish.only.items())
+            raise DataError(f"no item with {named} is left that the user has not met")
         raise DataError(f"the user has met all {num_items} items: there is nothing to recommend")
-    logits, routes, chosen = score(user, unseen)
-    best = np.argsort(-logits, kind="stable")[:top]
-    return Recommendations(unseen[best], logits[best], routes, chosen)
+    return _best(user, candidates, wish.top)
+
+
+def _best(user: UserModel, candidates: np.ndarray, top: int) -> Recommendations:
+    logits, routes, chosen = score(user, candidates)
+    scores = logits
+    if user.network.next_head is not None:
+        items, labels = user.recent()
+        scores = next_scores(user, user.batch(items[None], labels[None]))[0][candidates - 1]
+        if user.mixture is not None:
+            scores = _mixed(user, candidates, scores)
+    assert scores is not None
+    order = np.argsort(-scores, kind="stable")[:top]
+    liked = None if logits is None else logits[order]
+    return Recommendations(candidates[order], scores[order], liked, routes, chosen)
+
+
+def _mixed(user: UserModel, candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The network's scores of the candidates, mixed with those of the linear models."""
+    assert user.mixture is not None
+    part, mix = user.mixture.part, user.mixture.mixes[0]
+    offsets = np.array([0, len(user.items)])
+    known = part.scores(part.sequences(user.items, offsets), np.zeros(1, np.int64), offsets[1:])
+    total = np.zeros(len(candidates))
+    whole = np.zeros(user.node.dataset.schema.num_items)
+    for weight, values in zip(mix, [scores, *known.values()], strict=True):
+        if values is not scores:
+            whole[:] = 0.0
+            whole[part.columns] = values[0]
+            values = whole[candidates - 1]
+        total += weight * (values - values.mean()) / max(values.std(), SMALLEST_DEVIATION)
+    return total
+
+
+def _with_values(user: UserModel, only: Mapping[str, str]) -> np.ndarray:
+    """Codes of the items that have all of the values."""
+    dataset = user.node.dataset
+    fits = np.ones(dataset.schema.num_items + 1, dtype=bool)
+    fits[0] = False
+    known = {f.name: f for f in dataset.schema.item_features if f.kind != "id"}
+    for name, value in only.items():
+        feature = known.get(name)
+        if feature is None:
+            raise DataError(f"items have no feature {name!r}; known: {', '.join(known) or 'none'}")
+        if value not in feature.values:
+            near = difflib.get_close_matches(value, feature.values, n=3) or feature.values[:5]
+            raise DataError(f"{name} has no value {value!r}; near it: {', '.join(near)}")
+        codes = dataset.item_features[name].reshape(len(fits), -1)
+        fits &= (codes == feature.values.index(value) + 1).any(axis=1)
+    return np.flatnonzero(fits)
 
 
 @torch.no_grad()
-def score(user: UserModel, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits (N,) of items as the user's next, the user's groups and their probabilities."""
+def next_scores(user: UserModel, histories: Batch) -> np.ndarray:
+    """(B, items) of items 1, 2, ... as the next, by the network alone."""
+    newest = torch.full((len(histories.items), 1), histories.items.shape[2] - 1)
+    scores: np.ndarray = user.network(histories, rank_at=newest).scores[:, 0].double().numpy()
+    return scores
+
+
+@torch.no_grad()
+def score(
+    user: UserModel, candidates: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Logits (N,) of a click where that is learned, the user's groups and their probabilities."""
     items, labels = user.recent()
-    history = user.batch(items[None], labels[None])
-    logits = []
+    history, logits = user.batch(items[None], labels[None]), []
     for first in range(0, len(candidates), CANDIDATES):
         part = torch.from_numpy(candidates[first : first + CANDIDATES])
         output = user.network.score_items(history, part)
         logits.append(output.logits[0].double().numpy())
-    return np.concatenate(logits), output.routes[0].numpy(), output.chosen[0].numpy()
+    liked = None if user.network.head is None else np.concatenate(logits)
+    return liked, output.routes[0].numpy(), output.chosen[0].numpy()
 
 
 @torch.no_grad()
 def leave_one_out(user: UserModel, candidates: np.ndarray) -> np.ndarray:
-    """(n, N) logit of every candidate minus its logit without history item 1..n."""
+    """(n, N) the network's score of every candidate minus that without history item 1..n."""
     items, labels = user.recent()
     n = len(items)
     if not n:
         return np.zeros((0, len(candidates)))
-    whole, _, _ = score(user, candidates)
+
+    def scores(items: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        histories = user.batch(items, labels)
+        if user.network.next_head is not None:
+            return next_scores(user, histories)[:, candidates - 1]
+        found = user.network.score_items(histories, torch.from_numpy(candidates))
+        logits: np.ndarray = found.logits.double().numpy()
+        return logits
+
     others = np.arange(n - 1) + (np.arange(n - 1) >= np.arange(n)[:, None])  # (n, n - 1)
     rows = max(1, POSITIONS // n)
-    wanted = torch.from_numpy(candidates)
-    without = []
-    for first in range(0, n, rows):
-        part = others[first : first + rows]
-        output = user.network.score_items(user.batch(items[part], labels[part]), wanted)
-        without.append(output.logits.double().numpy())
-    difference: np.ndarray = whole - np.concatenate(without)
+    without = [
+        scores(items[part], labels[part])
+        for part in (others[first : first + rows] for first in range(0, n, rows))
+    ]
+    difference: np.ndarray = scores(items[None], labels[None]) - np.concatenate(without)
     return difference

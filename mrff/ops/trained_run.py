@@ -13,6 +13,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from mrff.config import RunConfig
+from mrff.linear import LinearPart, Mixture
 from server_app.run.history import read_history
 from server_app.run.run_folder import RunFolder
 
@@ -31,6 +32,7 @@ class BestModel:
     training_id: str
     schema_hash: str
     epoch_starts: list[int]
+    mixture: Mixture | None = None  # linear models beside the network, the mix chosen first
 
 
 def find_run(run: str) -> RunFolder:
@@ -68,6 +70,17 @@ def load_history(run: RunFolder) -> list[dict[str, Any]]:
             "report it after its first round"
         )
     return history
+
+
+def _mixture(path: Path) -> Mixture | None:
+    """The linear models of a run that has some."""
+    if not path.exists():
+        return None
+    arrays = safetensors.numpy.load_file(path)
+    try:
+        return Mixture(LinearPart.of(arrays), arrays["mixes"].astype(np.float64))
+    except ValueError as error:
+        raise _damaged(path, error) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -109,6 +122,7 @@ def load_best(run: RunFolder) -> BestModel:
             training_id=str(about["training_id"]),
             schema_hash=str(about["schema_hash"]),
             epoch_starts=[int(start) for start in about["epoch_starts"]],
+            mixture=_mixture(run.linear),
         )
     except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(path, error) from error

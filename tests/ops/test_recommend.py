@@ -13,7 +13,7 @@ from mrff.cli.main import main
 from mrff.data.dataset import load_dataset, load_titles
 from mrff.data.prepare import prepare
 from mrff.ops.nodes import NodesAtHand, UserModel, open_user
-from mrff.ops.recommend import leave_one_out, recommend, score
+from mrff.ops.recommend import Wish, leave_one_out, recommend, score
 from mrff.ops.trained_run import BestModel, find_run, load_best
 from tests.support.federation import run_federation
 from tests.support.scoring import scored_alone
@@ -98,7 +98,7 @@ def test_the_best_unseen_items_best_first(user: UserModel) -> None:
     unseen = [i for i in range(1, user.node.dataset.schema.num_items + 1) if i not in seen]
     assert len(unseen) > 1
     singly = {i: score(user, np.array([i]))[0][0] for i in unseen}
-    found = recommend(user, 3)
+    found = recommend(user, Wish(3))
     assert found.items.tolist() == sorted(unseen, key=lambda i: -singly[i])[:3]
     np.testing.assert_allclose(found.logits, [singly[i] for i in found.items], atol=1e-5)
     assert ((found.probabilities > 0) & (found.probabilities < 1)).all()
@@ -133,7 +133,7 @@ def test_the_command_names_items_groups_and_what_moved_them(
     name = load_dataset(small_data).user_ids[4]
     assert main(["recommend", RUN, "--user", name, "--top", "2", "--explain"]) == 0
     said = capsys.readouterr().out
-    found = recommend(user, 2)
+    found = recommend(user, Wish(2))
     titles = load_titles(small_data)
     assert "with the user's private parameters" in said
     assert f"layer 1 group {found.routes[0] + 1}" in said
@@ -150,7 +150,7 @@ def test_json_says_the_same(
     words = ["recommend", RUN, "--user", user.name, "--top", "2", "--explain", "--json"]
     assert main(words) == 0
     said = json.loads(capsys.readouterr().out)
-    found = recommend(user, 2)
+    found = recommend(user, Wish(2))
     assert said["user"] == user.name
     assert said["has_own_parameters"] is True
     assert [group["group"] for group in said["groups"]] == (found.routes + 1).tolist()
