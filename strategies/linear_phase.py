@@ -80,8 +80,8 @@ def chosen_mixes(tried: Mixture, sums: CohortSums) -> Mixture:
 
 
 def parts_tested(sums: CohortSums) -> Mapping[str, dict[str, float]]:
-    """HR and NDCG at 10 by each of `TESTED`."""
-    measured = {f"{kind}10": mix_values(sums, kind, 10) for kind in ("hr", "ndcg")}
+    """HR, NDCG and MRR at 10 by each of `TESTED`."""
+    measured = {f"{kind}10": mix_values(sums, kind, 10) for kind in ("hr", "ndcg", "mrr")}
     return {
         name: {measure: float(values[place]) for measure, values in measured.items()}
         for place, name in enumerate(TESTED)

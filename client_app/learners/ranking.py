@@ -50,6 +50,7 @@ def ranks_of(
         met = _met(dataset, users, at)
         is_candidate[met[0], met[1]] = False
         is_candidate[~is_candidate[rows, target]] = True
+        ranks.apart[:, number] = ~dataset.same_time[at]
         ranks.candidates[:, number] = is_candidate.sum(-1).cpu().numpy()
         by: Iterable[Tensor] = [scores[:, number]]
         if mixture is not None:

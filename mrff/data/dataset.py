@@ -43,6 +43,7 @@ class Dataset:
     offsets: NDArray[np.int64]  # (U + 1,)
     items: IntArray  # (N,) codes from 1
     labels: NDArray[np.int8]  # (N,) 0 or 1
+    same_time: NDArray[np.bool_]  # (N,) entered at the same second as the user's one before
 
     @property
     def num_users(self) -> int:
@@ -70,7 +71,8 @@ def load_dataset(folder: Path) -> Dataset:
     owners = rows.limited("user", 0, len(user_ids) - 1)
     if not len(owners):
         raise DataError(f"{rows.path} has no rows; a dataset needs at least one interaction")
-    _check_sorted(rows.path, owners, load_times(folder))
+    times = load_times(folder)
+    _check_sorted(rows.path, owners, times)
     sizes = np.bincount(owners, minlength=len(user_ids))
     return Dataset(
         schema=schema,
@@ -81,6 +83,7 @@ def load_dataset(folder: Path) -> Dataset:
         offsets=_offsets(sizes),
         items=rows.limited("item", 1, schema.num_items).astype(np.int32, copy=False),
         labels=rows.limited("label", 0, 1).astype(np.int8, copy=False),
+        same_time=_same_time(owners, times),
     )
 
 
@@ -131,6 +134,7 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
         offsets=_offsets(np.diff(dataset.offsets)[users]),
         items=dataset.items[rows],
         labels=dataset.labels[rows],
+        same_time=dataset.same_time[rows],
     )
 
 
@@ -245,6 +249,12 @@ def _joined(chunks: Sequence[Any], kind: Any) -> NDArray[Any]:
     """Whole-number chunks as one array; pyarrow's own conversion would import pandas."""
     parts = [np.from_dlpack(chunk) for chunk in chunks]
     return np.concatenate([np.zeros(0, np.dtype(str(kind))), *parts])
+
+
+def _same_time(owners: NDArray[Any], times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether an interaction shares owner and time with the one before."""
+    same = (owners[1:] == owners[:-1]) & (times[1:] == times[:-1])
+    return np.concatenate([[False], same])
 
 
 def _check_sorted(path: Path, owners: NDArray[Any], times: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from mrff.metrics.gauc import GAUC
 from mrff.metrics.log_loss import LOG_LOSS
 from mrff.metrics.metric import Grain, Metric, Reads, Scored, Statistic
 from mrff.metrics.people import PEOPLE
-from mrff.metrics.ranking import CANDIDATES, RANKING_METRICS
+from mrff.metrics.ranking import APART_METRICS, CANDIDATES, RANKING_METRICS
 from mrff.metrics.routes import CHURN, LOAD_ENTROPY
 from mrff.sums import CohortSums, Quantity
 from mrff.sums.cohort_sums import as_numbers
@@ -22,7 +22,7 @@ from mrff.sums.cohort_sums import as_numbers
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN,
-                   *RANKING_METRICS, CANDIDATES)
+                   *RANKING_METRICS, *APART_METRICS, CANDIDATES)
 }  # fmt: skip
 READS: dict[str, frozenset[Reads]] = {
     "click": frozenset({"logits", "routes"}),

@@ -30,23 +30,25 @@ class Ranks:
     better: np.ndarray  # (U, k, X) int64 candidates with a higher score
     ties: np.ndarray  # (U, k, X) int64 other candidates with the same score
     candidates: np.ndarray  # (U, k) int64
+    apart: np.ndarray  # (U, k) bool, of another second than the user's interaction before
 
     @classmethod
     def nothing_yet(cls, users: int, holdout: int, mixes: int = 1) -> Ranks:
         """To be filled chunk by chunk."""
         better, ties = (np.zeros((users, holdout, mixes), dtype=np.int64) for _ in range(2))
-        return cls(better, ties, np.zeros((users, holdout), dtype=np.int64))
+        candidates, apart = (np.zeros((users, holdout), dtype=kind) for kind in (np.int64, bool))
+        return cls(better, ties, candidates, apart)
 
     @classmethod
     def joined(cls, parts: Sequence[Ranks], order: np.ndarray) -> Ranks:
         """The users of all parts, in ``order``."""
-        fields = ("better", "ties", "candidates")
+        fields = ("better", "ties", "candidates", "apart")
         return cls(*(np.concatenate([getattr(p, f) for p in parts])[order] for f in fields))
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""
         self.better[rows], self.ties[rows] = ranks.better, ranks.ties
-        self.candidates[rows] = ranks.candidates
+        self.candidates[rows], self.apart[rows] = ranks.candidates, ranks.apart
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ answer stood at each of the ranks it shares with equal chance.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -43,26 +44,35 @@ def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
 
 def _compute(scored: Scored, grain: Grain) -> Numbers:
     assert scored.ranks is not None
-    sums = {kind: expected_gains(scored.ranks, kind).sum((0, 1)) for kind in _GAINS}
-    assert sums["hr"].shape[0] == grain.mixes
+    apart, numbers = scored.ranks.apart, dict[str, Any]()
+    for kind in _GAINS:
+        gains = expected_gains(scored.ranks, kind)
+        numbers[f"{kind}_sums"] = gains.sum((0, 1))
+        numbers[f"{kind}_apart"] = gains[apart].sum(0)
+    assert numbers["hr_sums"].shape[0] == grain.mixes
     return {
-        **{f"{kind}_sums": values for kind, values in sums.items()},
+        **numbers,
+        "apart": int(apart.sum()),
         "candidates": int(scored.ranks.candidates.sum()),
     }
 
 
 def _quantities(grain: Grain) -> Mapping[str, Quantity]:
-    sums = dict.fromkeys((f"{kind}_sums" for kind in _GAINS), Quantity((grain.mixes, len(LENGTHS))))
-    return {**sums, "candidates": Quantity(whole=True)}
+    names = [f"{kind}_{part}" for kind in _GAINS for part in ("sums", "apart")]
+    sums = dict.fromkeys(names, Quantity((grain.mixes, len(LENGTHS))))
+    return {**sums, **dict.fromkeys(("candidates", "apart"), Quantity(whole=True))}
 
 
 def _check(sums: CohortSums) -> str:
-    targets = sums.number("targets")
+    most = {"sums": sums.number("targets"), "apart": sums.number("apart")}
+    if most["apart"] > most["sums"]:
+        return f"apart {most['apart']} of targets {most['sums']} is impossible"
     for kind in _GAINS:
-        values = sums.numbers[f"{kind}_sums"]
-        falls = np.diff(values, axis=1, prepend=0.0) < -1e-6
-        if falls.any() or (values[:, -1] > targets * (1 + 1e-6)).any():
-            return f"{kind}_sums {values.tolist()} over targets {targets} is impossible"
+        for part, targets in most.items():
+            values = sums.numbers[f"{kind}_{part}"]
+            falls = np.diff(values, axis=1, prepend=0.0) < -1e-6
+            if falls.any() or (values[:, -1] > targets * (1 + 1e-6)).any():
+                return f"{kind}_{part} {values.tolist()} over {targets} targets is impossible"
     return ""
 
 
@@ -88,6 +98,27 @@ def mix_values(sums: CohortSums, kind: str, length: int) -> np.ndarray:
     return values
 
 
+def _apart(kind: str) -> Metric:
+    """The same at 10, over the answers of another second than the interaction before."""
+
+    def value(sums: CohortSums) -> float:
+        place = LENGTHS.index(BRIEF_LENGTH)
+        return ratio(float(sums.numbers[f"{kind}_apart"][0, place]), sums.number("apart"))
+
+    name, label = f"{kind}{BRIEF_LENGTH}_apart", f"{kind.upper()}@{BRIEF_LENGTH} at another second"
+    return Metric(name, label, RANKING, value, "higher")
+
+
+APART_METRICS = (
+    _apart("hr"),
+    _apart("ndcg"),
+    Metric(
+        "apart_share",
+        "share at another second than the item before",
+        RANKING,
+        lambda s: ratio(s.number("apart"), s.number("targets")),
+    ),
+)
 RANKING_METRICS = tuple(_metric(kind, place) for place in range(len(LENGTHS)) for kind in _GAINS)
 CANDIDATES = Metric(
     "candidates",

@@ -49,6 +49,8 @@ def test_ranks_against_a_plain_loop(part: str) -> None:
                 if item not in met and item != target
             ]
             assert found.candidates[user, number] == len(others) + 1
+            same = dataset.same_time[dataset.offsets[user] + place]
+            assert found.apart[user, number] == (not same)
             assert found.better[user, number, 0] == sum(bool(other > own) for other in others)
             assert found.ties[user, number, 0] == sum(bool(other == own) for other in others)
 

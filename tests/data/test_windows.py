@@ -144,6 +144,7 @@ def numbered(sizes: list[int]) -> Dataset:
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         items=np.arange(1, total + 1, dtype=np.int32),
         labels=(np.arange(total) % 3 == 0).astype(np.int8),
+        same_time=np.zeros(total, dtype=bool),
     )
 
 

@@ -19,7 +19,8 @@ GRAIN = Grain(16, (1, 1), 2)
 def ranks(better: list[list[int]], ties: list[list[int]] | None = None) -> Ranks:
     above = np.array(better)
     level = np.zeros_like(above) if ties is None else np.array(ties)
-    return Ranks(above[..., None], level[..., None], above + 100)
+    apart = np.arange(above.size).reshape(above.shape) % 2 == 1
+    return Ranks(above[..., None], level[..., None], above + 100, apart)
 
 
 def scored(found: Ranks) -> Scored:
@@ -37,6 +38,9 @@ def test_measures_worked_by_hand() -> None:
     assert measures["ndcg10"] == pytest.approx((1 + 1 / 2 + 1 / math.log2(11)) / 4)
     assert measures["mrr10"] == pytest.approx((1 + 1 / 3 + 1 / 10) / 4)
     assert measures["candidates"] == pytest.approx(100 + 71 / 4)
+    assert measures["apart_share"] == 0.5  # ranks 3 and 61
+    assert measures["hr10_apart"] == 0.5
+    assert measures["ndcg10_apart"] == pytest.approx(1 / 2 / 2)
     assert "auc" not in measures
     assert evaluation.check(sums) == ""
 
@@ -66,6 +70,13 @@ def test_impossible_sums_of_a_node_are_found(claimed: list[float]) -> None:
     sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
     sums.numbers["hr_sums"][:] = claimed
     assert "hr_sums" in evaluation.check(sums)
+
+
+def test_more_answers_apart_than_targets_are_found() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
+    sums.numbers["apart"] = np.array(5)
+    assert "apart 5 of targets 4" in evaluation.check(sums)
 
 
 def test_a_private_mode_measures_no_ranks() -> None:

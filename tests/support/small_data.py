@@ -51,6 +51,7 @@ def small_dataset(sizes: tuple[int, ...] = (9, 4, 14, 6), *, seed: int = 0) -> D
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         items=random.integers(1, NUM_ITEMS + 1, total).astype(np.int32),
         labels=random.integers(0, 2, total).astype(np.int8),
+        same_time=np.arange(total) % 3 == 1,
     )
 
 
