@@ -23,8 +23,6 @@ EXCEPTIONS = {
     "strategies/exchange.py:__init__": "a test's clock and sleep are two of them",
     "client_app/private_store.py:save": "a version's round, and two that are still needed",
     "mrff/privacy/planning.py:solve": "four numbers, one of which is solved for",
-    "mrff/experiments/audits/audit.py:audit": "what the command asks",
-    "mrff/experiments/audits/audit.py:_judge": "what an audit is made of",
 }
 
 
