@@ -36,7 +36,7 @@ FORGOTTEN = "The noise was switched off on purpose."
 
 
 @dataclass(frozen=True)
-class Wish:
+class AuditSetup:
     """What an audit is made of.
 
     Args:
@@ -113,7 +113,7 @@ class Audit:
         ]
 
 
-def audit(folder: Path, settings: Mapping[str, Any], wish: Wish) -> Audit:
+def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit:
     """Trains on users of a prepared folder with canaries more, each there or not.
 
     Args:
@@ -123,30 +123,30 @@ def audit(folder: Path, settings: Mapping[str, Any], wish: Wish) -> Audit:
         ConfigError: too few canaries, items no feature tells apart, items that are not shared, or
             noise to be switched off where there is none.
     """
-    if wish.canaries < 10:
-        raise ConfigError(f"canaries must be at least 10, got {wish.canaries}")
+    if setup.canaries < 10:
+        raise ConfigError(f"canaries must be at least 10, got {setup.canaries}")
     with tempfile.TemporaryDirectory() as home:  # the ledgers of an audit are its own
         own = {"data.data-dir": str(folder), "data.home": home, "privacy.epsilon-budget": "off"}
         config = RunConfig.from_flat({**DEFAULTS, **settings, **own})
-        _check(config, wish.noise)
+        _check(config, setup.noise)
         dataset, holdout = load_dataset(folder), config.data.holdout
         rows = eligible_users(dataset, holdout=holdout)
-        chosen = np.random.default_rng(wish.seed).permutation(rows)[: wish.users]
-        planted = plant(take_users(dataset, np.sort(chosen)), wish.canaries, holdout=holdout)
-        included = NoiseSource().coins(wish.canaries, 0.5)
-        seen = train_and_watch(config, planted, included, noise=wish.noise)
+        chosen = np.random.default_rng(setup.seed).permutation(rows)[: setup.users]
+        planted = plant(take_users(dataset, np.sort(chosen)), setup.canaries, holdout=holdout)
+        included = NoiseSource().coins(setup.canaries, 0.5)
+        seen = train_and_watch(config, planted, included, noise=setup.noise)
     privacy = config.privacy
     by_rounds, by_model = (
-        bound_of_scores(scores, included, delta=privacy.delta, confidence=wish.confidence)
+        bound_of_scores(scores, included, delta=privacy.delta, confidence=setup.confidence)
         for scores in (seen.scores_of_rounds(), seen.scores_of_model())
     )
     return Audit(
         mode=privacy.mode,
-        noise=wish.noise and privacy.is_private,
+        noise=setup.noise and privacy.is_private,
         claimed=_claim(config),
         delta=privacy.delta,
-        confidence=wish.confidence,
-        canaries=wish.canaries,
+        confidence=setup.confidence,
+        canaries=setup.canaries,
         by_rounds=by_rounds,
         by_model=by_model,
     )
