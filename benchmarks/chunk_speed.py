@@ -10,19 +10,16 @@ CPU seconds on one core, medians; the ratio is to the limit of today.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
-import tomllib
-from pathlib import Path
+from functools import partial
 
 import torch
-from benchmark_table import print_table
-from population import open_population, parse_settings, prepared_folder
-from round_speed import largest_difference, timed_round
+from measuring import read_options, show, take_turns
+from population import POPULATION, Population, chosen_population
+from round_speed import largest_difference, train_round
 
+from client_app.learners import Trained
 from client_app.learners import cohort as cohort_learner
-from mrff.config import full_names
 
 LIMITS = (1024, 2048, 4096, 8192, 16384)
 TODAY = cohort_learner.CACHE_POSITIONS
@@ -30,38 +27,28 @@ TODAY = cohort_learner.CACHE_POSITIONS
 
 def main() -> None:
     """Prints a column per limit."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, help="a prepared folder; none: made-up users")
-    parser.add_argument("--config", type=Path, help="settings, as in conf/")
-    parser.add_argument("--users", type=int, default=90, help="0: all of them")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    arguments = parser.parse_args()
+    options = read_options(__doc__, *POPULATION, users=90, repeats=5)
     torch.set_num_threads(1)
-    given = {} if arguments.config is None else tomllib.loads(arguments.config.read_text())
-    settings = full_names(given)
-    settings.pop("data.dataset", None)
-    settings |= full_names(parse_settings(arguments.set))
-
-    with prepared_folder(arguments.dataset) as folder:
-        population = open_population(folder, users=arguments.users, settings=settings)
-    expected, _ = timed_round(population, "cohort")  # warms up
-    taken: dict[int, list[float]] = {limit: [] for limit in LIMITS}
-    for _ in range(arguments.repeats):
-        for limit, seconds in taken.items():
-            cohort_learner.CACHE_POSITIONS = limit
-            began = time.process_time()
-            trained, _ = timed_round(population, "cohort")
-            seconds.append(time.process_time() - began)
-            difference = largest_difference(trained, expected)
-            assert difference < 1e-4, f"{limit} positions: another result, by {difference:.1g}"
-    medians = {limit: statistics.median(seconds) for limit, seconds in taken.items()}
-    print_table(
+    population = chosen_population(options)
+    expected = train_round(population, "cohort")  # warms up
+    sides = {limit: partial(train_in_chunks, population, limit) for limit in LIMITS}
+    found = take_turns(sides, options.repeats, clock=time.process_time)
+    for limit, side in found.items():
+        difference = largest_difference(side.result, expected)
+        assert difference < 1e-4, f"{limit} positions: another result, by {difference:.1g}"
+    today = found[TODAY].median
+    show(
         [
-            {"positions": limit, "CPU seconds": seconds, "ratio": seconds / medians[TODAY]}
-            for limit, seconds in medians.items()
+            {"positions": limit, "CPU seconds": side.median, "ratio": side.median / today}
+            for limit, side in found.items()
         ]
     )
+
+
+def train_in_chunks(population: Population, limit: int) -> Trained:
+    """A round with at most ``limit`` positions in a chunk."""
+    cohort_learner.CACHE_POSITIONS = limit
+    return train_round(population, "cohort")
 
 
 if __name__ == "__main__":

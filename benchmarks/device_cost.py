@@ -8,29 +8,19 @@ Without ``--dataset`` a small population is made up.
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmark_table import print_table
-from population import (
-    Population,
-    open_population,
-    parse_settings,
-    plain_client,
-    prepared_folder,
-)
+from measuring import read_options, show, take_turns
+from population import Population, open_population, plain_client, prepared_folder
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.learners import Cohort
 from client_app.learners.base import training_batch
 from client_app.learners.serial import SerialLearner
+from mrff.ops.simulation import read_settings
 from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
 from mrff_model.losses import LossWeights, user_losses
@@ -38,21 +28,17 @@ from mrff_model.losses import LossWeights, user_losses
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, help="a prepared folder")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    options = read_options(__doc__, "dataset", "set", "json")
     torch.set_num_threads(1)
-    settings = parse_settings(arguments.set)
-    with prepared_folder(arguments.dataset) as folder:
+    settings = read_settings(None, options.set)
+    with prepared_folder(options.dataset) as folder:
         results = [
-            measure(open_population(folder, users=0, settings={**settings, "backbone": name}))
+            measure(
+                open_population(folder, users=0, settings={**settings, "network.backbone": name})
+            )
             for name in BACKBONES
         ]
-    print_table(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    show(results, options.json)
 
 
 def measure(population: Population) -> dict[str, Any]:
@@ -68,13 +54,9 @@ def measure(population: Population) -> dict[str, Any]:
         scope: sum(value.numel() for value in tensors_of(network, scope).values())
         for scope in ("public", "group", "private")
     }
-    seconds = []
-    for _ in range(9):
-        began = time.perf_counter()
-        mechanism = plain_client(config, one.keys)
-        trained = SerialLearner(network, config).train(population.model, one, mechanism)
-        seconds.append(time.perf_counter() - began)
-    uploaded = sum(update.size for update in trained.sums.updates.values())
+    mechanism, learner = plain_client(config, one.keys), SerialLearner(network, config)
+    training = take_turns({0: lambda: learner.train(population.model, one, mechanism)}, 9)[0]
+    uploaded = sum(update.size for update in training.result.sums.updates.values())
     return {
         "backbone": config.network.backbone,
         "positions": batch.targets.numel(),
@@ -88,7 +70,7 @@ def measure(population: Population) -> dict[str, Any]:
         "activation_mb": _activation_bytes(population, one) / 2**20,
         "kb_down": 4 * (sizes["public"] + sizes["group"]) / 1024,
         "kb_up": 4 * uploaded / 1024,
-        "ms_on_one_thread": 1e3 * statistics.median(seconds),
+        "ms_on_one_thread": 1e3 * training.median,
     }
 
 

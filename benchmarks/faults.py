@@ -10,17 +10,17 @@ in a dead node for up to a minute.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests' federation
 
-from benchmark_table import print_table
+from measuring import read_options, show
 
 from mrff.data.prepare import prepare
 from mrff.data.shard import shard
@@ -29,75 +29,77 @@ from tests.support.deployment import Federation, Values, wait_for_request
 
 NAME = "faults"
 REPLY_SECONDS = 90.0
-Result = dict[str, Any]
 
 
-def node_under_new_id(federation: Federation, settings: Values, times: int) -> Result:
+@dataclass(frozen=True)
+class Fault:
+    """What is killed, again and again.
+
+    Args:
+        inject: kills, and brings back what does not come by itself; is told which time it is.
+        node: whose training shows that a round has begun, by the time.
+        ends_run: the run is resumed afterwards; else it goes on.
+    """
+
+    inject: Callable[[Federation, int], None]
+    node: Callable[[int], int] = lambda time: 0
+    ends_run: bool = False
+
+
+def node_under_new_id(federation: Federation, time: int) -> None:
     """A node dies; another key takes over its shard and its state."""
-    run = federation.submit(name=NAME, **settings)
-    lives = 0
-    for fault in range(times):
-        wait_for_request(federation, f"node-{lives}", "train", 2 + 2 * fault)
-        federation.kill(f"node-{lives}")
-        lives = 2 + fault
-        federation.start_node(lives, config=federation.settings(0))
-        federation.completes_round(NAME, 2 + 2 * fault)
-    federation.completes(run, 900.0)
-    return {}
+    federation.kill(f"node-{successor(time)}")
+    federation.start_node(2 + time, config=federation.settings(0))
 
 
-def node_under_its_id(federation: Federation, settings: Values, times: int) -> Result:
+def successor(time: int) -> int:
+    """The node that has the shard of node 0 after so many faults."""
+    return 1 + time if time else 0
+
+
+def node_under_its_id(federation: Federation, time: int) -> None:
     """A node dies and is started again until Flower takes it back."""
-    run = federation.submit(name=NAME, **settings)
-    for fault in range(times):
-        wait_for_request(federation, "node-0", "train", 2 + 2 * fault)
-        federation.kill("node-0")
-        federation.wait_until_online(0, 180.0)
-        federation.completes_round(NAME, 2 + 2 * fault)
-    federation.completes(run, 900.0)
-    return {}
+    federation.kill("node-0")
+    federation.wait_until_online(0, 180.0)
 
 
-def server_app(federation: Federation, settings: Values, times: int) -> Result:
-    """The process that aggregates dies; the run is resumed."""
-    return _resumed(federation, settings, times, Federation.kill_server_app)
+def server_app(federation: Federation, time: int) -> None:
+    """The process that aggregates dies."""
+    federation.kill_server_app()
 
 
-def superlink(federation: Federation, settings: Values, times: int) -> Result:
-    """The server dies with everything in it; it is started again and the run is resumed."""
-
-    def kill(federation: Federation) -> None:
-        federation.kill("superlink")
-        federation.start_superlink()
-
-    return _resumed(federation, settings, times, kill)
+def superlink(federation: Federation, time: int) -> None:
+    """The server dies with everything in it; it is started again."""
+    federation.kill("superlink")
+    federation.start_superlink()
 
 
-def _resumed(
-    federation: Federation, settings: Values, times: int, kill: Callable[[Federation], None]
-) -> Result:
-    again = 0
-    run = federation.submit(name=NAME, **settings)
-    for fault in range(times):
-        begun = 2 + 2 * fault
-        wait_for_request(federation, "node-0", "train", begun)
-        kill(federation)
-        federation.control.wait(run, 180)
-        again += begun - len(federation.rounds(NAME))
-        run = federation.submit(resume=NAME, **settings)
-    federation.completes(run, 900.0)
-    return {"rounds_done_again": again}
-
-
-KINDS: dict[str, Callable[[Federation, Values, int], Result]] = {
-    "node, new id": node_under_new_id,
-    "node, same id": node_under_its_id,
-    "ServerApp": server_app,
-    "SuperLink": superlink,
+KINDS = {
+    "node, new id": Fault(node_under_new_id, node=successor),
+    "node, same id": Fault(node_under_its_id),
+    "ServerApp": Fault(server_app, ends_run=True),
+    "SuperLink": Fault(superlink, ends_run=True),
 }
 
 
-def measure(kind: str, times: int, data: Path, shards: Path, folder: Path) -> Result:
+def train_with_faults(federation: Federation, fault: Fault, settings: Values, times: int) -> int:
+    """A run with a fault in every second round; how many rounds had to be done again."""
+    run, again = federation.submit(name=NAME, **settings), 0
+    for time in range(times):
+        begun = 2 + 2 * time
+        wait_for_request(federation, f"node-{fault.node(time)}", "train", begun)
+        fault.inject(federation, time)
+        if fault.ends_run:
+            federation.control.wait(run, 180)
+            again += begun - len(federation.rounds(NAME))
+            run = federation.submit(resume=NAME, **settings)
+        else:
+            federation.completes_round(NAME, begun)
+    federation.completes(run, 900.0)
+    return again
+
+
+def measure(kind: str, times: int, data: Path, shards: Path, folder: Path) -> dict[str, Any]:
     """Injects faults of one kind and counts what is missing afterwards."""
     rounds = 2 * times + 2
     settings: Values = {"num_server_rounds": rounds, "evaluate_every": rounds}
@@ -105,7 +107,7 @@ def measure(kind: str, times: int, data: Path, shards: Path, folder: Path) -> Re
     with Federation(folder, shards, nodes=2 + times) as federation:
         federation.start_node(0)
         federation.start_node(1)
-        counted = KINDS[kind](federation, {**settings, **limits}, times)
+        again = train_with_faults(federation, KINDS[kind], {**settings, **limits}, times)
         entries = federation.rounds(NAME)
         absent = {entry["round"]: [0] for entry in entries if entry["replies"] == 1}
         lost = reference.lost_users(federation, NAME, folder, data, absent, settings)
@@ -114,7 +116,7 @@ def measure(kind: str, times: int, data: Path, shards: Path, folder: Path) -> Re
         "times": times,
         "rounds": len(entries),
         "rounds_without_the_node": len(absent),
-        "rounds_done_again": counted.get("rounds_done_again", 0),
+        "rounds_done_again": again,
         "rounds_lost": rounds - len(entries),
         "longest_round_s": max(entry["seconds"] for entry in entries),
         "users_lost": lost,
@@ -123,24 +125,23 @@ def measure(kind: str, times: int, data: Path, shards: Path, folder: Path) -> Re
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=2, help="faults of every kind")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    options = read_options(
+        __doc__,
+        "json",
+        times={"type": int, "default": 2, "help": "faults of every kind"},
+        kinds={"nargs": "+", "choices": KINDS, "default": list(KINDS)},
+    )
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         data, shards = Path(temporary) / "data", Path(temporary) / "shards"
         prepare("ml-100k", source=None, out=data)
         shard(data, shards, 2)
-        for number, kind in enumerate(arguments.kinds):
+        for number, kind in enumerate(options.kinds):
             folder = Path(temporary) / str(number)
             folder.mkdir()
-            results.append(measure(kind, arguments.times, data, shards, folder))
+            results.append(measure(kind, options.times, data, shards, folder))
             print(json.dumps(results[-1]), flush=True)
-    print_table(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    show(results, options.json)
 
 
 if __name__ == "__main__":

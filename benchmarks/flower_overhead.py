@@ -10,53 +10,45 @@ and is left out. Compare with `round_speed.py`: what is more is Flower, messages
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmark_table import print_table
-from population import parse_settings, prepared_folder
+from measuring import read_options, show
+from population import prepared_folder
 
-from mrff.config import full_names
-from mrff.ops.simulation import simulate
+from mrff.ops.simulation import read_settings, simulate
 from server_app.run.history import read_history
 
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, help="a prepared folder; none: made-up users")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 8])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--cpus-per-node", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    with prepared_folder(arguments.dataset) as folder, tempfile.TemporaryDirectory() as home:
-        results = [measure(folder, Path(home), nodes, arguments) for nodes in arguments.nodes]
-    print_table(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    options = read_options(
+        __doc__,
+        *("dataset", "set", "json"),
+        nodes={"type": int, "nargs": "+", "default": [1, 2, 8]},
+        rounds=6,
+        cpus_per_node=1,
+    )
+    with prepared_folder(options.dataset) as folder, tempfile.TemporaryDirectory() as home:
+        results = [measure(folder, Path(home), nodes, options) for nodes in options.nodes]
+    show(results, options.json)
 
 
-def measure(folder: Path, home: Path, nodes: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(folder: Path, home: Path, nodes: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a training round with the users spread over ``nodes``."""
-    settings = parse_settings(arguments.set)
     name = f"nodes-{nodes}"
     values = {
-        "dataset": folder.name, "data-dir": str(folder), "home": str(home), "run.name": name,
-        "num-server-rounds": arguments.rounds, "evaluate-every": arguments.rounds,
-        "sampling-rate": 1.0, "tensorboard": False,
+        "data.dataset": folder.name, "data.data-dir": str(folder), "data.home": str(home),
+        "run.name": name, "run.tensorboard": False, "training.sampling-rate": 1.0,
+        "server.num-server-rounds": options.rounds, "evaluation.evaluate-every": options.rounds,
+        **read_settings(None, options.set),
     }  # fmt: skip
-    values = full_names(values) | full_names(settings)
-    simulate(values, nodes=nodes, cpus_per_node=arguments.cpus_per_node, app=None)
-    rounds = [
-        entry for entry in read_history(home / "runs" / name / "history.jsonl")
-        if entry["kind"] == "round"
-    ]  # fmt: skip
+    simulate(values, nodes=nodes, cpus_per_node=options.cpus_per_node, app=None)
+    history = read_history(home / "runs" / name / "history.jsonl")
+    rounds = [entry for entry in history if entry["kind"] == "round"]
     seconds = [entry["seconds"] for entry in rounds]
     return {
         "nodes": nodes,

@@ -13,8 +13,7 @@ import argparse
 import os
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -26,6 +25,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from measuring import read_options
 
 from server_app.nodes import wait_for_nodes
 from strategies.exchange import Exchange
@@ -42,24 +42,30 @@ def make_client() -> ClientApp:
     return app
 
 
-def make_server(arguments: argparse.Namespace) -> ServerApp:
+def make_server(options: argparse.Namespace) -> ServerApp:
     """A server that times one phase each way, the window first and last."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        wait_for_nodes(grid, arguments.nodes, timeout=120.0)
+        def window(messages: list[Message]) -> Iterable[Message]:
+            return Exchange(grid, messages, window=options.window, timeout=600.0)
+
+        def stock(messages: list[Message]) -> Iterable[Message]:
+            return grid.send_and_receive(messages, timeout=600.0)
+
+        wait_for_nodes(grid, options.nodes, timeout=120.0)
         nodes = sorted(grid.get_node_ids())
-        window_phase(grid, nodes[:4], arguments)
-        ours = [window_phase(grid, nodes, arguments)]
-        stock = [] if arguments.skip_stock else [stock_phase(grid, nodes, arguments)]
-        ours.append(window_phase(grid, nodes, arguments))
+        timed_phase(window, nodes[:4], options.kilobytes)
+        ours = [timed_phase(window, nodes, options.kilobytes)]
+        theirs = [] if options.skip_stock else [timed_phase(stock, nodes, options.kilobytes)]
+        ours.append(timed_phase(window, nodes, options.kilobytes))
         cores, load = os.cpu_count(), os.getloadavg()[0]
-        print(f"nodes {len(nodes)}, {arguments.kilobytes} KB each way, {cores} cores, load {load}")
-        print(f"window {arguments.window}: " + ", ".join(_shown(phase) for phase in ours))
-        if stock:
-            ratio = stock[0].wall / (sum(phase.wall for phase in ours) / 2)
-            print(f"send_and_receive: {_shown(stock[0])}, ratio {ratio:.2f}")
+        print(f"nodes {len(nodes)}, {options.kilobytes} KB each way, {cores} cores, load {load}")
+        print(f"window {options.window}: " + ", ".join(map(str, ours)))
+        for phase in theirs:
+            ratio = phase.wall / (sum(phase.wall for phase in ours) / 2)
+            print(f"send_and_receive: {phase}, ratio {ratio:.2f}")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak memory of the server process {peak:.0f} MB", flush=True)
 
@@ -73,16 +79,19 @@ class Seconds:
     wall: float
     processor: float
 
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s ({self.processor:.1f} s of processor time)"
 
-def _shown(seconds: Seconds) -> str:
-    return f"{seconds.wall:.1f} s ({seconds.processor:.1f} s of processor time)"
 
-
-@contextmanager
-def _timed(result: list[Seconds]) -> Iterator[None]:
+def timed_phase(
+    send: Callable[[list[Message]], Iterable[Message]], nodes: list[int], kilobytes: int
+) -> Seconds:
+    """A phase, replies dropped as they arrive."""
     wall, processor = time.monotonic(), time.process_time()
-    yield
-    result.append(Seconds(time.monotonic() - wall, time.process_time() - processor))
+    replies = sum(1 for _ in send(requests(nodes, kilobytes)))
+    seconds = Seconds(time.monotonic() - wall, time.process_time() - processor)
+    assert replies == len(nodes), f"{replies} of {len(nodes)} replies"
+    return seconds
 
 
 def requests(nodes: list[int], kilobytes: int) -> list[Message]:
@@ -92,37 +101,15 @@ def requests(nodes: list[int], kilobytes: int) -> list[Message]:
     return [Message(content, dst_node_id=node, message_type="train") for node in nodes]
 
 
-def window_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> Seconds:
-    """A phase through `Exchange`, replies dropped as they arrive."""
-    seconds: list[Seconds] = []
-    with _timed(seconds):
-        messages = requests(nodes, arguments.kilobytes)
-        replies = sum(1 for _ in Exchange(grid, messages, window=arguments.window, timeout=600.0))
-    assert replies == len(nodes), f"{replies} of {len(nodes)} replies"
-    return seconds[0]
-
-
-def stock_phase(grid: Grid, nodes: list[int], arguments: argparse.Namespace) -> Seconds:
-    """A phase through Flower's own loop."""
-    seconds: list[Seconds] = []
-    with _timed(seconds):
-        replies = list(grid.send_and_receive(requests(nodes, arguments.kilobytes), timeout=600.0))
-    assert len(replies) == len(nodes), f"{len(replies)} of {len(nodes)} replies"
-    return seconds[0]
-
-
 def main() -> None:
-    """Reads the arguments and runs the simulation."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=1800)
-    parser.add_argument("--kilobytes", type=int, default=250)
-    parser.add_argument("--window", type=int, default=32)
-    parser.add_argument("--skip-stock", action="store_true")
-    arguments = parser.parse_args()
+    """Reads the options and runs the simulation."""
+    options = read_options(
+        __doc__, nodes=1800, kilobytes=250, window=32, skip_stock={"action": "store_true"}
+    )
     run_simulation(
-        server_app=make_server(arguments),
+        server_app=make_server(options),
         client_app=make_client(),
-        num_supernodes=arguments.nodes,
+        num_supernodes=options.nodes,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0}},
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests' federation
 
-from benchmark_table import print_table
+from measuring import read_options, show
 
 from tests.support.deployment import Federation
 
@@ -27,33 +27,25 @@ ECHO = Path(__file__).parent / "echo"
 
 def main() -> None:
     """Prints a table of medians and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--arrays", type=int, default=50)
-    parser.add_argument("--kilobytes", type=int, default=300)
-    arguments = parser.parse_args()
+    options = read_options(__doc__, nodes=3, rounds=5, arrays=50, kilobytes=300)
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(Path(folder), arguments)
+        measured = measure(Path(folder), options)
     rows = []
-    for way, number in (("many", arguments.arrays), ("one", 1)):
+    for way, number in (("many", options.arrays), ("one", 1)):
         wall, superlink = (statistics.median(column) for column in zip(*measured[way], strict=True))
         rows.append({"arrays": number, "round_s": wall, "superlink_processor_s": superlink})
-    print_table(rows)
+    show(rows)
     for column in ("round_s", "superlink_processor_s"):
         print(f"{column}: ratio {rows[0][column] / rows[1][column]:.1f}")
 
 
-def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
     """Wall seconds and the SuperLink's seconds of processor time per round, by way."""
     shards, out = folder / "shards", folder / "measured.json"
-    with Federation(folder, shards, nodes=arguments.nodes) as federation:
-        for node in range(arguments.nodes):
+    with Federation(folder, shards, nodes=options.nodes) as federation:
+        for node in range(options.nodes):
             federation.start_node(node)
-        settings = {
-            "nodes": arguments.nodes, "rounds": arguments.rounds, "arrays": arguments.arrays,
-            "kilobytes": arguments.kilobytes, "superlink": federation.pid("superlink"),
-        }  # fmt: skip
+        settings = {**vars(options), "superlink": federation.pid("superlink")}
         values = [f"{key}={value}" for key, value in settings.items()] + [f'out="{out}"']
         federation.completes(federation.control.submit(ECHO, values), 900.0)
     measured: dict[str, list[tuple[float, float]]] = json.loads(out.read_text())

@@ -11,12 +11,12 @@ CPU milliseconds of one feature with 300 codes, medians; the two take turns.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
-from benchmark_table import print_table
+from measuring import read_options, show, take_turns
 from torch import Tensor
 
 from mrff_model.own_rates import own_rates
@@ -24,9 +24,7 @@ from mrff_model.own_rates import own_rates
 
 def main() -> None:
     """Prints both sides and their ratio for three shapes of a chunk of 8,192 positions."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=15)
-    arguments = parser.parse_args()
+    options = read_options(__doc__, repeats=15)
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -34,25 +32,25 @@ def main() -> None:
         shape = (users, windows, length)
         history, targets = (torch.randint(0, 300, shape, generator=generator) for _ in range(2))
         feedback = torch.randint(0, 3, shape, generator=generator)
-        taken: dict[str, list[float]] = {"written out": [], "sorted": []}
-        for _ in range(arguments.repeats):
-            began = time.process_time()
-            expected = written_out(feedback, history, targets)
-            between = time.process_time()
-            found = own_rates(feedback, {"f": history}, {"f": targets}, newest=False)
-            ended = time.process_time()
-            user = own_rates(feedback, {}, {}, newest=False)  # what is no feature's
-            alone = time.process_time() - ended
-            taken["written out"].append(1e3 * (between - began))
-            taken["sorted"].append(1e3 * (ended - between - alone))
-            assert torch.equal(found[..., 5], 0.25 * expected[..., 0].log1p())
-            assert torch.equal(found[..., :4], user)
-        milliseconds = {name: statistics.median(times) for name, times in taken.items()}
-        ratio = milliseconds["written out"] / milliseconds["sorted"]
+        sides = {
+            "written out": partial(written_out, feedback, history, targets),
+            "sorted": partial(own_rates, feedback, {"f": history}, {"f": targets}, newest=False),
+            "alone": partial(own_rates, feedback, {}, {}, newest=False),  # what is no feature's
+        }
+        found = take_turns(sides, options.repeats, clock=time.process_time)
+        expected, rates, alone = (side.result for side in found.values())
+        assert torch.equal(rates[..., 5], 0.25 * expected[..., 0].log1p())
+        assert torch.equal(rates[..., :4], alone)
+        pairs = zip(found["sorted"].taken, found["alone"].taken, strict=True)
+        feature = statistics.median(both - without for both, without in pairs)
+        slow = found["written out"].median
         rows.append(
-            {"users x windows x length": "x".join(map(str, shape)), **milliseconds, "ratio": ratio}
-        )
-    print_table(rows)
+            {
+                "users x windows x length": "x".join(map(str, shape)),
+                "written out": 1e3 * slow, "sorted": 1e3 * feature, "ratio": slow / feature,
+            }
+        )  # fmt: skip
+    show(rows)
 
 
 def written_out(feedback: Tensor, history: Tensor, targets: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from synthetic import write_population
 
 from client_app.learners import Cohort, SharedModel
-from mrff.config import RunConfig, full_names
+from mrff.config import RunConfig
 from mrff.config.declaration import Value
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.windows import eligible_users
+from mrff.ops.simulation import read_settings
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.privacy.mechanisms.none import NoMechanism
 from mrff.sums import NodeView
@@ -24,6 +26,7 @@ from mrff_model.building import build_network, initial_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 
 MADE_UP_USERS = 1_000
+POPULATION = ("dataset", "config", "set", "users", "made_up_users")
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,18 @@ def prepared_folder(given: Path | None, *, made_up: int = MADE_UP_USERS) -> Iter
         yield folder
 
 
+def chosen_population(options: argparse.Namespace) -> Population:
+    """What the options named in `POPULATION` say."""
+    settings = read_settings(options.config, options.set)
+    with prepared_folder(options.dataset, made_up=options.made_up_users) as folder:
+        return open_population(folder, users=options.users, settings=settings)
+
+
 def open_population(folder: Path, *, users: int, settings: Mapping[str, Value]) -> Population:
     """The first ``users`` eligible users of a prepared folder; 0: all of them."""
-    config = RunConfig.from_flat(
-        {"data.dataset": folder.name, "data.data-dir": str(folder), **full_names(settings)}
-    )
-    return population_of(load_dataset(folder), config, users=users)
-
-
-def population_of(dataset: Dataset, config: RunConfig, *, users: int) -> Population:
-    """The first ``users`` eligible users of a dataset; 0: all of them."""
+    named = {"data.dataset": folder.name, "data.data-dir": str(folder)}
+    config, dataset = RunConfig.from_flat({**settings, **named}), load_dataset(folder)
     network = network_of(dataset, config)
-    public, group = (
-        {name: torch.from_numpy(array) for name, array in part.items()}
-        for part in initial_shared(network)
-    )
     rows = eligible_users(dataset, holdout=config.data.holdout)
     rows = rows[:users] if users else rows
     private = {
@@ -72,7 +72,16 @@ def population_of(dataset: Dataset, config: RunConfig, *, users: int) -> Populat
     }
     routes = np.full((len(rows), config.routes_shape[0]), -1)
     cohort = Cohort(dataset, rows, private, routes)
-    return Population(config, network, SharedModel(1, public, group), cohort)
+    return Population(config, network, model_of(network), cohort)
+
+
+def model_of(network: MRFFNetwork) -> SharedModel:
+    """The shared model of round 1: the network as it starts."""
+    public, group = (
+        {name: torch.from_numpy(array) for name, array in part.items()}
+        for part in initial_shared(network)
+    )
+    return SharedModel(1, public, group)
 
 
 def network_of(dataset: Dataset, config: RunConfig) -> MRFFNetwork:
@@ -91,19 +100,3 @@ def plain_client(config: RunConfig, keys: np.ndarray) -> ClientHalf:
             training="", round_number=1, terms={},
         )
     )  # fmt: skip
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, Value]:
-    """``["local-steps=3"]`` as run configuration."""
-    return {key: _value(text) for key, _, text in (item.partition("=") for item in texts)}
-
-
-def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text

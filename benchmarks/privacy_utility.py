@@ -12,25 +12,24 @@ are cheap.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
 import sys
 import tempfile
 import time
-import tomllib
-from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from flwr.app import Context, RecordDict
-from population import parse_settings
-from privacy_utility_plot import print_results, save_plot
+from measuring import read_options
+from privacy_utility_plot import print_results, save_plot, summary_of
 
 from client_app.app import app as client_app
-from mrff.config import full_names
+from mrff.ops.simulation import read_settings
 from mrff.privacy.accounting import Release, epsilon_of
 from mrff.privacy.planning import Plan, solve
 from server_app.app import app as server_app
@@ -59,52 +58,67 @@ LOCAL_SGD: Settings = {
 
 def main() -> None:
     """Trains the missing cells, or shows the finished ones."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, help="a prepared folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="JSONL")
-    parser.add_argument("--plot", type=Path, metavar="PNG-or-SVG", help="draw, do not train")
-    parser.add_argument("--config", type=Path, metavar="TOML", help="settings of all cells")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--epsilons", nargs="+", type=float, default=list(EPSILONS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--nodes", type=int, default=4, help="silos that hold the users (4)")
-    arguments = parser.parse_args()
-    if arguments.plot:
-        rows = _finished(arguments.out)
-        print_results(rows)
-        save_plot(rows, arguments.plot)
+    options = read_options(
+        __doc__,
+        *("dataset", "config", "set"),
+        out={"type": Path, "required": True, "metavar": "JSONL"},
+        plot={"type": Path, "metavar": "PNG-or-SVG", "help": "draw, do not train"},
+        variants={"nargs": "+", "choices": VARIANTS, "default": list(VARIANTS)},
+        epsilons={"nargs": "+", "type": float, "default": list(EPSILONS)},
+        seeds={"nargs": "+", "type": int, "default": [0, 1, 2]},
+        nodes={"type": int, "default": 4, "help": "silos that hold the users (4)"},
+    )
+    lines = options.out.read_text().splitlines() if options.out.exists() else []
+    rows = [json.loads(line) for line in lines]
+    if options.plot:
+        found = summary_of(rows)
+        print_results(found)
+        save_plot(found, options.plot)
         return
-    if arguments.dataset is None:
-        parser.error("--dataset is needed for training")
+    if options.dataset is None:
+        raise SystemExit("--dataset is needed for training")
     torch.set_num_threads(1)
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    base = full_names(tomllib.loads(arguments.config.read_text()) if arguments.config else {})
-    base |= full_names(parse_settings(arguments.set))
-    done = {_cell(row) for row in _finished(arguments.out)}
-    for variant, epsilon, seed in _grid(arguments):
-        cell = (arguments.dataset.name, variant, epsilon, seed)
+    base, done = read_settings(options.config, options.set), {Cell.of(row) for row in rows}
+    # Seeds first: every curve is there early, and its intervals get narrower.
+    for seed, variant, epsilon in product(options.seeds, options.variants, options.epsilons):
+        cell = Cell(options.dataset.name, variant, epsilon, seed)
         if cell in done:
             continue
-        row = train(arguments.dataset, base, variant, epsilon, seed, nodes=arguments.nodes)
-        with arguments.out.open("a") as file:
+        row = train(cell, options.dataset, base, nodes=options.nodes)
+        with options.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{variant} epsilon {epsilon:g} seed {seed}: auc {row['auc']:.4f}", flush=True)
 
 
-def train(
-    dataset: Path, base: Settings, variant: str, epsilon: float, seed: int, *, nodes: int
-) -> Settings:
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    dataset: str
+    variant: str
+    epsilon: float
+    seed: int
+
+    @classmethod
+    def of(cls, row: Settings) -> Cell:
+        """The cell of a row of results."""
+        return cls(row["dataset"], row["variant"], float(row["epsilon"]), row["seed"])
+
+
+def train(cell: Cell, dataset: Path, base: Settings, *, nodes: int) -> Settings:
     """One run; its row of results."""
+    epsilon = cell.epsilon
     settings: Settings = {
+        **(LOCAL_SGD if cell.variant.startswith("local-dp-sgd") else {}),
         "server.num-server-rounds": 60,
         "privacy.delta": 1e-5,
         **base,
-        **VARIANTS[variant],
+        **VARIANTS[cell.variant],
+        "training.seed": cell.seed,
+        "run.tensorboard": False,
+        "run.checkpoint-every": 1_000_000,
     }
-    if variant.startswith("local-dp-sgd"):
-        settings = {**LOCAL_SGD, **settings}
-    settings |= {"training.seed": seed, "run.tensorboard": False, "run.checkpoint-every": 1_000_000}
     settings["privacy.epsilon-budget"] = "off"  # the grid's epsilon, not the configuration's
     if math.isinf(epsilon):
         settings["privacy.mode"] = "none"
@@ -123,10 +137,10 @@ def train(
         history = [e for e in read_history(run / "history.jsonl") if e["kind"] == "round"]
     ratios = [entry["privacy"]["signal_to_noise"] for entry in history if "privacy" in entry]
     return {
-        "dataset": dataset.name,
-        "variant": variant,
+        "dataset": cell.dataset,
+        "variant": cell.variant,
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
-        "seed": seed,
+        "seed": cell.seed,
         "auc": summary["test"]["auc"],
         "log_loss": summary["test"]["log_loss"],
         "best_round": summary["best_round"],
@@ -161,22 +175,6 @@ def noise_for(epsilon: float, settings: Settings) -> float:
         local_steps=int(settings["training.local-steps"]) if local else 1,
     )
     return solve(wish).noise_multiplier
-
-
-def _grid(arguments: argparse.Namespace) -> Iterator[tuple[str, float, int]]:
-    """Seeds last: every curve is there early, and its intervals get narrower."""
-    for seed in arguments.seeds:
-        for variant in arguments.variants:
-            for epsilon in arguments.epsilons:
-                yield variant, epsilon, seed
-
-
-def _finished(path: Path) -> list[Settings]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _cell(row: Settings) -> tuple[str, str, float, int]:
-    return row["dataset"], row["variant"], float(row["epsilon"]), row["seed"]
 
 
 if __name__ == "__main__":

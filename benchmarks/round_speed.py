@@ -11,23 +11,13 @@ take turns, so that both meet the same disturbances.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
-import statistics
-import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from benchmark_table import print_table
-from population import (
-    Population,
-    open_population,
-    parse_settings,
-    plain_client,
-    prepared_folder,
-)
+from measuring import read_options, show, take_turns
+from population import POPULATION, Population, chosen_population, plain_client
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.learners import Trained
@@ -39,68 +29,52 @@ LEARNERS = {"cohort": CohortLearner, "serial": SerialLearner}
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, help="a prepared folder; none: made-up users")
-    parser.add_argument("--users", type=int, default=0, help="0: all of them")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5, help="of the cohort learner")
-    parser.add_argument("--serial-repeats", type=int, default=3)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
-    with prepared_folder(arguments.dataset) as folder:
-        population = open_population(
-            folder, users=arguments.users, settings=parse_settings(arguments.set)
-        )
+    options = read_options(
+        __doc__,
+        *(*POPULATION, "threads", "json"),
+        repeats={"type": int, "default": 5, "help": "of the cohort learner"},
+        serial_repeats=3,
+    )
+    torch.set_num_threads(options.threads)
+    population = chosen_population(options)
     rate = matmul_rate()
-    result = compare(population, arguments.repeats, arguments.serial_repeats)
+    result = compare(population, options.repeats, options.serial_repeats)
     work = floating_point_operations(population)
     result |= {
         "users": len(population.cohort.users),
-        "threads": arguments.threads,
+        "threads": options.threads,
         "matmul_gflop_per_second": rate / 1e9,
         "round_gflop": work / 1e9,
         "share_of_matmul_peak": work / result["cohort_seconds"] / rate,
     }
-    print_table([result])
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    show([result], options.json)
 
 
 def compare(population: Population, repeats: int, serial_repeats: int) -> dict[str, float]:
     """Medians of both learners' seconds, the largest difference and the peak memory."""
-    seconds: dict[str, list[float]] = {"cohort": [], "serial": []}
-    results: dict[str, Trained] = {}
-    results["cohort"], _ = timed_round(population, "cohort")  # the first one is not counted
+    sides = {name: partial(train_round, population, name) for name in ("serial", "cohort")}
+    sides["cohort"]()  # the first one is not counted
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    for turn in range(max(repeats, serial_repeats)):
-        for name, most in (("serial", serial_repeats), ("cohort", repeats)):
-            if turn < most:
-                results[name], taken = timed_round(population, name)
-                seconds[name].append(taken)
-    difference = largest_difference(results["serial"], results["cohort"])
-    if difference > 1e-5 or not np.array_equal(results["serial"].routes, results["cohort"].routes):
+    most = max(repeats, serial_repeats)
+    fewer = {"serial": serial_repeats, "cohort": repeats}
+    serial, cohort = take_turns(sides, most, fewer=fewer).values()
+    difference = largest_difference(serial.result, cohort.result)
+    if difference > 1e-5 or not np.array_equal(serial.result.routes, cohort.result.routes):
         raise SystemExit(f"the learners disagree by {difference:g}")
-    serial, cohort = (statistics.median(seconds[name]) for name in ("serial", "cohort"))
     return {
-        "serial_seconds": serial,
-        "cohort_seconds": cohort,
-        "ratio": serial / cohort,
+        "serial_seconds": serial.median,
+        "cohort_seconds": cohort.median,
+        "ratio": serial.median / cohort.median,
         "peak_rss_mb": peak,  # of the process after a cohort round
         "largest_difference": difference,
     }
 
 
-def timed_round(population: Population, learner: str) -> tuple[Trained, float]:
-    """One round's outcome and its seconds."""
+def train_round(population: Population, learner: str) -> Trained:
+    """One round's outcome."""
     cohort, config = population.cohort, population.config
-    chosen = LEARNERS[learner](population.network, config)
     mechanism = plain_client(config, cohort.keys)
-    began = time.perf_counter()
-    trained = chosen.train(population.model, cohort, mechanism)
-    return trained, time.perf_counter() - began
+    return LEARNERS[learner](population.network, config).train(population.model, cohort, mechanism)
 
 
 def largest_difference(one: Trained, other: Trained) -> float:
@@ -120,18 +94,13 @@ def largest_difference(one: Trained, other: Trained) -> float:
 def matmul_rate(size: int = 1024, repeats: int = 40) -> float:
     """Floating-point operations per second that this machine reaches in a large product."""
     left, right = torch.randn(size, size), torch.randn(size, size)
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        left @ right
-        times.append(time.perf_counter() - began)
-    return 2.0 * size**3 / statistics.median(times)
+    return 2.0 * size**3 / take_turns({0: lambda: left @ right}, repeats)[0].median
 
 
 def floating_point_operations(population: Population) -> int:
     """Of all matrix products in a cohort round, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        timed_round(population, "cohort")
+        train_round(population, "cohort")
     return int(counter.get_total_flops())
 
 

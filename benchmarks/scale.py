@@ -16,49 +16,48 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmark_table import print_table
-from population import network_of, plain_client
+from measuring import read_options, show
+from population import model_of, network_of, plain_client
 from synthetic import write_population
 
-from client_app.learners import Cohort, SharedModel
+from client_app.learners import Cohort
 from client_app.learners.cohort import CohortLearner
 from client_app.private_store import PrivateStore
 from mrff.config import RunConfig
 from mrff.data.dataset import load_dataset
 from mrff.data.windows import eligible_users
 from mrff.sums.sampling import sampled_users
-from mrff_model.building import initial_shared, tensors_of
+from mrff_model.building import tensors_of
 
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--cohort", type=int, default=1_000, help="users per round, on average")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        torch.set_num_threads(arguments.threads)
-        print(json.dumps(measure(arguments.users[0], arguments.cohort, arguments.rounds)))
+    options = read_options(
+        __doc__,
+        *("threads", "json"),
+        users={"type": int, "nargs": "+", "default": [1_000, 10_000, 100_000], "help": None},
+        cohort={"type": int, "default": 1_000, "help": "users per round, on average"},
+        rounds=6,
+        one={"action": "store_true", "help": argparse.SUPPRESS},
+    )
+    if options.one:
+        torch.set_num_threads(options.threads)
+        print(json.dumps(measure(options.users[0], options.cohort, options.rounds)))
         return
     results = []
-    for users in arguments.users:
+    for users in options.users:
         command = [sys.executable, __file__, "--one", "--users", str(users)]
         for name in ("cohort", "rounds", "threads"):
-            command += [f"--{name}", str(getattr(arguments, name))]
+            command += [f"--{name}", str(getattr(options, name))]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
-    print_table(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    show(results, options.json)
 
 
 def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
@@ -75,10 +74,7 @@ def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
         rate = min(1.0, cohort / users)
         config = RunConfig.from_flat({"data.dataset": "synthetic", "training.sampling-rate": rate})
         network = network_of(dataset, config)
-        public, group = (
-            {name: torch.from_numpy(array) for name, array in part.items()}
-            for part in initial_shared(network)
-        )
+        start = model_of(network)
         initial = {name: value.clone() for name, value in tensors_of(network, "private").items()}
         learner = CohortLearner(network, config)
         everyone = eligible_users(dataset, holdout=config.data.holdout)
@@ -98,7 +94,7 @@ def measure(users: int, cohort: int, rounds: int) -> dict[str, Any]:
             )
             marks.append(time.perf_counter())
             trained = learner.train(
-                SharedModel(number, public, group),
+                replace(start, round_number=number),
                 Cohort(dataset, rows, private, routes),
                 plain_client(config, keys),
             )

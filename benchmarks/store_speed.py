@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_table import print_table
+from measuring import read_options, show
 
 from client_app.private_store import PrivateStore
 
@@ -35,31 +35,32 @@ HERE = Path(__file__).resolve()
 
 def main() -> None:
     """Prints both sides and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, nargs="+", default=[2000, 20000])
-    parser.add_argument("--numbers", type=int, default=1113, help="of each user")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--before", type=Path, help="another checkout")
-    parser.add_argument("--folder", type=Path, help="where the stores lie: the disk measured")
-    parser.add_argument("--work", metavar="USERS", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    options = read_options(
+        __doc__,
+        users={"nargs": "+", "default": [2000, 20000], "help": None},
+        numbers={"type": int, "default": 1113, "help": "of each user"},
+        repeats=7,
+        before={"type": Path, "help": "another checkout"},
+        folder={"type": Path, "help": "where the stores lie: the disk measured"},
+        work={"metavar": "USERS", "type": int, "help": argparse.SUPPRESS},
+    )
     torch.set_num_threads(1)
-    if arguments.work:
-        answer_rounds(arguments.folder, arguments.work, arguments.numbers)
+    if options.work:
+        answer_rounds(options.folder, options.work, options.numbers)
         return
     checkouts = {"now": HERE.parent.parent}
-    if arguments.before:
-        checkouts["before"] = arguments.before.resolve()
+    if options.before:
+        checkouts["before"] = options.before.resolve()
     rows = []
-    for users in arguments.users:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+    for users in options.users:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             workers = {
-                name: start(checkout, Path(folder) / name, users, arguments.numbers)
+                name: start(checkout, Path(folder) / name, users, options.numbers)
                 for name, checkout in checkouts.items()
             }
             rounds = [
                 {name: ask(worker) for name, worker in workers.items()}
-                for _ in range(arguments.repeats + 2)
+                for _ in range(options.repeats + 2)
             ][2:]  # the first two rounds fill the store
             for worker in workers.values():
                 worker.communicate()
@@ -74,7 +75,7 @@ def main() -> None:
                 if "before" in medians:
                     row[f"ratio {measure}"] = medians["before"] / medians["now"]
             rows.append(row)
-    print_table(rows)
+    show(rows)
 
 
 def start(checkout: Path, folder: Path, users: int, numbers: int) -> subprocess.Popen[str]:

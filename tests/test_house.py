@@ -21,8 +21,6 @@ COMMANDS = "mrff/cli/"
 EXCEPTIONS = {
     "strategies/mrff.py:start": "Flower's own signature",
     "strategies/exchange.py:__init__": "a test's clock and sleep are two of them",
-    "mrff/experiments/audits/audit.py:audit": "what the command asks",
-    "mrff/experiments/audits/audit.py:_judge": "what an audit is made of",
 }
 
 

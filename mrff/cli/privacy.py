@@ -89,15 +89,14 @@ def audit(
     unless told otherwise; with -c privacy.mode=none nothing is claimed, and the bounds show what an
     attacker learns without privacy. DATASET is a prepared folder or its name.
     """
-    from mrff.experiments.audits.audit import audit as audited  # brings torch
+    from mrff.experiments.audits.audit import AuditSetup  # brings torch
+    from mrff.experiments.audits.audit import audit as audited
     from mrff.ops.datasets import dataset_folder
     from mrff.ops.simulation import read_settings
 
     if not 0.5 < confidence < 1.0:
         raise ConfigError(f"confidence must be between 0.5 and 1, got {confidence}")
     values = {"privacy.mode": "central-user", **read_settings(config, changes)}
-    found = audited(
-        dataset_folder(dataset), values, canaries=canaries, users=users, confidence=confidence,
-        seed=seed, noise=not without_noise,
-    )  # fmt: skip
+    setup = AuditSetup(canaries, users, confidence, seed, noise=not without_noise)
+    found = audited(dataset_folder(dataset), values, setup)
     print_json(found.numbers()) if as_json else print("\n".join(found.sentences()))

@@ -166,7 +166,7 @@ def _named(movers: list[dict[str, Any]]) -> str:
 
 def _comparison(name: str) -> Path | None:
     """The folder of a comparison given as one, or by its name under ``MRFF_HOME``."""
-    from mrff.experiments.reports.comparison_files import is_comparison  # brings pandas
+    from mrff.experiments.comparison.files import is_comparison  # brings pandas
 
     named = RunConfig.from_flat({}).home / "comparisons" / name
     folders = (Path(name).expanduser().absolute(), named)

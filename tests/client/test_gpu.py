@@ -89,8 +89,8 @@ def test_pooled_training_on_the_gpu() -> None:
     config, dataset = small_config(num_server_rounds=3), small_dataset((9, 14, 6, 9, 12))
     network = network_of(config, dataset)
     results = [train_pooled(copy, dataset, config) for copy in (deepcopy(network), network.to(GPU))]
-    assert results[0].best_pass == results[1].best_pass
-    np.testing.assert_allclose(results[1].scores.logits, results[0].scores.logits, atol=1e-4)
+    assert results[0].best == results[1].best
+    np.testing.assert_allclose(results[1].logits, results[0].logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["central-user", "laplace"])

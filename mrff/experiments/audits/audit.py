@@ -24,8 +24,8 @@ from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import load_dataset, take_users
 from mrff.data.windows import eligible_users
 from mrff.experiments.audits.bounds import Guesses, bound_of_scores
-from mrff.experiments.audits.canaries import Planted, plant
-from mrff.experiments.audits.training import ReleasedRows, train_and_watch
+from mrff.experiments.audits.canaries import plant
+from mrff.experiments.audits.training import train_and_watch
 from mrff.privacy.accounting import epsilon_of
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.noise import NoiseSource
@@ -33,6 +33,24 @@ from mrff.privacy.spending import limit_of
 
 DEFAULTS: dict[str, Any] = {"server.num-server-rounds": 10, "training.sampling-rate": 0.5}
 FORGOTTEN = "The noise was switched off on purpose."
+
+
+@dataclass(frozen=True)
+class AuditSetup:
+    """What an audit is made of.
+
+    Args:
+        users: real ones, beside the ``canaries``.
+        confidence: of the bounds.
+        seed: of the choice of users; the canaries' coins are secret until the end.
+        noise: False plants the bug of a mechanism that forgets its noise.
+    """
+
+    canaries: int
+    users: int
+    confidence: float = 0.95
+    seed: int = 0
+    noise: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,47 +113,43 @@ class Audit:
         ]
 
 
-def audit(
-    folder: Path,
-    settings: Mapping[str, Any],
-    *,
-    canaries: int,
-    users: int,
-    confidence: float = 0.95,
-    seed: int = 0,
-    noise: bool = True,
-) -> Audit:
-    """Trains on ``users`` users of a prepared folder with ``canaries`` more, each there or not.
+def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit:
+    """Trains on users of a prepared folder with canaries more, each there or not.
 
     Args:
         settings: of the run, in kebab-case.
-        seed: of the choice of users; the canaries' coins are secret until the end.
-        noise: False plants the bug of a mechanism that forgets its noise.
 
     Raises:
         ConfigError: too few canaries, items no feature tells apart, items that are not shared, or
             noise to be switched off where there is none.
     """
-    if canaries < 10:
-        raise ConfigError(f"canaries must be at least 10, got {canaries}")
+    if setup.canaries < 10:
+        raise ConfigError(f"canaries must be at least 10, got {setup.canaries}")
     with tempfile.TemporaryDirectory() as home:  # the ledgers of an audit are its own
-        config = RunConfig.from_flat(
-            {
-                **DEFAULTS,
-                **settings,
-                "data.data-dir": str(folder),
-                "data.home": home,
-                "privacy.epsilon-budget": "off",
-            }
-        )
-        _check(config, noise)
-        dataset = load_dataset(folder)
-        rows = eligible_users(dataset, holdout=config.data.holdout)
-        chosen = np.random.default_rng(seed).permutation(rows)[:users]
-        planted = plant(take_users(dataset, np.sort(chosen)), canaries, holdout=config.data.holdout)
-        included = NoiseSource().coins(canaries, 0.5)
-        rows_seen = train_and_watch(config, planted, included, noise=noise)
-        return _judge(config, planted, included, rows_seen, confidence, noise)
+        own = {"data.data-dir": str(folder), "data.home": home, "privacy.epsilon-budget": "off"}
+        config = RunConfig.from_flat({**DEFAULTS, **settings, **own})
+        _check(config, setup.noise)
+        dataset, holdout = load_dataset(folder), config.data.holdout
+        rows = eligible_users(dataset, holdout=holdout)
+        chosen = np.random.default_rng(setup.seed).permutation(rows)[: setup.users]
+        planted = plant(take_users(dataset, np.sort(chosen)), setup.canaries, holdout=holdout)
+        included = NoiseSource().coins(setup.canaries, 0.5)
+        seen = train_and_watch(config, planted, included, noise=setup.noise)
+    privacy = config.privacy
+    by_rounds, by_model = (
+        bound_of_scores(scores, included, delta=privacy.delta, confidence=setup.confidence)
+        for scores in (seen.scores_of_rounds(), seen.scores_of_model())
+    )
+    return Audit(
+        mode=privacy.mode,
+        noise=setup.noise and privacy.is_private,
+        claimed=_claim(config),
+        delta=privacy.delta,
+        confidence=setup.confidence,
+        canaries=setup.canaries,
+        by_rounds=by_rounds,
+        by_model=by_model,
+    )
 
 
 def _check(config: RunConfig, noise: bool) -> None:
@@ -159,28 +173,3 @@ def _claim(config: RunConfig) -> float | None:
         return None
     limit, rounds = limit_of(config.privacy), config.server.num_server_rounds
     return epsilon_of([release.times(rounds)], limit.delta, limit.accountant)
-
-
-def _judge(
-    config: RunConfig,
-    planted: Planted,
-    included: np.ndarray,
-    seen: ReleasedRows,
-    confidence: float,
-    noise: bool,
-) -> Audit:
-    privacy = config.privacy
-    by_rounds, by_model = (
-        bound_of_scores(scores, included, delta=privacy.delta, confidence=confidence)
-        for scores in (seen.scores_of_rounds(), seen.scores_of_model())
-    )
-    return Audit(
-        mode=privacy.mode,
-        noise=noise and privacy.is_private,
-        claimed=_claim(config),
-        delta=privacy.delta,
-        confidence=confidence,
-        canaries=len(planted.items),
-        by_rounds=by_rounds,
-        by_model=by_model,
-    )

@@ -50,13 +50,8 @@ def plant(dataset: Dataset, canaries: int, *, holdout: int) -> Planted:
     )
     new = np.arange(canaries, dtype=np.int32)
     items = schema.num_items + 1 + new
-    codes = {}
-    for feature in schema.item_features:
-        known = dataset.item_features[feature.name]
-        more = np.zeros((canaries, *known.shape[1:]), dtype=known.dtype)
-        codes[feature.name] = np.concatenate(
-            [known, marked.size + new if feature is marked else more]
-        )
+    codes = {name: _longer(known, canaries) for name, known in dataset.item_features.items()}
+    codes[marked.name][-canaries:] = marked.size + new
     length = TARGETS + 2 * holdout
     num_users = dataset.num_users
     keys = np.uint64(2**64 - 1) - np.arange(canaries, dtype=np.uint64)
@@ -72,8 +67,7 @@ def plant(dataset: Dataset, canaries: int, *, holdout: int) -> Planted:
         user_ids=np.concatenate([dataset.user_ids, [f"canary {n}" for n in range(canaries)]]),
         user_keys=np.concatenate([dataset.user_keys, keys]),
         user_features={
-            name: np.concatenate([known, np.zeros((canaries, *known.shape[1:]), known.dtype)])
-            for name, known in dataset.user_features.items()
+            name: _longer(known, canaries) for name, known in dataset.user_features.items()
         },
         offsets=np.concatenate(
             [dataset.offsets, dataset.offsets[-1] + length * (1 + np.arange(canaries))]
@@ -87,3 +81,8 @@ def plant(dataset: Dataset, canaries: int, *, holdout: int) -> Planted:
         items=marked.size + new.astype(np.int64),
         table=f"item_features.{marked.name}_table.weight",
     )
+
+
+def _longer(codes: np.ndarray, canaries: int) -> np.ndarray:
+    """The codes (n, ...) with unknown ones, 0, of the canaries at the end."""
+    return np.concatenate([codes, np.zeros((canaries, *codes.shape[1:]), codes.dtype)])

@@ -1,12 +1,14 @@
 """A training whose every release is watched where canaries would show.
 
-It is the training of a run without the messages: one node (`mrff.experiments.audits.nodes`), the
-mechanism's server half with its noise and ledger, the server's step.
+It is the training of a run without Flower: one node, which answers as ever (`client_app.train`),
+the mechanism's server half with its noise and ledger, the server's step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,18 +17,52 @@ from numpy.typing import NDArray
 from client_app.learners import Cohort, SharedModel
 from client_app.learners.base import work_on
 from client_app.learners.own_copies import changes_of_each
+from client_app.node import Node
+from client_app.private_store import PrivateStore
+from client_app.train import train_round
 from mrff.config import RunConfig
-from mrff.data.schema import Schema
 from mrff.experiments.audits.canaries import Planted
-from mrff.experiments.audits.nodes import AuditedNode, forget_noise
 from mrff.privacy.mechanisms import mechanism_of
-from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
-from mrff.sums import CohortSums, Tensors
+from mrff.privacy.mechanisms.base import ClientHalf, Mechanism, ModelShapes, ServerHalf
+from mrff.privacy.noise import Floats, NoiseSource
+from mrff.sums import CohortSums, NodeView, ServerView, Tensors
+from mrff.wire.aggregation import AGGREGATIONS
 from mrff.wire.replies import Reply
+from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import build_network, initial_shared, load_shared, tensors_of
-from mrff_model.network import MRFFNetwork
 from server_app.parts import model_step, server_view
 from strategies.state import TrainingState
+
+
+class Forgetful:
+    """The bug to be found: a mechanism whose halves toss their coins, but draw no noise."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self._mechanism = mechanism
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mechanism, name)
+
+    def client(self, view: NodeView) -> ClientHalf:
+        """See `Mechanism.client`."""
+        return _forgetting(self._mechanism.client(view))
+
+    def server(self, view: ServerView) -> ServerHalf:
+        """See `Mechanism.server`."""
+        return _forgetting(self._mechanism.server(view))
+
+
+class _NoNoise(NoiseSource):
+    def gaussian(self, shape: tuple[int, ...], deviation: float) -> Floats:
+        return np.zeros(shape)
+
+    def laplace_sums(self, shape: tuple[int, ...], scale: float, count: int) -> Floats:
+        return np.zeros(shape)
+
+
+def _forgetting(half: Any) -> Any:
+    half.source = lambda *purpose: _NoNoise()
+    return half
 
 
 @dataclass(frozen=True)
@@ -62,11 +98,9 @@ def train_and_watch(
     Args:
         noise: False: a private mode forgets its noise.
     """
-    dataset = planted.dataset
-    network = build_network(
-        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
-    )
-    public, group = initial_shared(network, experts_alike=config.pools_experts)
+    node = _node(config, planted, included, noise=noise)
+    server = node.mechanism.server(server_view(config, node.dataset.schema, "audit"))
+    public, group = initial_shared(node.network, experts_alike=config.pools_experts)
     state, step = TrainingState(public=public, group=group), model_step(config)
     shapes = ModelShapes(
         {name: array.shape for name, array in public.items()},
@@ -74,17 +108,15 @@ def train_and_watch(
         config.routes_shape,
     )
     begin = public[planted.table][planted.items].astype(np.float64)
-    present = np.concatenate([np.arange(planted.users[0]), planted.users[included]])
-    server = _server(config, dataset.schema, noise=noise)
-    node = AuditedNode(config, dataset, network, present, noise=noise)
-    canaries = _untrained(planted, network, config.routes_shape[0])
+    canaries = node.cohort(planted.users, up_to_round=0)
     released, directions = [], []
     for number in range(1, config.server.num_server_rounds + 1):
-        model = _model_of(state, config.routes_shape, number)
-        directions.append(_directions(config, network, planted, (model, canaries)))
         terms = server.terms(number, state.clipping_norm)
+        facts = RoundFacts(number, loads=state.loads, terms=terms)
+        request = Request(RunFacts(training_id="audit"), facts, state.public, state.group)
+        directions.append(_directions(node, planted, node.model(request), canaries))
         expected = server.expected(shapes)
-        answer = Reply(number, node.answer(model, terms)).content()
+        answer = train_round(node, request).content()
         sums = CohortSums() + Reply.read(answer, number, expected).sums  # float64, as in a run
         server.check(sums, expected)
         outcome = server.release(sums, number, shapes)
@@ -98,49 +130,38 @@ def train_and_watch(
     )
 
 
-def _server(config: RunConfig, schema: Schema, *, noise: bool) -> ServerHalf:
-    half = mechanism_of(config).server(server_view(config, schema, "audit"))
-    if not noise:
-        forget_noise(half)
-    return half
-
-
-def _untrained(planted: Planted, network: MRFFNetwork, num_layers: int) -> Cohort:
-    """All canaries with the private parameters of a new user."""
-    private = {
-        name: value.expand(len(planted.users), *value.shape[1:]).clone()
-        for name, value in tensors_of(network, "private").items()
-    }
-    routes = np.full((len(planted.users), num_layers), -1, dtype=np.int64)
-    return Cohort(planted.dataset, planted.users, private, routes)
-
-
-def _model_of(state: TrainingState, shape: tuple[int, int], number: int) -> SharedModel:
-    loads = torch.tensor(state.loads, dtype=torch.float32).view(shape) if state.loads else None
-    public, group = (
-        {name: torch.from_numpy(array.copy()) for name, array in part.items()}
-        for part in (state.public, state.group)
+def _node(config: RunConfig, planted: Planted, included: NDArray[np.bool_], *, noise: bool) -> Node:
+    """The one node of the federation: of the canaries it holds those who are there."""
+    dataset, folder = planted.dataset, Path(config.home) / "audited-node"
+    network = build_network(
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
-    return SharedModel(number, public, group, loads)
+    mechanism = mechanism_of(config)
+    return Node(
+        config=config,
+        dataset=dataset,
+        users=np.concatenate([np.arange(planted.users[0]), planted.users[included]]),
+        network=network,
+        initial_private={n: v.clone() for n, v in tensors_of(network, "private").items()},
+        store=PrivateStore(folder / "store"),
+        ledger_folder=folder,
+        limits={},
+        mechanism=mechanism if noise else cast("Mechanism", Forgetful(mechanism)),
+        aggregation=AGGREGATIONS["plain"],
+    )
 
 
 def _directions(
-    config: RunConfig,
-    network: MRFFNetwork,
-    planted: Planted,
-    start: tuple[SharedModel, Cohort],
+    node: Node, planted: Planted, model: SharedModel, canaries: Cohort
 ) -> NDArray[np.float64]:
     """(m, d) where each canary would push their row from a model and their own parameters."""
-    model, canaries = start
+    network = node.network
     load_shared(network, model.public, model.group)
     shared: Tensors = {**tensors_of(network, "public"), **tensors_of(network, "group")}
     table = shared[planted.table]
-    outcome = changes_of_each(network, shared, work_on(model, canaries, config, table))
+    outcome = changes_of_each(network, shared, work_on(model, canaries, node.config, table))
     assert outcome.changes is not None
     update = outcome.changes[planted.table].view(len(canaries), *table.shape)
-    at = torch.arange(len(canaries))
-    rows = update[at, torch.from_numpy(planted.items)].double().numpy()
-    unit: NDArray[np.float64] = rows / np.maximum(
-        np.linalg.norm(rows, axis=1, keepdims=True), 1e-30
-    )
-    return unit
+    items = torch.from_numpy(planted.items)
+    rows = update[torch.arange(len(canaries)), items].double().numpy()
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30))

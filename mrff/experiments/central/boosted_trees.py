@@ -16,16 +16,17 @@ They pool the users' data, which federated training never does: a yardstick, not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.floors import SMOOTHING, Floats, Predictions, Split, floor_of, split_rows
-from mrff.experiments.central import Note
+from mrff.data.floors import SMOOTHING, Floats, Split, floor_of, split_rows
+from mrff.experiments.central import Note, Predicted, nobody
 
 FOLDS = 5
 LATEST = 10  # interactions that tell of a user's present mood
@@ -39,36 +40,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class TreeResult:
-    """Predictions of the test part under ``boosted_trees``, and how many trees validation chose."""
-
-    predictions: Predictions
-    trees: int
-
-
 def predict_by_trees(
-    dataset: Dataset,
-    *,
-    holdout: int,
-    history: bool,
-    seed: int = 0,
-    note: Note = lambda trees, auc, log_loss: None,
-) -> TreeResult:
+    dataset: Dataset, config: RunConfig, note: Note = nobody, *, history: bool
+) -> Predicted:
     """Fits trees, keeps as many as give the best validation AUC, and predicts the test part.
 
     Args:
-        history: whether trees see what the user liked lately, and of the same kind.
-        seed: of the trees.
         note: told of the number of trees, validation AUC and log loss at every look.
+        history: whether trees see what the user liked lately, and of the same kind.
 
     Raises:
         DataError: no user is long enough, or the validation part has one class only.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier  # heavy
 
-    valid = split_rows(dataset, holdout=holdout, part="valid")
-    test = split_rows(dataset, holdout=holdout, part="test")
+    holdout, seed = config.data.holdout, config.training.seed % 2**32
+    valid, test = (split_rows(dataset, holdout=holdout, part=part) for part in ("valid", "test"))
     inputs = row_inputs(dataset, valid, history=history)
     trees = HistGradientBoostingClassifier(
         max_iter=MOST_TREES, early_stopping=False, random_state=seed, **SETTINGS
@@ -82,12 +69,10 @@ def predict_by_trees(
             look = floor_of(truth, logits)
             note(count, look.auc, look.log_loss)
             seen[count] = look.auc
-    number = max(seen, key=lambda count: seen[count])
-    logits = next(islice(_staged(trees, inputs[test.held_out]), number - 1, None))
-    shape = (len(test.users), holdout)
-    labels = dataset.labels[test.held_out].reshape(shape)
-    found = Predictions(test.users, labels, {"boosted_trees": logits.reshape(shape)})
-    return TreeResult(found, number)
+    best = max(seen, key=lambda count: seen[count])
+    logits = next(islice(_staged(trees, inputs[test.held_out]), best - 1, None))
+    labels = dataset.labels[test.held_out].reshape(-1, holdout)
+    return Predicted(test.users, labels, logits.reshape(labels.shape), best)
 
 
 def row_inputs(dataset: Dataset, split: Split, *, history: bool) -> Floats:
@@ -131,20 +116,15 @@ def _earlier(
     again = np.diff(codes, axis=1, prepend=-1) == 0  # a value named twice would see its own label
     rows, places = np.nonzero((codes > 0) & ~again)  # in the order of rows, hence of time
     keys = owner[rows] * (int(codes.max(initial=0)) + 1) + codes[rows, places]
-    order = np.argsort(keys, kind="stable")
-    count, positive = _before(keys[order], labels[rows][order])
-    counts, positives = np.zeros(len(keys)), np.zeros(len(keys))
-    counts[order], positives[order] = count, positive
+    counts, positives = _before(keys, labels[rows])
     rates = _smoothed(positives, counts, overall)
     return _mean_of_rows(rows, rates, len(owner)), _mean_of_rows(rows, counts, len(owner))
 
 
 def _before(keys: NDArray[Any], labels: Floats) -> tuple[Floats, Floats]:
-    """Rows and positive rows before each one among those of the same key; keys are sorted."""
-    first = np.r_[True, keys[1:] != keys[:-1]]
-    starts = np.flatnonzero(first)[np.cumsum(first) - 1]
-    total = np.cumsum(labels) - labels
-    return (np.arange(len(keys)) - starts).astype(np.float64), total - total[starts]
+    """Rows and positive rows before each one among those of the same key."""
+    alike = pd.Series(labels).groupby(keys)
+    return np.asarray(alike.cumcount(), dtype=np.float64), alike.cumsum().to_numpy() - labels
 
 
 def _latest(owner: NDArray[np.int64], labels: Floats) -> list[Floats]:

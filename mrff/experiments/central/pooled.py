@@ -8,7 +8,7 @@ a table here; they move by plain gradient steps, as on a device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset
 from mrff.data.floors import floor_of, split_rows
-from mrff.experiments.central import Note
+from mrff.experiments.central import Note, Predicted, nobody
 from mrff.metrics.metric import Scored
 from mrff.metrics.routes import load_shares
 from mrff.sums import Tensors
@@ -35,22 +35,12 @@ from strategies.pooling import pool_experts
 BATCH_USERS = 32
 
 
-@dataclass(frozen=True)
-class PooledResult:
-    """Predictions of the test part by the best validated model."""
-
-    users: np.ndarray  # (U,) rows in the dataset
-    scores: Scored
-    best_pass: int
-    passes: int
-
-
 def train_pooled(
     network: MRFFNetwork,
     dataset: Dataset,
     config: RunConfig,
-    note: Note = lambda number, auc, log_loss: None,
-) -> PooledResult:
+    note: Note = nobody,
+) -> Predicted:
     """Trains for as many passes as the users of a federated run make, and tests the best model.
 
     Args:
@@ -85,7 +75,8 @@ def train_pooled(
             break
     for name, value in pool.trained().items():
         value.copy_(best[name])
-    return PooledResult(pool.everybody.users, pool.score("test"), best_pass, number)
+    test = pool.score("test")
+    return Predicted(pool.everybody.users, test.labels.astype(np.int8), test.logits, best_pass)
 
 
 def _copy(tensors: Tensors) -> Tensors:

@@ -25,10 +25,10 @@ _CELLS = 4_000_000  # numbers in one array of a chunk of resamples
 class Difference:
     """Method minus reference, averaged over seeds; NaN where it cannot be told."""
 
-    difference: float
-    low: float
-    high: float
-    p_value: float
+    difference: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
 
 
 class RankedScores:
@@ -112,7 +112,7 @@ def paired_difference(
     estimate, replicates = float(values[0]), values[1:]
     defined = replicates[np.isfinite(replicates)]
     if not math.isfinite(estimate) or len(defined) < 0.99 * len(replicates):
-        return Difference(estimate, math.nan, math.nan, math.nan)
+        return Difference(estimate)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(defined, [tail, 1.0 - tail])
     return Difference(estimate, float(low), float(high), p_value(defined))

@@ -120,14 +120,15 @@ class Cell:
         return sorted(self._state.glob(f"*/{FILE}"))
 
 
-def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: Path, content_hash: str) -> Cell:
+def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str]) -> Cell:
     """The cell behind a row.
 
     Args:
         home: of all comparisons' cells.
-        data: the prepared dataset.
+        data: the prepared dataset, and the hash of its content.
     """
-    settings: Settings = {**row.settings, "data.data-dir": str(data), "data.home": str(home)}
+    folder, content_hash = data
+    settings: Settings = {**row.settings, "data.data-dir": str(folder), "data.home": str(home)}
     settings.setdefault("run.tensorboard", False)
     if row.base.is_federated and not RunConfig.from_flat(settings).privacy.is_private:
         settings["evaluation.keep-test-scores"] = True

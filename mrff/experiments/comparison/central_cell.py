@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from client_app.kept_scores import KeptScores, write_scores
+from client_app.kept_scores import write_scores
 from mrff.config import RunConfig
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 
@@ -59,12 +59,11 @@ def main(request: Path) -> int:
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
-    scores = KeptScores(result.user_keys, result.logits, result.labels)
-    write_scores(Path(asked["scores"]), scores)
+    write_scores(Path(asked["scores"]), result.scores)
     outcome = CellOutcome(
         status="finished",
-        auc=_defined(result.auc),
-        log_loss=_defined(result.log_loss),
+        auc=_defined(result.measured.auc),
+        log_loss=_defined(result.measured.log_loss),
         best_round=result.best_round,
         seconds=round(result.seconds, 3),
     )

@@ -8,29 +8,29 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from mrff.config import ConfigError, RunConfig
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
-from mrff.experiments.comparison import results, tables
-from mrff.experiments.comparison.cells import Cell, CellOutcome, cell_of
-from mrff.experiments.comparison.plan import ComparisonPlan, Row
+from mrff.experiments.comparison import tables
+from mrff.experiments.comparison.cells import cell_of
+from mrff.experiments.comparison.files import Runs, frames_of, write_comparison
+from mrff.experiments.comparison.plan import ComparisonPlan
 from mrff.experiments.comparison.progress import Watch
+from mrff.experiments.comparison.results import comparisons
 from mrff.experiments.comparison.running import Workplace, run_cells
-from mrff.io.files import write_bytes, write_json
+from mrff.io.files import write_bytes
 from mrff.ops.datasets import dataset_folder, prepare_dataset
 
 _SHARED = "MRFF_SHARED_DATA"
-Runs = Sequence[tuple[Row, Cell, CellOutcome]]
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,9 @@ def _one(
     plan: ComparisonPlan, data: dict[str, tuple[Path, str]], home: Path, place: Workplace
 ) -> Compared:
     """One comparison, from its first missing run to its files."""
-    cells = []
-    for row in plan.rows:
-        folder, content_hash = data[row.dataset]
-        cell = cell_of(row, plan, home=home / "cells", data=folder, content_hash=content_hash)
-        cells.append((row, cell))
+    cells = [
+        (row, cell_of(row, plan, home=home / "cells", data=data[row.dataset])) for row in plan.rows
+    ]
     labels: dict[str, str] = {}
     for row, cell in cells:
         labels.setdefault(cell.name, row.label)
@@ -90,18 +88,16 @@ def _one(
 
 def _write(plan: ComparisonPlan, runs: Runs, folder: Path) -> Compared:
     folder.mkdir(parents=True, exist_ok=True)
-    frame = results.results_frame(runs)
-    found = results.comparisons(plan, runs, note=lambda dataset: _say_tests(plan, dataset))
-    frames = {"results": frame, "comparisons": results.comparisons_frame(found)}
-    results.write_frames(folder, frames)
-    made = tables.tables(plan, frame, found)
+    found = comparisons(plan, runs, note=lambda dataset: _say_tests(plan, dataset))
+    frames = frames_of(runs, found)
+    write_comparison(folder, frames, _about(plan, runs))
+    made = tables.tables(plan, frames["results"], frames["comparisons"])
     undone = [
         f"{row.label}: {outcome.error or 'not run'} ({cell.log})"
         for row, cell, outcome in runs
         if outcome.status != "finished"
     ]
     write_bytes(folder / "tables.md", tables.markdown(plan, made, undone).encode())
-    write_json(folder / "comparison.json", _about(plan, runs))
     return Compared(plan, folder, frames, made, undone)
 
 
@@ -112,30 +108,22 @@ def _say_tests(plan: ComparisonPlan, dataset: str) -> None:
 
 def _about(plan: ComparisonPlan, runs: Runs) -> dict[str, Any]:
     """What the numbers came from."""
+    try:
+        version = importlib.metadata.version("mrff")
+    except importlib.metadata.PackageNotFoundError:
+        version = "of a checkout that is not installed"
+    statistics = plan.statistics
     return {
         "name": plan.name,
         "config": str(plan.path.absolute()),
-        "reference": plan.reference,
-        "datasets": plan.datasets,
-        "methods": plan.methods,
-        "seeds": plan.seeds,
-        "nodes": plan.nodes,
-        "resamples": plan.statistics.resamples,
-        "confidence": plan.statistics.confidence,
-        "significance": plan.statistics.significance,
-        "version": _version(),
+        **{k: getattr(plan, k) for k in ("reference", "datasets", "methods", "seeds", "nodes")},
+        **{k: getattr(statistics, k) for k in ("resamples", "confidence", "significance")},
+        "version": version,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cells": {row.label: cell.name for row, cell, _ in runs},
     }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mrff")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a checkout that is not installed"
 
 
 def _prepare(plan: ComparisonPlan) -> dict[str, tuple[Path, str]]:
@@ -178,18 +166,12 @@ def _shared(name: str) -> Path | None:
     return begun[0] if len(begun) == 1 else None
 
 
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Keeps a second comparison out of this home: they share cells."""
+def _alone(home: Path) -> AcquireReturnProxy[Any]:
+    """Keeps a second comparison out of this home, as a context: they share cells."""
     home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / ".lock", timeout=0)
     try:
-        lock.acquire()
+        return FileLock(home / ".lock", timeout=0).acquire()
     except Timeout:
         raise ConfigError(
             f"another mrff compare works in {home}; wait for it, or set MRFF_HOME to another folder"
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()

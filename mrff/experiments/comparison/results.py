@@ -1,6 +1,4 @@
-"""What a comparison found: a line per run, and a line per method, dataset and metric against the
-reference.
-"""
+"""What a comparison found: a line per method, dataset and metric against the reference."""
 
 from __future__ import annotations
 
@@ -10,11 +8,8 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from client_app.kept_scores import KeptScores
 from mrff.experiments.comparison.bootstrap import (
@@ -26,13 +21,7 @@ from mrff.experiments.comparison.bootstrap import (
 )
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 from mrff.experiments.comparison.plan import ComparisonPlan, Row, Statistics
-from mrff.io.files import write_bytes
 
-RESULTS = (
-    "dataset", "method", "seed", "auc", "log_loss", "gauc", "best_round", "seconds",
-    "bytes_up", "bytes_down", "status", "error", "kind", "run",
-)  # fmt: skip
-_WHOLE = ("seed", "best_round", "bytes_up", "bytes_down", "users", "seeds")
 Seeded = Mapping[int | None, KeptScores]  # None: the method draws nothing
 
 
@@ -52,25 +41,6 @@ class Comparison:
     users: int
     seeds: int
     note: str = ""
-
-
-def results_frame(runs: Sequence[tuple[Row, Cell, CellOutcome]]) -> pd.DataFrame:
-    """A line per run with the columns `RESULTS`, in the order of the plan."""
-    lines = [
-        {
-            "dataset": row.dataset,
-            "method": row.method,
-            "seed": row.seed,
-            **asdict(outcome),
-            "kind": row.base.kind,
-            "run": str(cell.run) if row.base.is_federated else "",
-        }
-        for row, cell, outcome in runs
-    ]
-    frame = pd.DataFrame(lines, columns=list(RESULTS))
-    for name in ("auc", "log_loss", "gauc", "seconds"):
-        frame[name] = frame[name].astype(float)
-    return _whole(frame)
 
 
 def comparisons(
@@ -129,10 +99,10 @@ def compare_scores(
     drawn = _differences(aligned, seeds, reference, statistics, key) if len(aligned) > 1 else {}
     lines = []
     for method, metric in itertools.product(methods, METRICS):
-        result = drawn.get((method, metric), Difference(math.nan, math.nan, math.nan, math.nan))
+        result = drawn.get((method, metric), Difference())
         note = notes[method] or _too_little(_labels(aligned[method]), metric, statistics)
         if note:
-            result = Difference(result.difference, math.nan, math.nan, math.nan)
+            result = Difference(result.difference)
         lines.append(
             Comparison(
                 dataset, method, reference, metric, **asdict(result), p_holm=math.nan,
@@ -187,13 +157,8 @@ def _common_seeds(
     for name in (reference, method):
         if not scores.get(name):
             return [], f"no run of {name} left test scores"
-    ours, theirs = set(scores[method]), set(scores[reference])
-    if None in ours:
-        common = theirs
-    elif None in theirs:
-        common = ours
-    else:
-        common = ours & theirs
+    ours, theirs = scores[method].keys(), scores[reference].keys()
+    common = theirs if None in ours else ours if None in theirs else ours & theirs
     if not common:
         return [], f"no seed of which both {method} and {reference} finished"
     return sorted(common, key=lambda seed: -1 if seed is None else seed), ""
@@ -220,22 +185,3 @@ def _too_little(labels: np.ndarray, metric: str, statistics: Statistics) -> str:
 
 def _labels(runs: Seeded) -> np.ndarray:
     return next(iter(runs.values())).labels  # the same in all of them
-
-
-def comparisons_frame(found: Sequence[Comparison]) -> pd.DataFrame:
-    """A line per comparison; the columns are the fields of `Comparison`."""
-    columns = list(Comparison.__dataclass_fields__)
-    return _whole(pd.DataFrame([asdict(line) for line in found], columns=columns))
-
-
-def _whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whole numbers that may be missing stay whole numbers."""
-    return frame.astype({name: "Int64" for name in _WHOLE if name in frame})
-
-
-def write_frames(folder: Path, frames: Mapping[str, pd.DataFrame]) -> None:
-    """Each frame as ``NAME.csv`` and ``NAME.parquet``."""
-    for name, frame in frames.items():
-        write_bytes(folder / f"{name}.csv", frame.to_csv(index=False).encode())
-        content: Any = frame.to_parquet(index=False)
-        write_bytes(folder / f"{name}.parquet", content)

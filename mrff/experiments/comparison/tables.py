@@ -1,29 +1,24 @@
-"""A comparison as tables: Markdown to keep, and the same for the terminal."""
+"""A comparison as tables: Markdown to keep, and the same for the terminal and the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from mrff.experiments.comparison.plan import ComparisonPlan
-from mrff.experiments.comparison.results import Comparison
 
-_HEADINGS = (
-    "method", "kind", "runs", "AUC", "LogLoss", "GAUC", "best round", "seconds", "MB up",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of a table; bold means a difference that is significant."""
-
-    text: str
-    bold: bool = False
+METRICS = {"auc": "AUC", "log_loss": "LogLoss"}
+_HEADINGS = {
+    "method": "method", "kind": "kind", "runs": "runs", **METRICS, "gauc": "GAUC",
+    "best_round": "best round", "seconds": "seconds", "megabytes": "MB up",
+}  # fmt: skip
+Line = dict[str, Text]  # of a method, by column; bold means a difference that is significant
 
 
 @dataclass(frozen=True)
@@ -31,82 +26,84 @@ class DatasetTable:
     """One dataset's methods, best AUC first, the reference marked."""
 
     title: str
-    headings: tuple[str, ...]
-    lines: list[list[Field]]
+    headings: list[str]
+    lines: list[list[Text]]
     notes: list[str]
 
 
-def tables(
-    plan: ComparisonPlan, results: pd.DataFrame, found: Sequence[Comparison]
-) -> list[DatasetTable]:
-    """A table per dataset."""
-    share = f"{plan.statistics.confidence:.0%}"
-    headings = (
-        *_HEADINGS,
-        f"AUC minus {plan.reference} [{share}]", "p (Holm)",
-        f"LogLoss minus {plan.reference} [{share}]", "p (Holm)",
-    )  # fmt: skip
-    return [_table(plan, dataset, headings, results, found) for dataset in plan.datasets]
-
-
-def _table(
-    plan: ComparisonPlan,
-    dataset: str,
-    headings: tuple[str, ...],
-    results: pd.DataFrame,
-    found: Sequence[Comparison],
-) -> DatasetTable:
-    here = results[results["dataset"] == dataset]
-    against = {(line.method, line.metric): line for line in found if line.dataset == dataset}
-    lines = []
-    for method in plan.methods:
-        runs = here[here["method"] == method]
-        ended = runs[runs["status"] == "finished"]
-        name = f"{method} (reference)" if method == plan.reference else method
-        count = str(len(ended)) if len(ended) == len(runs) else f"{len(ended)} of {len(runs)}"
-        fields = [Field(name), Field(str(runs["kind"].iloc[0])), Field(count)]
-        means = [mean_text(ended[key], 4) for key in ("auc", "log_loss", "gauc")]
-        means += [mean_text(ended[key], 0, spread=False) for key in ("best_round", "seconds")]
-        means.append(mean_text(ended["bytes_up"] / 1e6, 1, spread=False))
-        fields += [Field(mean or "-") for mean in means]
-        for metric in ("auc", "log_loss"):
-            fields += _difference(against.get((method, metric)), plan)
-        lines.append((ended["auc"].mean(), fields))
-    lines.sort(key=lambda line: -math.inf if math.isnan(line[0]) else line[0], reverse=True)
-    notes = {f"{line.method}: {line.note}" for line in against.values() if line.note}
-    tested = [line for line in against.values() if math.isfinite(line.p_value)]
-    users = f", {tested[0].users:,} users" if tested else ""
+def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> list[DatasetTable]:
+    """A table per dataset, from the frames that `mrff.experiments.comparison.files` writes."""
+    headings = dict(_HEADINGS)
+    for metric, name in METRICS.items():
+        share = f"{plan.statistics.confidence:.0%}"
+        headings[f"{metric}_difference"] = f"{name} minus {plan.reference} [{share}]"
+        headings[f"{metric}_p"] = "p (Holm)"
     seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
-    title = f"{dataset}: {seeds}{users}"
-    return DatasetTable(title, headings, [fields for _, fields in lines], sorted(notes))
+    made = []
+    for dataset in plan.datasets:
+        here, against = (frame[frame["dataset"] == dataset] for frame in (results, found))
+        lines = lines_of(here, against, plan.statistics.significance)
+        for line in lines:
+            if line["method"].plain == plan.reference:
+                line["method"] = Text(f"{plan.reference} (reference)")
+        users = [f", {n:,} users" for n in against["users"][against["p_value"].notna()]]
+        title = f"{dataset}: {seeds}{users[0] if users else ''}"
+        shown = [[line[column] for column in headings] for line in lines]
+        made.append(DatasetTable(title, list(headings.values()), shown, notes_of(against)))
+    return made
 
 
-def _difference(line: Comparison | None, plan: ComparisonPlan) -> list[Field]:
-    """The difference with its interval, bold where it is significant, and the p-value."""
+def lines_of(results: pd.DataFrame, found: pd.DataFrame, significance: float) -> list[Line]:
+    """A line per method of one dataset, best AUC first."""
+    pairs: Iterable[Any] = found.itertuples()
+    against = {(line.method, line.metric): line for line in pairs}
+    means = results.groupby("method", sort=False)["auc"].mean()
+    lines = []
+    for method in means.sort_values(ascending=False, kind="stable").index:
+        runs = results[results["method"] == method]
+        ended = runs[runs["status"] == "finished"]
+        count = str(len(ended)) if len(ended) == len(runs) else f"{len(ended)} of {len(runs)}"
+        texts = {"method": str(method), "kind": str(runs["kind"].iloc[0]), "runs": count}
+        texts |= {key: _mean(ended[key], 4) for key in (*METRICS, "gauc")}
+        texts |= {key: _mean(ended[key], 0, spread=False) for key in ("best_round", "seconds")}
+        texts["megabytes"] = _mean(ended["bytes_up"] / 1e6, 1, spread=False)
+        line = {column: Text(text) for column, text in texts.items()}
+        for metric in METRICS:
+            told = against.get((method, metric))
+            significant = told is not None and told.p_holm < significance
+            line[f"{metric}_difference"] = Text(interval_text(told), "bold" if significant else "")
+            line[f"{metric}_p"] = Text(_p_text(told))
+        lines.append(line)
+    return lines
+
+
+def notes_of(found: pd.DataFrame) -> list[str]:
+    """Why differences were not tested."""
+    noted = found[found["note"].fillna("") != ""]
+    return sorted({f"{line.method}: {line.note}" for line in noted.itertuples()})
+
+
+def interval_text(line: Any) -> str:
+    """A line's difference with its interval, as far as they are known."""
     if line is None or math.isnan(line.difference):
-        return [Field(""), Field("")]
+        return ""
     text = f"{line.difference:+.4f}"
-    if math.isnan(line.p_value):
-        return [Field(text), Field("no test")]
-    significant = line.p_holm < plan.statistics.significance
-    return [
-        Field(f"{text} [{line.low:+.4f}, {line.high:+.4f}]", bold=significant),
-        Field(p_text(line.p_holm)),
-    ]
+    return text if math.isnan(line.low) else f"{text} [{line.low:+.4f}, {line.high:+.4f}]"
 
 
-def p_text(value: float) -> str:
-    """A p-value as it is shown; NaN: nothing was tested."""
-    if math.isnan(value):
+def _p_text(line: Any) -> str:
+    if line is None or math.isnan(line.difference):
+        return ""
+    if math.isnan(line.p_holm):
         return "no test"
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+    return f"{line.p_holm:.3f}" if line.p_holm >= 0.001 else f"{line.p_holm:.1e}"
 
 
-def mean_text(values: pd.Series, digits: int, *, spread: bool = True) -> str:
+def _mean(values: pd.Series, digits: int, *, spread: bool = True) -> str:
     """Mean over seeds, with the standard deviation between seeds where there are several."""
     known = values.dropna().astype(float)
     if not len(known):
-        return ""
+        return "-"
     text = f"{known.mean():.{digits}f}"
     return f"{text} ± {known.std():.{digits}f}" if spread and len(known) > 1 else text
 
@@ -130,11 +127,8 @@ def markdown(plan: ComparisonPlan, made: Sequence[DatasetTable], crashed: Sequen
     parts = [f"# {plan.name}", legend(plan)]
     for table in made:
         rows = [table.headings, ["---"] * len(table.headings)]
-        rows += [
-            [f"**{f.text}**" if f.bold and f.text else f.text for f in line] for line in table.lines
-        ]
-        body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-        parts += [f"## {table.title}", body]
+        rows += [[f"**{t.plain}**" if t.style else t.plain for t in line] for line in table.lines]
+        parts += [f"## {table.title}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
         if table.notes:
             parts.append("\n".join(f"* {note}" for note in table.notes))
     if crashed:
@@ -148,5 +142,5 @@ def terminal(table: DatasetTable) -> Table:
     for place, heading in enumerate(table.headings):
         shown.add_column(heading, justify="left" if place < 2 else "right", overflow="fold")
     for line in table.lines:
-        shown.add_row(*(Text(f.text, style="bold" if f.bold else "") for f in line))
+        shown.add_row(*line)
     return shown

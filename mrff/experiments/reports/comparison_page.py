@@ -11,12 +11,16 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from mrff.experiments.comparison.tables import mean_text, p_text
-from mrff.experiments.reports.comparison_files import read_comparison
+from mrff.experiments.comparison.files import read_comparison
+from mrff.experiments.comparison.tables import METRICS, interval_text, lines_of, notes_of
 from mrff.experiments.reports.figures import PALETTE, new_figure
 from mrff.experiments.reports.page import render
 
-METRICS = {"auc": ("AUC", "higher is better"), "log_loss": ("LogLoss", "lower is better")}
+DIRECTIONS = {"auc": "higher is better", "log_loss": "lower is better"}
+COLUMNS = (
+    "method", "runs", *METRICS, "auc_difference", "auc_p", "log_loss_difference", "log_loss_p",
+    "best_round", "seconds",
+)  # fmt: skip
 COLUMNS_OF_UNFINISHED = ["dataset", "method", "seed", "status", "error"]
 
 
@@ -80,13 +84,13 @@ def _significant(files: _Files, sign: int) -> int:
 def _forests(files: _Files) -> list[dict[str, Any]]:
     """A chart for every metric and dataset with a known difference."""
     forests = []
-    for metric, (name, direction) in METRICS.items():
+    for metric, name in METRICS.items():
         known = files.found[files.found["metric"] == metric].dropna(subset=["difference"])
         for dataset in files.datasets:
             lines = known[known["dataset"] == dataset]
             if len(lines):
                 figure = forest_figure(lines, files.significance, f"{name} difference")
-                about = {"dataset": dataset, "metric": name, "direction": direction}
+                about = {"dataset": dataset, "metric": name, "direction": DIRECTIONS[metric]}
                 forests.append({**about, "figure": figure})
     return forests
 
@@ -111,7 +115,7 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
                     "array": _widths(rows["high"] - rows["difference"]),
                     "arrayminus": _widths(rows["difference"] - rows["low"]),
                 },
-                customdata=[_interval(row) for _, row in rows.iterrows()],
+                customdata=[_together(interval_text(row)) for row in rows.itertuples()],
                 hovertemplate="%{y}: %{customdata}<extra></extra>",
             )
         )  # fmt: skip
@@ -126,45 +130,20 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
 
 def _table(files: _Files, dataset: str) -> dict[str, Any]:
     """A row per method, best AUC first, the reference in bold."""
-    here = files.results[files.results["dataset"] == dataset]
-    against = files.found[files.found["dataset"] == dataset]
-    means = here.groupby("method")["auc"].mean().sort_values(ascending=False, na_position="last")
-    rows = []
-    for method in means.index:
-        runs = here[here["method"] == method]
-        row = [str(method), str(int(runs["auc"].notna().sum()))]
-        row += [_mean(runs[metric], 4) for metric in METRICS]
-        for metric in METRICS:
-            line = against[(against["method"] == method) & (against["metric"] == metric)]
-            told = [(_interval(found), p_text(found["p_holm"])) for _, found in line.iterrows()]
-            row += told[0] if told else ("", "")
-        row += [_mean(runs[name], 0) for name in ("best_round", "seconds")]
-        rows.append(row)
-    notes = against[["method", "note"]].dropna().drop_duplicates().to_numpy()
-    return {
-        "dataset": dataset,
-        "rows": rows,
-        "bold": [number for number, row in enumerate(rows) if row[0] == files.reference],
-        "notes": [f"{method}: {note}" for method, note in notes],
-    }
+    here, against = (frame[frame["dataset"] == dataset] for frame in (files.results, files.found))
+    lines = lines_of(here, against, files.significance)
+    rows = [[_together(line[column].plain) for column in COLUMNS] for line in lines]
+    bold = [number for number, row in enumerate(rows) if row[0] == files.reference]
+    return {"dataset": dataset, "rows": rows, "bold": bold, "notes": notes_of(against)}
 
 
 def _widths(values: pd.Series) -> list[float | None]:
     return [None if math.isnan(value) else max(float(value), 0.0) for value in values]
 
 
-def _interval(row: Any) -> str:
-    if math.isnan(row["difference"]):
-        return "–"
-    text = f"{row['difference']:+.4f}"
-    if math.isnan(row["low"]):
-        return text
-    return f"{text} [{row['low']:+.4f},\u00a0{row['high']:+.4f}]"
-
-
-def _mean(values: pd.Series, digits: int) -> str:
-    # a number and its spread stay on one line
-    return mean_text(values, digits, spread=digits > 0).replace(" ", "\u00a0") or "–"
+def _together(text: str) -> str:
+    """A cell whose number and spread stay on one line."""
+    return "–" if text == "-" else text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0")
 
 
 def _text(value: Any) -> str:

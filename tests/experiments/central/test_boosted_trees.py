@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import SMOOTHING, floor_of, floors, predict_by_rates, split_rows
@@ -16,6 +17,8 @@ from mrff.data.prepare import prepare
 from mrff.experiments.central.boosted_trees import EVERY, predict_by_trees, row_inputs
 from tests.support.small_data import small_dataset
 from tests.support.small_folders import write
+
+HOLDOUT_5 = RunConfig.from_flat({"data.holdout": 5})
 
 
 @pytest.fixture(scope="module")
@@ -94,28 +97,27 @@ def test_a_held_out_label_is_history_of_the_users_next_rows_only(history: bool) 
 def test_shuffled_labels_cannot_be_predicted(population: Dataset) -> None:
     shuffled = np.random.default_rng(0).permutation(population.labels)
     random = replace(population, labels=shuffled)
-    found = predict_by_trees(random, holdout=5, history=True).predictions
-    assert abs(floor_of(found.labels, found.logits["boosted_trees"]).auc - 0.5) < 0.05
+    found = predict_by_trees(random, HOLDOUT_5, history=True)
+    assert abs(floor_of(found.labels, found.logits).auc - 0.5) < 0.05
 
 
 def test_trees_beat_the_rates_they_read(population: Dataset) -> None:
     seen: list[int] = []
-    result = predict_by_trees(
-        population, holdout=5, history=True, note=lambda trees, auc, loss: seen.append(trees)
+    found = predict_by_trees(
+        population, HOLDOUT_5, lambda trees, auc, loss: seen.append(trees), history=True
     )
-    found = result.predictions
-    assert result.trees in seen
+    assert found.best in seen
     assert all(trees % EVERY == 0 for trees in seen)
-    assert found.labels.shape == found.logits["boosted_trees"].shape == (300, 5)
+    assert found.labels.shape == found.logits.shape == (300, 5)
     rates = predict_by_rates(population, holdout=5, part="test")
     assert found.labels.tolist() == rates.labels.tolist()
     assert found.users.tolist() == rates.users.tolist()
-    measured = floor_of(found.labels, found.logits["boosted_trees"])
+    measured = floor_of(found.labels, found.logits)
     assert measured.auc > floors(population, holdout=5, part="test").user.auc + 0.02
-    again = predict_by_trees(population, holdout=5, history=True).predictions
-    np.testing.assert_array_equal(again.logits["boosted_trees"], found.logits["boosted_trees"])
+    again = predict_by_trees(population, HOLDOUT_5, history=True)
+    np.testing.assert_array_equal(again.logits, found.logits)
 
 
 def test_users_shorter_than_the_split_are_refused(population: Dataset) -> None:
     with pytest.raises(DataError, match="needs; use a smaller holdout"):
-        predict_by_trees(population, holdout=200, history=False)
+        predict_by_trees(population, RunConfig.from_flat({"data.holdout": 50}), history=False)

@@ -36,22 +36,22 @@ def config_of(method: str, data: Path, **more: Any) -> RunConfig:
 def test_every_central_method_predicts_the_test_part(small_data: Path, method: str) -> None:
     result = run_central(method, config_of(method, small_data))
     dataset = load_dataset(small_data)
-    assert result.method == method
-    assert result.labels.shape == result.logits.shape == (15, 2)
-    assert result.user_keys.tolist() == dataset.user_keys.tolist()
+    scores = result.scores
+    assert scores.labels.shape == scores.logits.shape == (15, 2)
+    assert scores.user_keys.tolist() == dataset.user_keys.tolist()
     for user in range(15):
         end = dataset.offsets[user + 1]
-        assert result.labels[user].tolist() == dataset.labels[end - 2 : end].tolist()
-    truth, scores = result.labels.ravel(), result.logits.ravel()
-    assert result.auc == pytest.approx(roc_auc_score(truth, scores))
-    assert result.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-scores))))
+        assert scores.labels[user].tolist() == dataset.labels[end - 2 : end].tolist()
+    truth, logits = scores.labels.ravel(), scores.logits.ravel()
+    assert result.measured.auc == pytest.approx(roc_auc_score(truth, logits))
+    assert result.measured.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
 
 
 def test_rates_are_the_floors(small_data: Path) -> None:
     expected = floors(load_dataset(small_data), holdout=2, part="test")
     for method, floor in (("user-rate", expected.user), ("user-item-rate", expected.user_item)):
         result = run_central(method, config_of(method, small_data))
-        assert (result.auc, result.log_loss) == (floor.auc, floor.log_loss)
+        assert result.measured == floor
 
 
 def test_federated_methods_are_refused(small_data: Path) -> None:
@@ -77,9 +77,8 @@ def test_pooled_training_learns_and_leaves_the_best_model(small_data: Path) -> N
     seen: list[tuple[int, float]] = []
     result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append((n, auc)))
     assert [number for number, _ in seen] == list(range(1, 17))
-    assert result.passes == 16
     best = max(auc for _, auc in seen)
-    assert result.best_pass == next(number for number, auc in seen if auc == best)
+    assert result.best == next(number for number, auc in seen if auc == best)
     moved = [n for n, v in network.named_parameters() if not np.array_equal(v.detach(), begin[n])]
     assert "layers.0.attention.query.weight" in moved
     assert "user_embedding" not in moved  # users have rows of their own, in a table
@@ -92,8 +91,9 @@ def test_pooled_training_stops_when_validation_does(small_data: Path) -> None:
     network = build_network(
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
-    result = train_pooled(network, dataset, config)
-    assert result.passes == result.best_pass + 2 < 80
+    seen: list[int] = []
+    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append(n))
+    assert len(seen) == result.best + 2 < 80
 
 
 def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
@@ -106,7 +106,7 @@ def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
     unknown = np.full((len(result.users), len(network.layers)), -1)
     cohort = Cohort(dataset, result.users, rows, unknown)
     alone = scored_alone(network, config, cohort)
-    np.testing.assert_allclose(result.scores.logits, alone.logits, atol=1e-5)
+    np.testing.assert_allclose(result.logits, alone.logits, atol=1e-5)
 
 
 def test_pooled_training_pools_experts_as_the_server_does() -> None:

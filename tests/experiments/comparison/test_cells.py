@@ -12,9 +12,7 @@ def name_of(folder: Path, settings: str = "", *, method: str = "mrff", data: str
     path = folder / "grid.toml"
     path.write_text(f'methods = ["{method}"]\ndatasets = ["shop"]\n[settings]\n{settings}\n')
     plan = read_plan(path, presets=folder)
-    return cell_of(
-        plan.rows[0], plan, home=folder / "cells", data=folder / "shop", content_hash=data
-    ).name
+    return cell_of(plan.rows[0], plan, home=folder / "cells", data=(folder / "shop", data)).name
 
 
 def test_settings_data_and_methods_make_another_cell_and_places_do_not(tmp_path: Path) -> None:

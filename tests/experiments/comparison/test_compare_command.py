@@ -14,7 +14,7 @@ from mrff.cli.main import main
 from mrff.data.dataset import load_dataset
 from mrff.data.floors import floors
 from mrff.data.prepare import prepare
-from mrff.experiments.comparison.results import RESULTS
+from mrff.experiments.comparison.files import RESULTS
 
 COMPARISONS = (
     "dataset", "method", "reference", "metric", "difference", "low", "high", "p_value",
