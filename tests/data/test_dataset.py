@@ -36,6 +36,18 @@ def test_arrays(tmp_path: Path) -> None:
     assert load_titles(tmp_path) == ["", "A", "B", "C", "D"]
 
 
+def test_what_shares_its_second_with_the_interaction_before_is_known(tmp_path: Path) -> None:
+    write(tmp_path, HISTORIES)
+    path = tmp_path / "interactions.parquet"
+    table = pq.read_table(path)
+    times = pa.array([5, 5, 5, 1, 2, 2], table.schema.field("time").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("time"), "time", times), path)
+    dataset = load_dataset(tmp_path)
+    assert dataset.same_time.tolist() == [False, True, False, False, False, True]
+    part = take_users(dataset, np.array([2, 0]))
+    assert part.same_time.tolist() == [False, False, True, False, True]
+
+
 def test_user_keys_are_the_same_everywhere(tmp_path: Path) -> None:
     write(tmp_path, HISTORIES)
     # python -c "import hashlib; print(hashlib.blake2b(b'user 1', digest_size=8).hexdigest())"

@@ -104,6 +104,12 @@ def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path, tmp_pa
     assert auc >= 0.77  # user rate 0.673, user x item rate 0.775
     assert log_loss < 0.567  # of user x item rate
     assert "user x item rate │ 0.7749 │ 0.5674" in done.stdout
+    hits = {
+        name: float(found)
+        for name, found in re.findall(r"(popularity|EASE|MRFF) +│ (0\.\d{4})", done.stdout)[-3:]
+    }
+    assert hits["MRFF"] > hits["EASE"] > hits["popularity"] > 0
+    assert "next for user 1" in done.stdout
     (run,) = (home / "runs").iterdir()
     assert f"results: {run}" in done.stdout
     assert {
