@@ -28,7 +28,7 @@ from client_app.learners.base import (
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training_sizes
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
-from client_app.learners.ranking import held_out_places, ranks_of
+from client_app.learners.ranking import asked_for, held_out_places, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -114,7 +114,7 @@ class CohortLearner:
             routes[rows] = output.routes.cpu().numpy()
             if self._ranks:
                 found = ranks_of(output.scores, cohort.dataset, chosen.users, part, mixture)
-                ranks.keep(rows, found)
+                ranks.keep(rows, asked_for(found, labels[rows], self.config))
 
         lengths = np.diff(cohort.dataset.offsets)[cohort.users]
         lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
 from mrff.linear import LinearPart, Mixture
 from mrff.metrics.metric import Ranks
@@ -21,6 +23,11 @@ SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
 def held_out_places(batch: Batch, holdout: int) -> Tensor:
     """(B, k) positions of the only window whose targets are held out: the last k."""
     return batch.real[:, 0].sum(-1, keepdim=True) - holdout + torch.arange(holdout)
+
+
+def asked_for(ranks: Ranks, labels: np.ndarray, config: RunConfig) -> Ranks:
+    """The ranks of the answers that count, by the labels (B, k) of the held-out interactions."""
+    return replace(ranks, counts=labels > 0.5) if config.data.targets == "liked" else ranks
 
 
 def ranks_of(

@@ -18,7 +18,7 @@ from client_app.learners.base import (
     with_drawn_items,
     work_on,
 )
-from client_app.learners.ranking import held_out_places, ranks_of
+from client_app.learners.ranking import asked_for, held_out_places, ranks_of
 from client_app.learners.rates import private_rate
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
@@ -78,12 +78,12 @@ class SerialLearner:
             batch = as_batch(records, cohort.dataset, user.users, self.config)
             places = held_out_places(batch, data.holdout) if ranked else None
             output = self.network(batch, rank_at=places)
-            if ranked:
-                own = ranks_of(output.scores, cohort.dataset, user.users, part, mixture)
-                ranks.keep(np.array([row]), own)
             logits.append(output.logits[batch.mask].double().numpy())
             labels.append(batch.labels[batch.mask].numpy())
             routes.append(output.routes[0].numpy())
+            if ranked:
+                own = ranks_of(output.scores, cohort.dataset, user.users, part, mixture)
+                ranks.keep(np.array([row]), asked_for(own, labels[-1][None], self.config))
         found = ranks if ranked else None
         return Scored(np.stack(logits), np.stack(labels), np.stack(routes), cohort.routes, found)
 

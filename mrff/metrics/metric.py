@@ -31,24 +31,26 @@ class Ranks:
     ties: np.ndarray  # (U, k, X) int64 other candidates with the same score
     candidates: np.ndarray  # (U, k) int64
     apart: np.ndarray  # (U, k) bool, of another second than the user's interaction before
+    counts: np.ndarray  # (U, k) bool, an answer that is asked for
 
     @classmethod
     def nothing_yet(cls, users: int, holdout: int, mixes: int = 1) -> Ranks:
         """To be filled chunk by chunk."""
         better, ties = (np.zeros((users, holdout, mixes), dtype=np.int64) for _ in range(2))
         candidates, apart = (np.zeros((users, holdout), dtype=kind) for kind in (np.int64, bool))
-        return cls(better, ties, candidates, apart)
+        return cls(better, ties, candidates, apart, np.ones((users, holdout), dtype=bool))
 
     @classmethod
     def joined(cls, parts: Sequence[Ranks], order: np.ndarray) -> Ranks:
         """The users of all parts, in ``order``."""
-        fields = ("better", "ties", "candidates", "apart")
+        fields = ("better", "ties", "candidates", "apart", "counts")
         return cls(*(np.concatenate([getattr(p, f) for p in parts])[order] for f in fields))
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""
         self.better[rows], self.ties[rows] = ranks.better, ranks.ties
         self.candidates[rows], self.apart[rows] = ranks.candidates, ranks.apart
+        self.counts[rows] = ranks.counts
 
 
 @dataclass(frozen=True)

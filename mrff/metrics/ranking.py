@@ -44,29 +44,32 @@ def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
 
 def _compute(scored: Scored, grain: Grain) -> Numbers:
     assert scored.ranks is not None
-    apart, numbers = scored.ranks.apart, dict[str, Any]()
+    counts, numbers = scored.ranks.counts, dict[str, Any]()
+    apart = scored.ranks.apart & counts
     for kind in _GAINS:
         gains = expected_gains(scored.ranks, kind)
-        numbers[f"{kind}_sums"] = gains.sum((0, 1))
+        numbers[f"{kind}_sums"] = gains[counts].sum(0)
         numbers[f"{kind}_apart"] = gains[apart].sum(0)
     assert numbers["hr_sums"].shape[0] == grain.mixes
     return {
         **numbers,
+        "ranked": int(counts.sum()),
         "apart": int(apart.sum()),
-        "candidates": int(scored.ranks.candidates.sum()),
+        "candidates": int(scored.ranks.candidates[counts].sum()),
     }
 
 
 def _quantities(grain: Grain) -> Mapping[str, Quantity]:
     names = [f"{kind}_{part}" for kind in _GAINS for part in ("sums", "apart")]
     sums = dict.fromkeys(names, Quantity((grain.mixes, len(LENGTHS))))
-    return {**sums, **dict.fromkeys(("candidates", "apart"), Quantity(whole=True))}
+    return {**sums, **dict.fromkeys(("candidates", "apart", "ranked"), Quantity(whole=True))}
 
 
 def _check(sums: CohortSums) -> str:
-    most = {"sums": sums.number("targets"), "apart": sums.number("apart")}
-    if most["apart"] > most["sums"]:
-        return f"apart {most['apart']} of targets {most['sums']} is impossible"
+    most = {"sums": sums.number("ranked"), "apart": sums.number("apart")}
+    if not most["apart"] <= most["sums"] <= sums.number("targets"):
+        found = f"apart {most['apart']}, ranked {most['sums']}, targets {sums.number('targets')}"
+        return f"{found} must not decrease in this order"
     for kind in _GAINS:
         for part, targets in most.items():
             values = sums.numbers[f"{kind}_{part}"]
@@ -83,7 +86,7 @@ RANKING = Statistic(_compute, _quantities, lambda grain: None, _check, reads="ra
 
 def _metric(kind: str, place: int) -> Metric:
     def value(sums: CohortSums) -> float:
-        return ratio(float(sums.numbers[f"{kind}_sums"][0, place]), sums.number("targets"))
+        return ratio(float(sums.numbers[f"{kind}_sums"][0, place]), sums.number("ranked"))
 
     length = LENGTHS[place]
     name, label = f"{kind}{length}", f"{kind.upper()}@{length}"
@@ -94,7 +97,7 @@ def _metric(kind: str, place: int) -> Metric:
 def mix_values(sums: CohortSums, kind: str, length: int) -> np.ndarray:
     """(X,) a measure at ``length`` for every mix; 0 over nobody."""
     totals = sums.numbers[f"{kind}_sums"][:, LENGTHS.index(length)]
-    values: np.ndarray = totals / max(1, sums.number("targets"))
+    values: np.ndarray = totals / max(1, sums.number("ranked"))
     return values
 
 
@@ -116,7 +119,7 @@ APART_METRICS = (
         "apart_share",
         "share at another second than the item before",
         RANKING,
-        lambda s: ratio(s.number("apart"), s.number("targets")),
+        lambda s: ratio(s.number("apart"), s.number("ranked")),
     ),
 )
 RANKING_METRICS = tuple(_metric(kind, place) for place in range(len(LENGTHS)) for kind in _GAINS)
@@ -124,6 +127,6 @@ CANDIDATES = Metric(
     "candidates",
     "items ranked, on average",
     RANKING,
-    lambda s: ratio(s.number("candidates"), s.number("targets")),
+    lambda s: ratio(s.number("candidates"), s.number("ranked")),
     digits=1,
 )

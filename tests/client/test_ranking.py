@@ -88,7 +88,9 @@ def test_cohort_equals_serial_when_the_next_item_is_learned(
 @pytest.mark.parametrize("private", ["user", "head", "all"])
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_cohort_and_serial_rank_alike(private: str, part: str) -> None:
-    config = small_config(objective="both", holdout=2, private_parameters=private, window_length=4)
+    config = small_config(
+        objective="both", holdout=2, private_parameters=private, window_length=4, targets="liked"
+    )
     dataset = small_dataset(tuple(size + 4 for size in SIZES))
     network = network_of(config, dataset)
     cohort = cohort_of(dataset, network, EVERYBODY)
@@ -100,6 +102,8 @@ def test_cohort_and_serial_rank_alike(private: str, part: str) -> None:
     assert other.ranks is not None
     np.testing.assert_array_equal(one.ranks.better, other.ranks.better)
     np.testing.assert_array_equal(one.ranks.candidates, other.ranks.candidates)
+    np.testing.assert_array_equal(one.ranks.counts, one.labels > 0.5)
+    np.testing.assert_array_equal(other.ranks.counts, one.labels > 0.5)
     np.testing.assert_allclose(one.logits, other.logits, atol=1e-6)
 
 

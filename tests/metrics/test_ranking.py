@@ -20,7 +20,7 @@ def ranks(better: list[list[int]], ties: list[list[int]] | None = None) -> Ranks
     above = np.array(better)
     level = np.zeros_like(above) if ties is None else np.array(ties)
     apart = np.arange(above.size).reshape(above.shape) % 2 == 1
-    return Ranks(above[..., None], level[..., None], above + 100, apart)
+    return Ranks(above[..., None], level[..., None], above + 100, apart, np.ones_like(apart))
 
 
 def scored(found: Ranks) -> Scored:
@@ -72,11 +72,23 @@ def test_impossible_sums_of_a_node_are_found(claimed: list[float]) -> None:
     assert "hr_sums" in evaluation.check(sums)
 
 
+def test_answers_that_are_not_asked_for_count_nowhere() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    found = ranks([[0, 2], [9, 60]])
+    found.counts[0, 1] = found.counts[1, 0] = False  # ranks 1 and 61 are left
+    sums = evaluation.sums_of(scored(found))
+    measures = evaluation.measures(sums)
+    assert measures["hr10"] == 0.5
+    assert measures["apart_share"] == 0.5
+    assert measures["candidates"] == pytest.approx((100 + 160) / 2)
+    assert evaluation.check(sums) == ""
+
+
 def test_more_answers_apart_than_targets_are_found() -> None:
     evaluation = Evaluation(GRAIN, reads=READS["next"])
     sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
     sums.numbers["apart"] = np.array(5)
-    assert "apart 5 of targets 4" in evaluation.check(sums)
+    assert "apart 5, ranked 4, targets 4" in evaluation.check(sums)
 
 
 def test_a_private_mode_measures_no_ranks() -> None:

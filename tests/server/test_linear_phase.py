@@ -77,7 +77,7 @@ def test_the_mix_is_the_best_of_validation_and_the_network_wins_ties() -> None:
     def sums(ndcg: list[float]) -> CohortSums:
         values = np.zeros((4, 5))
         values[:, 2] = ndcg
-        return CohortSums({}, {"ndcg_sums": values, "targets": np.array(10)})
+        return CohortSums({}, {"ndcg_sums": values, "ranked": np.array(10)})
 
     chosen = chosen_mixes(tried, sums([1.0, 4.0, 2.0, 3.0])).mixes
     assert chosen[:3].tolist() == tried.mixes[[1, 0, 3]].tolist()
