@@ -1,4 +1,4 @@
-"""A program for one cell of a method that sees everybody's data: reads a request, leaves results.
+"""A program for one cell of a method that sees everybody's data: is told the cell, records it.
 
 It is a process of its own, so that cells go on side by side and a crash takes nothing along.
 """
@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from client_app.kept_scores import write_scores
-from mrff.config import RunConfig
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 
 
@@ -30,14 +29,9 @@ def run_central_cell(
     Raises:
         CentralCellError: it failed; the cell's log says why.
     """
-    request = cell.central_scores.parent / "request.json"
-    request.parent.mkdir(parents=True, exist_ok=True)
-    answer = request.with_name("outcome.json")
-    about = {"method": cell.method, "settings": cell.settings, "scores": str(cell.central_scores)}
-    request.write_text(json.dumps(about | {"outcome": str(answer)}))
     with cell.log.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(request)],
+            [sys.executable, "-m", __name__, json.dumps(asdict(cell), default=str)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -46,28 +40,30 @@ def run_central_cell(
         running.remove(process)
     if status:
         raise CentralCellError(f"exit status {status}; see {cell.log}")
-    return CellOutcome(**json.loads(answer.read_text()))
+    return cell.outcome()
 
 
-def main(request: Path) -> int:
-    """Runs the method that ``request`` names; errors are one line."""
+def main(asked: str) -> int:
+    """Runs the cell ``asked`` for and records what it came to; errors are one line."""
     from mrff.experiments.central.methods import run_central  # heavy: brings PyTorch
 
-    asked = json.loads(request.read_text())
+    values = json.loads(asked)
+    cell = Cell(**{**values, "home": Path(values["home"])})
     try:
-        result = run_central(asked["method"], RunConfig.from_flat(asked["settings"]), _note)
+        result = run_central(cell.method, cell.config, _note)
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
-    write_scores(Path(asked["scores"]), result.scores)
-    outcome = CellOutcome(
-        status="finished",
-        auc=_defined(result.measured.auc),
-        log_loss=_defined(result.measured.log_loss),
-        best_round=result.best_round,
-        seconds=round(result.seconds, 3),
+    write_scores(cell.central_scores, result.scores)
+    cell.conclude(
+        CellOutcome(
+            status="finished",
+            auc=_defined(result.measured.auc),
+            log_loss=_defined(result.measured.log_loss),
+            best_round=result.best_round,
+            seconds=round(result.seconds, 3),
+        )
     )
-    Path(asked["outcome"]).write_text(json.dumps(asdict(outcome)))
     return 0
 
 
@@ -80,4 +76,4 @@ def _defined(value: float) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1]))

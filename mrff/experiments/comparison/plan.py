@@ -22,6 +22,7 @@ from mrff.experiments.comparison.reading import (
     settings_of,
     sources_of,
     split_by_dataset,
+    table_in,
     tables_of,
     whole_number,
 )
@@ -124,19 +125,24 @@ def _plan(path: Path, content: dict[str, Any], presets: Path, part: PlanPart) ->
     shown, reference = _shown(listed, content, part)
     known_datasets = list(dict.fromkeys([*datasets_listed, *datasets]))
     known_methods = list(dict.fromkeys([*listed, *(base.name for base, _ in shown.values())]))
-    tables = _Tables.read(content, known_methods, known_datasets)
+    general = settings_of(content.get("settings", {}), "settings")
+    of_datasets = tables_of(content, "dataset", known_datasets)
+    plain, tuned = split_by_dataset(table_in(content, "method"), known_datasets)
+    of_methods = tables_of({"method": plain}, "method", known_methods)
     wanted = settings_of(dict(part.settings), "--set")
     rows = []
     for dataset, (label, (base, changes)) in itertools.product(datasets, shown.items()):
-        settings = {
+        settings = {  # the more particular one wins
             **preset_of(presets, dataset),
-            **tables.of_dataset(dataset),
+            **general,
+            **of_datasets.get(dataset, {}),
             **base.overrides,
-            **tables.of_method(base.name, dataset),
+            **of_methods.get(base.name, {}),
+            **tuned.get((base.name, dataset), {}),
             **{key: value for key, value in wanted.items() if key not in base.overrides},
             **changes,
         }
-        for seed in [None] if base.kind == "floor" and not _draws(base) else seeds:
+        for seed in seeds if _draws(base) else [None]:
             rows.append(_row(dataset, label, base, seed, settings))
     return ComparisonPlan(
         name=name,
@@ -147,8 +153,8 @@ def _plan(path: Path, content: dict[str, Any], presets: Path, part: PlanPart) ->
         seeds=seeds,
         nodes=whole_number(content, "nodes", 2),
         cpus_per_node=whole_number(content, "cpus-per-node", 1),
-        sources=sources_of(path, content.get("sources", {}), known_datasets),
-        statistics=_statistics(content.get("statistics", {})),
+        sources=sources_of(path, content, known_datasets),
+        statistics=_statistics(table_in(content, "statistics")),
         rows=rows,
     )
 
@@ -176,30 +182,6 @@ def _shown(
     return shown, reference
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """The tables of settings in the file; the more particular one wins."""
-
-    general: Settings
-    datasets: dict[str, Settings]
-    methods: dict[str, Settings]
-    tuned: dict[tuple[str, str], Settings]  # of a method on a dataset
-
-    @classmethod
-    def read(cls, content: dict[str, Any], methods: list[str], datasets: list[str]) -> _Tables:
-        of_datasets = tables_of(content, "dataset", datasets)
-        plain, tuned = split_by_dataset(content.get("method", {}), datasets)
-        of_methods = tables_of({"method": plain}, "method", methods)
-        general = settings_of(content.get("settings", {}), "settings")
-        return cls(general, of_datasets, of_methods, tuned)
-
-    def of_dataset(self, dataset: str) -> Settings:
-        return {**self.general, **self.datasets.get(dataset, {})}
-
-    def of_method(self, method: str, dataset: str) -> Settings:
-        return {**self.methods.get(method, {}), **self.tuned.get((method, dataset), {})}
-
-
 def _chosen(names: Sequence[str], key: str) -> list[str]:
     """The names of a part, checked; none where the part chooses none."""
     return names_of({key: list(names)}, key) if names else []
@@ -215,7 +197,7 @@ def _row(dataset: str, label: str, base: Method, seed: int | None, settings: Set
 
 
 def _draws(base: Method) -> bool:
-    """Whether a floor depends on the seed: trees sample, rates only count."""
+    """Whether a method depends on the seed: floors of rates only count."""
     return not base.name.endswith("-rate")
 
 
@@ -242,9 +224,7 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _statistics(values: Any) -> Statistics:
-    if not isinstance(values, dict):
-        raise ConfigError(f"statistics must be a table, got {values!r}")
+def _statistics(values: dict[str, Any]) -> Statistics:
     given = {key.replace("-", "_"): value for key, value in values.items()}
     refuse_unknown(values, [f.name.replace("_", "-") for f in fields(Statistics)])
     for key in ("confidence", "significance"):

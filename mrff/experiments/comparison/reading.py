@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from mrff.config import ConfigError, full_names
 from mrff.config.declaration import Value
 from mrff.config.names import GROUPS
+from mrff.ops.simulation import read_settings
 
 Settings = dict[str, Value]
 
@@ -49,12 +49,19 @@ def whole_number(content: Mapping[str, Any], key: str, default: int) -> int:
     return value
 
 
+def table_in(content: Mapping[str, Any], key: str, holds: str = "") -> dict[str, Any]:
+    """A table; empty where there is none."""
+    value = content.get(key, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key} must be a table{holds}, got {value!r}")
+    return value
+
+
 def settings_of(values: Any, place: str) -> Settings:
     """Settings of runs, but none that the comparison itself decides."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{place} must be a table of settings, got {values!r}")
+    table = table_in({place: values}, place, " of settings")
     try:
-        named = full_names(values)
+        named = full_names(table)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
     for key in named:
@@ -65,45 +72,38 @@ def settings_of(values: Any, place: str) -> Settings:
 
 def tables_of(content: Mapping[str, Any], key: str, names: list[str]) -> dict[str, Settings]:
     """The tables ``[KEY.NAME]`` by name; ``names`` are those that may have one."""
-    tables = content.get(key, {})
-    if not isinstance(tables, dict):
-        raise ConfigError(f"{key} must hold tables such as [{key}.{names[0]}], got {tables!r}")
+    tables = table_in(content, key, f" of tables such as [{key}.{names[0]}]")
     for name in tables:
-        if name not in names:
-            raise ConfigError(
-                f"[{key}.{name}] belongs to no {key} of this comparison{_near(name, names)}"
-            )
+        _check_known(name, names, f"[{key}.{name}] belongs to no {key} of this comparison")
     return {name: settings_of(values, f"{key}.{name}") for name, values in tables.items()}
 
 
 def split_by_dataset(
-    methods: Any, datasets: list[str]
-) -> tuple[Any, dict[tuple[str, str], Settings]]:
+    methods: dict[str, Any], datasets: list[str]
+) -> tuple[dict[str, Any], dict[tuple[str, str], Settings]]:
     """The tables of methods without their tables of one dataset, and those by method, dataset."""
-    if not isinstance(methods, dict):
-        return methods, {}
     plain: dict[str, Any] = {}
     tuned: dict[tuple[str, str], Settings] = {}
     for method, values in methods.items():
         plain[method] = values
         if not isinstance(values, dict):
             continue
-        plain[method] = {
-            key: v for key, v in values.items() if not isinstance(v, dict) or key in GROUPS
-        }
-        for dataset in values.keys() - plain[method].keys():
+        inner = {k for k, v in values.items() if isinstance(v, dict) and k not in GROUPS}
+        plain[method] = {key: value for key, value in values.items() if key not in inner}
+        for dataset in sorted(inner):
             place = f"method.{method}.{dataset}"
-            if dataset not in datasets:
-                raise ConfigError(
-                    f"[{place}] belongs to no dataset of this comparison{_near(dataset, datasets)}"
-                )
+            told = f"[{place}] belongs to no dataset of this comparison"
+            _check_known(dataset, datasets, told)
             tuned[method, dataset] = settings_of(values[dataset], place)
     return plain, tuned
 
 
-def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; it has {', '.join(names)}"
+def _check_known(name: str, names: list[str], told: str) -> None:
+    """Refuses a name that is none of ``names``, with the nearest of them."""
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+        raise ConfigError(f"{told}; {hint}")
 
 
 def preset_of(presets: Path, dataset: str) -> Settings:
@@ -111,19 +111,16 @@ def preset_of(presets: Path, dataset: str) -> Settings:
     path = presets / f"{dataset}.toml"
     if "/" in dataset or not path.is_file():
         return {}
-    try:
-        values = full_names(tomllib.loads(path.read_text()))
-    except ValueError as error:
-        raise ConfigError(f"cannot read the settings in {path}: {error}") from error
+    values = read_settings(path, [])
     values.pop("data.dataset", None)
     return settings_of(values, path.name)
 
 
-def sources_of(path: Path, sources: Any, datasets: list[str]) -> dict[str, Path]:
+def sources_of(path: Path, content: Mapping[str, Any], datasets: list[str]) -> dict[str, Path]:
     """Where datasets that are not prepared lie, relative to the comparison's file."""
-    if not isinstance(sources, dict) or not all(isinstance(s, str) for s in sources.values()):
-        raise ConfigError(f"sources must be a table of dataset = PATH, got {sources!r}")
-    for name in sources:
-        if name not in datasets:
-            raise ConfigError(f"sources: {name} is no dataset here{_near(name, datasets)}")
+    sources = table_in(content, "sources", " of dataset = PATH")
+    for name, source in sources.items():
+        if not isinstance(source, str):
+            raise ConfigError(f"sources must be a table of dataset = PATH, got {sources!r}")
+        _check_known(name, datasets, f"sources: {name} is no dataset here")
     return {n: path.parent.absolute() / Path(s).expanduser() for n, s in sources.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import plotly.graph_objects as go
 
 from mrff.data.floors import Floors
@@ -13,7 +11,10 @@ from mrff.experiments.reports.figures import (
     Entries,
     add_level,
     add_line,
+    by_phase,
     column,
+    curves_figure,
+    is_known,
     mark_round,
     new_figure,
     of_kind,
@@ -57,11 +58,9 @@ def quality_figure(history: Entries, title: str, floors: Floors | None) -> go.Fi
 def loss_figure(history: Entries) -> go.Figure | None:
     """The training loss of the sampled users' first local step; None if no node told it."""
     rounds = of_kind(history, "round")
-    losses = column(rounds, "train_loss")
-    if not any(loss is not None for loss in losses):
+    if not is_known(rounds, "train_loss"):
         return None
-    figure = new_figure(x="round", y="loss", legend=False)
-    add_line(figure, rounds, losses, name="training loss")
+    figure = curves_figure([("training loss", rounds, "train_loss")], y="loss")
     mark_round(figure, best_round(history))
     return figure
 
@@ -75,51 +74,38 @@ def best_round(history: Entries) -> int | None:
 def epsilon_figure(history: Entries, budget: float) -> go.Figure | None:
     """What the server's ledger has spent, against the budget (0: none); None without a ledger."""
     rounds = of_kind(history, "round")
-    spent = _of_privacy(rounds, "epsilon")
-    if not any(value is not None for value in spent):
+    if not is_known(rounds, "privacy.epsilon"):
         return None
-    figure = new_figure(x="round", y="epsilon", legend=budget > 0)
-    add_line(figure, rounds, spent, name="spent", hover="%{y:.3f}")
+    spent = [("spent", rounds, "privacy.epsilon")]
+    figure = curves_figure(spent, y="epsilon", hover="%{y:.3f}", rangemode="tozero")
     if budget > 0:
+        figure.update_layout(showlegend=True)
         add_level(figure, rounds, budget, name="budget")
-    figure.update_yaxes(rangemode="tozero")
     return figure
 
 
 def noise_figure(history: Entries) -> go.Figure:
     """Signal to noise of the aggregate and the (noisy) share of clipped updates."""
     rounds = of_kind(history, "round")
-    figure = new_figure(x="round", y="ratio, share")
-    for key, name in (("signal_to_noise", "signal / noise"), ("clipped_share", "share clipped")):
-        add_line(figure, rounds, _of_privacy(rounds, key), name=name, hover="%{y:.3f}")
-    return figure
+    parts = (("signal / noise", "signal_to_noise"), ("share clipped", "clipped_share"))
+    lines = [(name, rounds, f"privacy.{key}") for name, key in parts]
+    return curves_figure(lines, y="ratio, share", hover="%{y:.3f}")
 
 
 def bytes_figure(history: Entries) -> go.Figure:
     """Megabytes to and from all nodes, by phase."""
-    figure = new_figure(x="round", y="MB")
-    for kind, phase in PHASES.items():
-        entries = of_kind(history, kind)
-        for way in ("down", "up"):
-            values = [None if v is None else v / 1e6 for v in column(entries, f"bytes_{way}")]
-            add_line(figure, entries, values, name=f"{phase}, {way}", hover="%{y:.2f} MB")
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+    lines = [
+        (f"{phase}, {way}", of_kind(history, kind), f"bytes_{way}")
+        for kind, phase in PHASES.items()
+        for way in ("down", "up")
+    ]
+    return curves_figure(lines, y="MB", hover="%{y:.2f} MB", unit=1e6, rangemode="tozero")
 
 
 def seconds_figure(history: Entries) -> go.Figure:
     """How long the phases took; the axis is made for the rounds after the first."""
-    figure = new_figure(x="round", y="seconds")
-    later = [0.0]
-    for kind, phase in PHASES.items():
-        entries = of_kind(history, kind)
-        values = column(entries, "seconds")
-        later += [v for v in values[1 if kind == "round" and len(values) > 1 else 0 :] if v]
-        add_line(figure, entries, values, name=phase, hover="%{y:.2f} s")
-    figure.update_yaxes(range=[0, 1.15 * max(later) or 1.0])
-    return figure
-
-
-def _of_privacy(rounds: Entries, name: str) -> list[Any]:
-    """A value of every round's privacy record."""
-    return column([entry.get("privacy") or {} for entry in rounds], name)
+    training, validation = (column(of_kind(history, kind), "seconds") for kind in PHASES)
+    later = [0.0, *(v for v in (*(training[1:] or training), *validation) if v)]
+    most = 1.15 * max(later) or 1.0
+    lines = by_phase(history, "seconds")
+    return curves_figure(lines, y="seconds", hover="%{y:.2f} s", range=[0, most])

@@ -25,8 +25,14 @@ def of_kind(history: Entries, kind: str) -> list[Entry]:
 
 
 def column(entries: Entries, name: str) -> list[Any]:
-    """A value of every entry; None where it is missing."""
-    return [entry.get(name) for entry in entries]
+    """A value of every entry, ``PART.NAME`` one of its part; None where it is missing."""
+    part, dot, inner = name.partition(".")
+    return [(entry.get(part) or {}).get(inner) if dot else entry.get(name) for entry in entries]
+
+
+def is_known(entries: Entries, name: str) -> bool:
+    """Whether any entry has such a value."""
+    return any(value is not None for value in column(entries, name))
 
 
 def new_figure(*, x: str = "", y: str = "", height: int = 320, legend: bool = True) -> go.Figure:
@@ -44,6 +50,32 @@ def new_figure(*, x: str = "", y: str = "", height: int = 320, legend: bool = Tr
     figure.update_xaxes(title=x, automargin=True, showline=True, zeroline=False, fixedrange=True)
     figure.update_yaxes(title=y, automargin=True, zeroline=False, fixedrange=True)
     return figure
+
+
+def curves_figure(
+    lines: Sequence[tuple[str, Entries, str]],
+    *,
+    y: str,
+    hover: str = "%{y:.4f}",
+    unit: float = 1.0,
+    **axis: Any,
+) -> go.Figure:
+    """Curves over rounds, each a name, entries and what to read of them, in ``unit``.
+
+    Args:
+        axis: more of the y axis.
+    """
+    figure = new_figure(x="round", y=y, legend=len(lines) > 1)
+    for name, entries, key in lines:
+        values = [None if v is None else v / unit for v in column(entries, key)]
+        add_line(figure, entries, values, name=name, hover=hover)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def by_phase(history: Entries, key: str) -> list[tuple[str, Entries, str]]:
+    """The lines of training and validation for `curves_figure`."""
+    return [(phase, of_kind(history, kind), key) for kind, phase in PHASES.items()]
 
 
 def add_line(

@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 
 from mrff.experiments.reports.figures import (
     PALETTE,
-    PHASES,
     Entries,
-    add_line,
+    by_phase,
     column,
+    curves_figure,
+    is_known,
     new_figure,
     of_kind,
 )
@@ -52,24 +53,18 @@ def loads_figure(entries: Entries, layer: int) -> go.Figure:
 
 def churn_figure(history: Entries) -> go.Figure | None:
     """Share of the users who changed a group since they were last trained; None if not known."""
-    if not any(entry.get("churn") is not None for entry in history):
+    if not is_known(history, "churn"):
         return None
-    figure = new_figure(x="round", y="share of users")
-    for kind, phase in PHASES.items():
-        entries = of_kind(history, kind)
-        add_line(figure, entries, column(entries, "churn"), name=phase, hover="%{y:.1%}")
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    lines = by_phase(history, "churn")
+    figure = curves_figure(lines, y="share of users", hover="%{y:.1%}", rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%")
     return figure
 
 
 def entropy_figure(history: Entries) -> go.Figure:
     """How evenly users spread: 1 is even, 0 is everybody in one group."""
-    figure = new_figure(x="round", y="load entropy", legend=False)
-    entries = of_kind(history, "round")
-    values = column(entries, "load_entropy")
-    add_line(figure, entries, values, name="load entropy", hover="%{y:.3f}")
-    figure.update_yaxes(range=[0, 1.02])
-    return figure
+    lines = [("load entropy", of_kind(history, "round"), "load_entropy")]
+    return curves_figure(lines, y="load entropy", hover="%{y:.3f}", range=[0, 1.02])
 
 
 def flow_figure(picture: GroupPicture) -> go.Figure | None:
@@ -77,28 +72,29 @@ def flow_figure(picture: GroupPicture) -> go.Figure | None:
     if not picture.flows:
         return None
     experts = len(picture.layers[0])
-    sources, targets, users, colours = [], [], [], []
+    colours = [PALETTE[group % len(PALETTE)] for group in range(experts)]
+    links: list[tuple[int, int, int, str]] = []  # from, to, users, colour
     for layer, flow in enumerate(picture.flows):
-        for start, end in zip(*np.nonzero(flow), strict=True):
-            sources.append(layer * experts + int(start))
-            targets.append((layer + 1) * experts + int(end))
-            users.append(int(flow[start, end]))
-            colours.append(_faint(PALETTE[int(start) % len(PALETTE)]))
-    nodes = [
-        (f"{layer + 1}·{group + 1}  {of_layer[group].users:,}", PALETTE[group % len(PALETTE)])
-        for layer, of_layer in enumerate(picture.layers)
-        for group in range(experts)
+        start, end = np.nonzero(flow)
+        first, second = layer * experts + start, (layer + 1) * experts + end
+        faint = [_faint(colours[group]) for group in start]
+        links += zip(first.tolist(), second.tolist(), flow[start, end].tolist(), faint, strict=True)
+    source, target, users, link_colours = zip(*links, strict=True)
+    labels = [
+        f"{layer}·{number}  {group.users:,}"
+        for layer, groups in enumerate(picture.layers, start=1)
+        for number, group in enumerate(groups, start=1)
     ]
     figure = new_figure(height=max(320, 40 * experts), legend=False)
     figure.add_trace(
         go.Sankey(
             node={
-                "label": [name for name, _ in nodes], "color": [colour for _, colour in nodes],
+                "label": labels, "color": colours * len(picture.layers),
                 "pad": 14, "thickness": 14, "line": {"width": 0},
                 "hovertemplate": "%{value:,} users<extra></extra>",
             },
             link={
-                "source": sources, "target": targets, "value": users, "color": colours,
+                "source": source, "target": target, "value": users, "color": link_colours,
                 "hovertemplate": "%{source.label} → %{target.label}: %{value:,}<extra></extra>",
             },
         )
@@ -112,14 +108,10 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
     names = _names_of(groups)
     if not names:
         return None
-    ratios = np.full((len(names), len(groups)), np.nan)
-    words = np.full(ratios.shape, "too few likes", dtype=object)
-    for column_number, group in enumerate(groups):
-        known = {liking.name: liking for liking in group.likings}
-        for row, name in enumerate(names):
-            if name in known:
-                ratios[row, column_number] = np.log2(max(known[name].times, 1e-3))
-                words[row, column_number] = _in_words(known[name])
+    likings = [{liking.name: liking for liking in group.likings} for group in groups]
+    known = [[of_group.get(name) for of_group in likings] for name in names]
+    ratios = [[np.log2(max(cell.times, 1e-3)) if cell else np.nan for cell in row] for row in known]
+    words = [[_in_words(cell) if cell else "too few likes" for cell in row] for row in known]
     limit = float(np.log2(MOST_TIMES))
     figure = new_figure(height=120 + 22 * len(names), legend=False)
     figure.add_trace(
@@ -159,12 +151,13 @@ def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
 
 def _names_of(groups: Sequence[Group]) -> list[str]:
     """The feature values to show, no item twice, every group with its own."""
-    chosen: dict[str, None] = {}
-    for place in range(PER_GROUP):
-        for group in groups:
-            if place < len(group.likings) and len(chosen) < MOST_ROWS:
-                chosen[group.likings[place].name] = None
-    return list(chosen)
+    chosen = dict.fromkeys(
+        liking.name
+        for place in range(PER_GROUP)
+        for group in groups
+        for liking in group.likings[place : place + 1]
+    )
+    return list(chosen)[:MOST_ROWS]
 
 
 def _in_words(liking: Liking) -> str:
