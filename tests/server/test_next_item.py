@@ -44,6 +44,27 @@ def test_the_layout_of_nodes_changes_nothing(
     assert one["test"]["hr10"] == pytest.approx(other["test"]["hr10"])
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"clusters": 2, "num_experts": 1},
+        {"private_parameters": "head"},
+        {"private_parameters": "all", "backbone": "hstu"},
+        {"local_steps": 2, "backbone": "linear", "proximal_weight": 0.1},
+    ],
+    ids=["ifca", "fedper", "local-only", "fedprox"],
+)
+def test_rivals_learn_it_too_on_any_layout(
+    small_data: Path, tmp_path: Path, method: dict[str, Any]
+) -> None:
+    one, other = (
+        run(small_data, tmp_path, f"on-{nodes}", nodes=nodes, drawn_items=8, **method)
+        for nodes in (1, 3)
+    )
+    assert one["test"]["hr5"] == pytest.approx(other["test"]["hr5"])
+    assert one["test_users"] == 15
+
+
 def test_both_measures_both(small_data: Path, tmp_path: Path) -> None:
     summary = run(small_data, tmp_path, "both", objective="both")
     assert summary["best_by"] == "auc"
