@@ -9,7 +9,7 @@ of them, which moves the shared model once. Flower's own names are the path that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from functools import partial
 from logging import getLogger
 from typing import Literal
 
@@ -17,7 +17,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from mrff.linear import Mixture, told
 from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
@@ -27,14 +26,7 @@ from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
 from mrff.wire.traffic import Traffic
 from strategies.exchange import Exchange, messages_for
-from strategies.linear_phase import (
-    all_mixes,
-    check_linear_sums,
-    chosen_mixes,
-    fit,
-    flat,
-    parts_tested,
-)
+from strategies.finish import Finish, asked_to_evaluate
 from strategies.model_step import ModelStep
 from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record
 from strategies.schedule import Conduct
@@ -129,8 +121,7 @@ class MRFF(Strategy):
                     self._validate(grid, evaluate_config)
                 if schedule.checkpoint_due(state, num_rounds):
                     self._checkpoint()
-            mixture = self._fit_linear(grid, evaluate_config)
-            self._test(grid, evaluate_config, mixture)
+            self._test(grid, evaluate_config)
         except Exception:
             if state.round > state.checkpoint_round:
                 self._checkpoint()
@@ -204,7 +195,8 @@ class MRFF(Strategy):
                 reason = self.evaluation.check(sums.under(BESIDE))
                 require(not reason, reason)
 
-        return self._asked(f"training round {server_round}", server_round, expected, check)
+        phase, least = f"training round {server_round}", self.conduct.min_reply_fraction
+        return Asked(phase, server_round, expected, check, least)
 
     # Evaluation
 
@@ -222,7 +214,8 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted.
         """
-        asked = self._asked_to_evaluate("valid", server_round, self.evaluation)
+        least = self.conduct.min_reply_fraction
+        asked = asked_to_evaluate("valid", server_round, self.evaluation, least)
         collected = self._collect(replies, asked)
         report = EvaluationReport.of("valid", server_round, self.evaluation, collected)
         self._evaluation_report = report
@@ -259,66 +252,24 @@ class MRFF(Strategy):
             self.observer.evaluated(report, is_best=is_best)
         return is_best
 
-    def _fit_linear(self, grid: Grid, config: ConfigRecord) -> Mixture | None:
-        """Linear models to mix with the network, where the run wants them."""
-        wish = self.conduct.linear
-        if wish is None:
-            return None
+    def _test(self, grid: Grid, config: ConfigRecord) -> None:
+        """The best model, with linear models beside it where the run wants them."""
+        state, mixture = self.state, None
+        facts = self._facts(state.best_round, "")
+        best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
+        ask = partial(self._ask, grid)
+        finish = Finish(best, self.evaluation, self.conduct.min_reply_fraction, ask)
+        if self.conduct.linear is not None:
+            mixture = finish.fit_linear(self.conduct.linear)
+            self.observer.linear_fitted(mixture)
+        self.observer.evaluated(finish.test(mixture), is_best=True)
 
-        def query(message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
-            request = Request(
-                RunFacts.of(config), self._facts(self.state.best_round, ""), {}, {}, linear
-            )
-            messages = self._messages(request, message_type, grid)
-            asked = self._asked(message_type, self.state.best_round, expected, check_linear_sums)
-            sums, traffic = self._collect(self._exchange(grid, messages), asked)
-            self._count(traffic, messages)
-            return sums
-
-        tried = all_mixes(fit(query, wish))
-        _, (sums, _) = self._evaluate_best("valid", grid, config, tried)
-        mixture = chosen_mixes(tried, sums)
-        log.info(
-            "linear models of %d items; ranked by %s",
-            len(mixture.part.items),
-            told(mixture.mixes[0]),
-        )
-        self.observer.linear_fitted(mixture)
-        return mixture
-
-    def _test(self, grid: Grid, config: ConfigRecord, mixture: Mixture | None) -> None:
-        report, (sums, _) = self._evaluate_best("test", grid, config, mixture)
-        if mixture is not None:
-            report = replace(report, parts=parts_tested(sums))
-        self.observer.evaluated(report, is_best=True)
-
-    def _evaluate_best(
-        self, part: Part, grid: Grid, config: ConfigRecord, mixture: Mixture | None
-    ) -> tuple[EvaluationReport, Collected]:
-        """The best model, ranking by mixes if there are any."""
-        state = self.state
-        facts, linear = self._facts(state.best_round, part), {}
-        evaluation = self.evaluation
-        if mixture is not None:
-            facts, linear = replace(facts, mixes=flat(mixture)), mixture.part.arrays()
-            evaluation = evaluation.with_mixes(len(mixture.mixes))
-        request = Request(RunFacts.of(config), facts, state.best_public, state.best_group, linear)
-        messages = self._messages(request, MessageType.EVALUATE, grid)
-        asked = self._asked_to_evaluate(part, state.best_round, evaluation)
-        collected = self._collect(self._exchange(grid, messages), asked)
-        report = EvaluationReport.of(part, state.best_round, evaluation, collected)
-        self._count(report.traffic, messages)
-        return report, collected
-
-    def _asked_to_evaluate(self, part: Part, server_round: int, evaluation: Evaluation) -> Asked:
-        expected = Expected(numbers=evaluation.quantities())
-
-        def check(sums: CohortSums) -> None:
-            reason = evaluation.check(sums)
-            require(not reason, reason)
-
-        phase = f"evaluation ({part}) of round {server_round}"
-        return self._asked(phase, server_round, expected, check)
+    def _ask(self, grid: Grid, request: Request, message_type: str, asked: Asked) -> Collected:
+        """A phase that is one question to every node."""
+        messages = self._messages(request, message_type, grid)
+        sums, traffic = self._collect(self._exchange(grid, messages), asked)
+        self._count(traffic, messages)
+        return sums, traffic
 
     # Messages
 
@@ -341,15 +292,6 @@ class MRFF(Strategy):
 
     def _exchange(self, grid: Grid, messages: Sequence[Message]) -> Exchange:
         return Exchange(grid, messages, window=self.conduct.send_window, timeout=self.timeout)
-
-    def _asked(
-        self,
-        phase: str,
-        server_round: int,
-        expected: Expected,
-        check: Callable[[CohortSums], None],
-    ) -> Asked:
-        return Asked(phase, server_round, expected, check, self.conduct.min_reply_fraction)
 
     def _collect(self, replies: Iterable[Message], asked: Asked) -> Collected:
         return self.conduct.aggregation.collect(replies, asked)
