@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrff_model.network import Batch, Output
+from mrff_model.batch import Batch, Output
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mrff_model.backbones import build_backbone
+from mrff_model.batch import Batch, Output, Targets
 from mrff_model.block import Block
 from mrff_model.dropout import Dropout
 from mrff_model.experts import ExpertBank, UserNetwork
@@ -31,44 +32,6 @@ from mrff_model.shape import NetworkShape
 FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 # Places of dropout; masks depend on these numbers, and so does every trained result.
 BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
-
-
-class Batch(NamedTuple):
-    """Records of B users; see `mrff.data.windows.Records` for the meaning of each field."""
-
-    items: Tensor  # (B, W, L) int64
-    feedback: Tensor  # (B, W, L) int64
-    targets: Tensor  # (B, W, L) int64
-    labels: Tensor  # (B, W, L) float32
-    mask: Tensor  # (B, W, L) bool, where the target counts
-    real: Tensor  # (B, W, L) bool, where the position exists
-    user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
-    earlier: tuple[Tensor, ...] = ()  # (B, E) items before the first window, or nothing
-    drawn: tuple[Tensor, ...] = ()  # (B, N) items that targets are compared with, or nothing
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with ``change`` done to each of its tensors."""
-        codes = {name: change(field) for name, field in self.user_codes.items()}
-        earlier, drawn = (tuple(map(change, fields)) for fields in (self.earlier, self.drawn))
-        return Batch._make([*(change(field) for field in self[:6]), codes, earlier, drawn])
-
-
-class Targets(NamedTuple):
-    """The items asked about: in training T = L, one after each position."""
-
-    items: Tensor  # (B, W, T) int64
-    embedded: Tensor  # (B, W, T, item width)
-    rates: list[Tensor]  # (B, W, T, R) the user's own rates, or nothing
-
-
-class Output(NamedTuple):
-    """What the network says of a batch."""
-
-    logits: Tensor  # (B, W, L) of a click on the target; 0 without such a head
-    surprise: Tensor  # (B, W, L) of the target as the next item, in nats; 0 without such a head
-    scores: Tensor  # (B, P, items) of items 1, 2, ... as the next; P is 0 where nobody asked
-    routes: Tensor  # (B, layers) int64, the chosen expert
-    chosen: Tensor  # (B, layers), its probability
 
 
 class MRFFNetwork(nn.Module):

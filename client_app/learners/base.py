@@ -15,9 +15,10 @@ from mrff.data.windows import Records, items_before, train_records
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Tensors
 from mrff.sums.sampling import drawn_items, user_keys
+from mrff_model.batch import Batch
 from mrff_model.building import tensors_of
 from mrff_model.losses import LossWeights
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.network import MRFFNetwork
 
 
 @dataclass(frozen=True)

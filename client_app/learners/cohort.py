@@ -37,9 +37,10 @@ from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
 from mrff.wire.requests import Part
+from mrff_model.batch import Batch, Output
 from mrff_model.building import load_shared, parameters_of_one, rows_suffice, tensors_of
 from mrff_model.losses import user_losses
-from mrff_model.network import Batch, MRFFNetwork, Output
+from mrff_model.network import MRFFNetwork
 
 # Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
 CACHE_POSITIONS = 4096

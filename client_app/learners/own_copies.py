@@ -21,9 +21,10 @@ from client_app.learners.rates import move, private_rate
 from mrff.config import TrainingSettings
 from mrff.sums import Outcome, Tensors
 from mrff.sums.outcome import visited_experts
+from mrff_model.batch import Batch
 from mrff_model.building import parameters_of_one
 from mrff_model.losses import LossWeights, user_losses
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.network import MRFFNetwork
 
 Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
 

@@ -15,7 +15,7 @@ from mrff.data.dataset import Dataset
 from mrff.linear import LinearPart, Mixture
 from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
-from mrff_model.network import Batch
+from mrff_model.batch import Batch
 
 SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
 

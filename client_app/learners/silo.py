@@ -30,8 +30,9 @@ from mrff.config import RunConfig
 from mrff.privacy.mechanisms.local_dp_sgd import LocalClient
 from mrff.privacy.mechanisms.noisy_steps import NoisySteps, RecordGradients
 from mrff.sums import Tensors
+from mrff_model.batch import Batch
 from mrff_model.building import load_shared
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.network import MRFFNetwork
 
 MOST_CHUNK_BYTES = 128 * 2**20  # of per-record gradients held at once
 

@@ -20,8 +20,9 @@ from client_app.private_store import FILE as PRIVATE_STORE
 from mrff.linear import Mixture
 from mrff.ops.trained_run import BestModel, RunError
 from mrff.wire.requests import Request, RoundFacts, RunFacts
+from mrff_model.batch import Batch
 from mrff_model.building import load_shared, tensors_of
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.network import MRFFNetwork
 
 
 @dataclass(frozen=True)

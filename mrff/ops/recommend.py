@@ -18,7 +18,7 @@ import torch
 from mrff.data.errors import DataError
 from mrff.linear import told
 from mrff.ops.nodes import UserModel
-from mrff_model.network import Batch
+from mrff_model.batch import Batch
 
 CANDIDATES = 65536  # scored at once
 POSITIONS = 65536  # of histories scored at once

@@ -20,7 +20,8 @@ from client_app.learners.cohort import CohortLearner
 from client_app.learners.serial import SerialLearner
 from mrff.config import RunConfig
 from mrff.sums import Outcome, Tensors
-from mrff_model.network import Batch, MRFFNetwork, Output
+from mrff_model.batch import Batch, Output
+from mrff_model.network import MRFFNetwork
 from tests.support.small_data import plain_client, small_config, small_dataset, small_network
 from tests.support.small_training import (
     EVERYBODY,

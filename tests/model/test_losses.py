@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from mrff_model.batch import Batch, Output
 from mrff_model.losses import LossWeights, user_losses
-from mrff_model.network import Batch, Output
 
 
 def one_user() -> tuple[Output, Batch]:

@@ -6,7 +6,8 @@ import torch
 
 from client_app.learners.base import as_batch, training_batch
 from mrff.data.windows import train_records
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.batch import Batch
+from mrff_model.network import MRFFNetwork
 from tests.support.small_data import small_config, small_dataset, small_network
 
 GATES = [

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app.learners.base import training_batch
+from mrff_model.batch import Batch
 from mrff_model.losses import LossWeights, user_losses
-from mrff_model.network import Batch, MRFFNetwork
+from mrff_model.network import MRFFNetwork
 from mrff_model.next_head import surprise_among_all, surprise_among_drawn
 from tests.support.small_data import NUM_ITEMS, small_config, small_dataset, small_network
 

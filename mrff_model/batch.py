@@ -1,0 +1,46 @@
+"""What goes into the network and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Records of B users; see `mrff.data.windows.Records` for the meaning of each field."""
+
+    items: Tensor  # (B, W, L) int64
+    feedback: Tensor  # (B, W, L) int64
+    targets: Tensor  # (B, W, L) int64
+    labels: Tensor  # (B, W, L) float32
+    mask: Tensor  # (B, W, L) bool, where the target counts
+    real: Tensor  # (B, W, L) bool, where the position exists
+    user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
+    earlier: tuple[Tensor, ...] = ()  # (B, E) items before the first window, or nothing
+    drawn: tuple[Tensor, ...] = ()  # (B, N) items that targets are compared with, or nothing
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with ``change`` done to each of its tensors."""
+        codes = {name: change(field) for name, field in self.user_codes.items()}
+        earlier, drawn = (tuple(map(change, fields)) for fields in (self.earlier, self.drawn))
+        return Batch._make([*(change(field) for field in self[:6]), codes, earlier, drawn])
+
+
+class Targets(NamedTuple):
+    """The items asked about: in training T = L, one after each position."""
+
+    items: Tensor  # (B, W, T) int64
+    embedded: Tensor  # (B, W, T, item width)
+    rates: list[Tensor]  # (B, W, T, R) the user's own rates, or nothing
+
+
+class Output(NamedTuple):
+    """What the network says of a batch."""
+
+    logits: Tensor  # (B, W, L) of a click on the target; 0 without such a head
+    surprise: Tensor  # (B, W, L) of the target as the next item, in nats; 0 without such a head
+    scores: Tensor  # (B, P, items) of items 1, 2, ... as the next; P is 0 where nobody asked
+    routes: Tensor  # (B, layers) int64, the chosen expert
+    chosen: Tensor  # (B, layers), its probability
