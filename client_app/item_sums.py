@@ -12,7 +12,7 @@ import numpy as np
 
 from client_app.node import Node
 from mrff.config import ConfigError
-from mrff.data.dataset import Dataset
+from mrff.data.dataset import Dataset, rows_between
 from mrff.linear import LINEAR, Sequences, sequences_of
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
@@ -59,10 +59,9 @@ def training_part(
     dataset: Dataset, users: np.ndarray, holdout: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Items (n,) of users (U,) without both held-out parts, and their offsets (U + 1,)."""
-    begin, lengths = dataset.offsets[users], np.diff(dataset.offsets)[users] - 2 * holdout
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    rows = np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return dataset.items[rows].astype(np.int64), offsets
+    begin, end = dataset.offsets[users], dataset.offsets[users + 1] - 2 * holdout
+    offsets = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int64)
+    return dataset.items[rows_between(begin, end)].astype(np.int64), offsets
 
 
 def _parts(sequences: Sequences) -> list[Sequences]:

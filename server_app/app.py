@@ -25,7 +25,6 @@ from server_app.run.run_folder import open_run_folder
 from strategies.mrff import MRFF
 
 app = ServerApp()
-SEND_WINDOW = 32
 log = getLogger("flwr")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mrff.config import RunConfig
-from mrff.data.dataset import Dataset
+from mrff.data.dataset import Dataset, rows_between
 from mrff.linear import LinearPart, Mixture
 from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
@@ -61,8 +61,11 @@ def ranks_of(
         ranks.candidates[:, number] = is_candidate.sum(-1).cpu().numpy()
         by: Iterable[Tensor] = [scores[:, number]]
         if mixture is not None:
-            linear = _linear_scores(mixture.part, dataset, users, at)
-            by = _mixed([scores[:, number], *linear], is_candidate, mixture)
+            begin = dataset.offsets[users]
+            offsets = np.concatenate([[0], np.cumsum(at - begin)])
+            history = dataset.items[rows_between(begin, at)]
+            linear = linear_scores(mixture.part, history, offsets, scores.shape[-1])
+            by = mixed([scores[:, number], *linear], is_candidate, mixture)
         for mix, values in enumerate(by):
             better, ties = _counted(values, rows, target, is_candidate)
             ranks.better[:, number, mix] = better.cpu().numpy()
@@ -85,24 +88,25 @@ def _counted(
     return above.sum(-1), same.sum(-1)
 
 
-def _linear_scores(
-    part: LinearPart, dataset: Dataset, users: np.ndarray, at: np.ndarray
+def linear_scores(
+    part: LinearPart, items: np.ndarray, offsets: np.ndarray, num_items: int
 ) -> list[Tensor]:
-    """(B, items) by every linear model, 0 of items that they do not know."""
-    begin = dataset.offsets[users]
-    rows = np.repeat(begin, at - begin) + _within(at - begin)
-    offsets = np.concatenate([[0], np.cumsum(at - begin)])
-    sequences = part.sequences(dataset.items[rows], offsets)
-    known = part.scores(sequences, np.arange(len(users)), offsets[1:])
+    """(B, items) by every linear model after whole histories, 0 of items that they do not know.
+
+    Args:
+        items, offsets: (n,) codes of B users by offsets (B + 1,).
+    """
+    users = np.arange(len(offsets) - 1)
+    known = part.scores(part.sequences(items, offsets), users, offsets[1:])
     scores = []
     for values in known.values():
-        whole = np.zeros((len(users), dataset.schema.num_items), dtype=np.float32)
+        whole = np.zeros((len(users), num_items), dtype=np.float32)
         whole[:, part.columns] = values
         scores.append(torch.from_numpy(whole))
     return scores
 
 
-def _mixed(scores: list[Tensor], is_candidate: Tensor, mixture: Mixture) -> Iterator[Tensor]:
+def mixed(scores: list[Tensor], is_candidate: Tensor, mixture: Mixture) -> Iterator[Tensor]:
     """(B, items) by every mix of scores, each scaled over a user's candidates."""
     scaled = []
     number = is_candidate.sum(-1, keepdim=True)
@@ -117,18 +121,9 @@ def _mixed(scores: list[Tensor], is_candidate: Tensor, mixture: Mixture) -> Iter
         yield torch.stack(parts).sum(0)
 
 
-def _within(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, ... for every length, one after the other."""
-    numbers: np.ndarray = np.arange(lengths.sum()) - np.repeat(
-        np.cumsum(lengths) - lengths, lengths
-    )
-    return numbers
-
-
 def _met(dataset: Dataset, users: np.ndarray, until: np.ndarray) -> tuple[Tensor, Tensor]:
     """Rows and columns of the items that users (B,) met before the interactions ``until`` (B,)."""
     begin = dataset.offsets[users]
-    lengths = until - begin
-    rows = np.repeat(np.arange(len(users)), lengths)
-    items = dataset.items[np.repeat(begin, lengths) + _within(lengths)].astype(np.int64)
+    rows = np.repeat(np.arange(len(users)), until - begin)
+    items = dataset.items[rows_between(begin, until)].astype(np.int64)
     return torch.from_numpy(rows), torch.from_numpy(items - 1)

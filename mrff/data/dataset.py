@@ -118,9 +118,14 @@ def load_times(folder: Path) -> NDArray[np.int64]:
 
 def rows_of(offsets: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.int64]:
     """The interactions of the given users, one user after the other."""
-    starts, sizes = offsets[users], np.diff(offsets)[users]
-    ends = np.cumsum(sizes)
-    return np.asarray(np.repeat(starts - ends + sizes, sizes) + np.arange(sizes.sum()))
+    return rows_between(offsets[users], offsets[users + 1])
+
+
+def rows_between(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The interactions from each start to each end, that one left out, one span after the other."""
+    sizes = ends - starts
+    before = np.cumsum(sizes) - sizes
+    return np.asarray(np.repeat(starts - before, sizes) + np.arange(sizes.sum()))
 
 
 def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from client_app.learners.ranking import linear_scores, mixed
 from mrff.data.errors import DataError
 from mrff.linear import told
 from mrff.ops.nodes import UserModel
@@ -23,7 +24,6 @@ from mrff_model.batch import Batch
 CANDIDATES = 65536  # scored at once
 POSITIONS = 65536  # of histories scored at once
 MOVERS = 5  # history items named per item and direction
-SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
 SHOWN_PART = 0.005  # of a logit; smaller parts are not worth a word
 
 
@@ -152,9 +152,10 @@ def _best(user: UserModel, candidates: np.ndarray, top: int) -> Recommendations:
     scores = logits
     if user.network.next_head is not None:
         items, labels = user.recent()
-        scores = next_scores(user, user.batch(items[None], labels[None]))[0][candidates - 1]
+        whole = next_scores(user, user.batch(items[None], labels[None]))[0]
+        scores = whole[candidates - 1]
         if user.mixture is not None:
-            scores = _mixed(user, candidates, scores)
+            scores = _mixed(user, candidates, whole)
     assert scores is not None
     order = np.argsort(-scores, kind="stable")[:top]
     liked = None if logits is None else logits[order]
@@ -162,20 +163,15 @@ def _best(user: UserModel, candidates: np.ndarray, top: int) -> Recommendations:
 
 
 def _mixed(user: UserModel, candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The network's scores of the candidates, mixed with those of the linear models."""
+    """The network's scores (items,) mixed with those of the linear models, of the candidates."""
     assert user.mixture is not None
-    part, mix = user.mixture.part, user.mixture.mixes[0]
+    is_candidate = torch.zeros(1, len(scores), dtype=torch.bool)
+    is_candidate[0, candidates - 1] = True
     offsets = np.array([0, len(user.items)])
-    known = part.scores(part.sequences(user.items, offsets), np.zeros(1, np.int64), offsets[1:])
-    total = np.zeros(len(candidates))
-    whole = np.zeros(user.node.dataset.schema.num_items)
-    for weight, values in zip(mix, [scores, *known.values()], strict=True):
-        if values is not scores:
-            whole[:] = 0.0
-            whole[part.columns] = values[0]
-            values = whole[candidates - 1]
-        total += weight * (values - values.mean()) / max(values.std(), SMALLEST_DEVIATION)
-    return total
+    linear = linear_scores(user.mixture.part, user.items, offsets, len(scores))
+    by = mixed([torch.from_numpy(scores)[None], *linear], is_candidate, user.mixture)
+    values: np.ndarray = next(iter(by))[0].numpy()
+    return values[candidates - 1]
 
 
 def _with_values(user: UserModel, only: Mapping[str, str]) -> np.ndarray:

@@ -9,6 +9,7 @@ what anybody chose.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -181,7 +182,7 @@ class NoisedServer:
         return Bound(self._norm, share, *shapes.routes_shape, order)
 
 
-class NoisedMechanism:
+class NoisedMechanism(ABC):
     """See `Mechanism`; what most private modes promise: users are clipped, nodes add the noise."""
 
     name: str
@@ -195,8 +196,9 @@ class NoisedMechanism:
         yield from private_conflicts(config)
         yield from whole_user_conflicts(config.privacy)
 
+    @abstractmethod
     def release(self, config: RunConfig) -> Release:
-        raise NotImplementedError
+        """See `Mechanism.release`."""
 
     def client(self, view: NodeView) -> NoisedClient:
         return self.client_half(view, self.release(view.config))
