@@ -61,6 +61,11 @@ class Cell:
         """The run's folder; methods that are not federated have none."""
         return self.home / "runs" / self.name
 
+    @property
+    def mark(self) -> str:
+        """Of the processes of central cells; they outlive a comparison that is killed."""
+        return str(self.home)
+
     @cached_property
     def config(self) -> RunConfig:
         """The settings of the run."""
