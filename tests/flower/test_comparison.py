@@ -84,7 +84,8 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
     assert second.returncode == 1, second.stdout[-2000:] + second.stderr[-2000:]
     told = re.search(r"grid: 4 runs, (\d) of them finished before", second.stderr)
     # a floor's process outlives the command until the next one ends it: it may just have finished
-    assert told and len(before) <= int(told[1]) <= len(before) + 1
+    assert told
+    assert len(before) <= int(told[1]) <= len(before) + 1
     assert "not finished: synthetic: one-group, seed 0: " in second.stderr
     assert engines_at_work(home) == []
     after = records(home)
