@@ -74,3 +74,28 @@ def test_a_private_run_counts_no_lists(small_data: Path, tmp_path: Path) -> None
     test = json.loads((tmp_path / "runs" / "private" / "summary.json").read_text())["test"]
     assert "listed" not in test
     assert test.get("coverage10") is None
+
+
+def test_of_impressions_the_last_liked_row_is_held_out_and_users_without_are_counted(
+    small_data: Path, tmp_path: Path
+) -> None:
+    changes = {"targets": "liked", "linear_items": 15, "holdout": 3}
+    run(small_data, tmp_path, "liked", **changes)
+    kept = read_scores(sorted((tmp_path / "state" / "liked").rglob(FILE)))
+    summary = json.loads((tmp_path / "runs" / "liked" / "summary.json").read_text())
+    dataset = load_dataset(small_data)
+    likes, enough = {}, 0
+    for user in range(dataset.num_users):
+        rows = slice(dataset.offsets[user], dataset.offsets[user + 1])
+        likes[dataset.user_keys[user]] = int(dataset.labels[rows].sum())
+        liked = np.flatnonzero(dataset.labels[rows])
+        enough += len(liked) >= 6 and liked[-6] > 0
+    assert 0 < enough < dataset.num_users
+    assert summary["test_users"] == enough == len(kept.user_keys)
+    assert summary["skipped_users"] == dataset.num_users - enough
+    assert all(likes[key] >= 6 for key in kept.user_keys)
+    assert kept.ranks is not None
+    assert kept.labels.all()
+    assert kept.ranks.counts.all()
+    alone = run(small_data, tmp_path, "alone", nodes=1, **changes)
+    assert alone["test"]["ndcg50"] == pytest.approx(summary["test"]["ndcg50"])
