@@ -13,7 +13,7 @@ from types import FrameType
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, results, run
+from mrff.cli import compare, data, deploy, privacy, recommend, results, run
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("data", data.commands),
@@ -24,7 +24,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("privacy", privacy.commands),
     ("compare", compare.compare),
     ("report", results.report),
-    ("recommend", results.recommend),
+    ("recommend", recommend.recommend),
     ("export", results.export),
     ("backup", deploy.backup),
 )

@@ -7,7 +7,7 @@ In simulation that is every node. On a deployed node it is the node itself, name
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.batch import Batch
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
+
+AD_HOC = "somebody who is in no data"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class UserModel:
     def provenance(self) -> str:
         """Whose parameters answer, in one sentence."""
         shared = f"shared model of round {self.best_round}"
+        if not self.is_known and len(self.items):
+            return f"{self.name}, {len(self.items)} items of history, all liked: the {shared}"
         if not self.is_known:
             return f"user {self.name} is unknown here: no history, the {shared}"
         if not self.private:
@@ -193,28 +197,58 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):
             break
-    dataset = node.dataset
-    private: Mapping[str, Tensor] = node.initial_private
-    has_own, events = False, slice(0, 0)
-    features = {name: np.zeros((1, *c.shape[1:])) for name, c in dataset.user_features.items()}
+    model, dataset = _newcomer(nodes, node, user), node.dataset
     if len(rows):
         cohort = node.cohort(rows, up_to_round=nodes.best.round)
-        private, has_own = cohort.private, bool((cohort.routes >= 0).all())
         held_out = nodes.best.config.data.holdout if before_test else 0
         first, last = dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1]
         events = slice(first, max(first, last - held_out))
         features = {name: codes[rows] for name, codes in dataset.user_features.items()}
-    for name, value in tensors_of(node.network, "private").items():
-        value.copy_(private[name])
+        model = replace(
+            model,
+            is_known=True,
+            has_own=bool((cohort.routes >= 0).all()),
+            items=dataset.items[events].astype(np.int64),
+            labels=dataset.labels[events].astype(np.int64),
+            user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
+            private=cohort.private,
+        )
+    return _loaded(model)
+
+
+def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
+    """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last.
+
+    Raises:
+        RunError: see `NodesAtHand.open_all`.
+    """
+    node = next(nodes.open_all())
+    newcomer = _newcomer(nodes, node, AD_HOC)
+    return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
+
+
+def _loaded(model: UserModel) -> UserModel:
+    """The same, with the private parameters in the network."""
+    for name, value in tensors_of(model.network, "private").items():
+        value.copy_(model.private[name])
+    return model
+
+
+def _newcomer(nodes: NodesAtHand, node: Node, name: str) -> UserModel:
+    """Somebody without a history, of whom nothing is known."""
+    features = node.dataset.user_features
+    nothing = np.zeros(0, dtype=np.int64)
     return UserModel(
-        name=user,
+        name=name,
         node=node,
         best_round=nodes.best.round,
-        is_known=len(rows) > 0,
-        has_own=has_own,
-        items=dataset.items[events].astype(np.int64),
-        labels=dataset.labels[events].astype(np.int64),
-        user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
-        private=private,
+        is_known=False,
+        has_own=False,
+        items=nothing,
+        labels=nothing,
+        user_codes={
+            n: torch.zeros((1, *c.shape[1:]), dtype=torch.int64) for n, c in features.items()
+        },
+        private=node.initial_private,
         mixture=nodes.best.mixture,
     )
