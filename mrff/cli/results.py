@@ -25,7 +25,7 @@ def export(
 
     RUN is the name of a run, or its folder.
     """
-    from mrff.ops.export import TOLERANCE, export_user  # these bring torch
+    from mrff.ops.export import TOLERANCE, export_user, network_alone  # these bring torch
     from mrff.ops.nodes import NodesAtHand, open_user
     from mrff.ops.trained_run import find_run, load_best
 
@@ -40,6 +40,8 @@ def export(
         )
     else:
         print(f"onnxruntime and PyTorch agree: logits differ by {difference:.1e} < {TOLERANCE:g}")
+    if model.mixture is not None:
+        print(network_alone(model.mixture))
     print(f"{folder} holds the user's private parameters: only its owner can read it")
 
 

@@ -32,7 +32,7 @@ COLUMNS = (
 P_LIKE = ("p_like", pa.float64())  # beside a score of the next item, where clicks were learned too
 
 
-class Rows(Protocol):
+class ListFile(Protocol):
     """A file that takes tables, one after the other."""
 
     def write_table(self, table: pa.Table) -> None:
@@ -44,24 +44,24 @@ class Rows(Protocol):
         ...
 
 
-class JsonRows:
+class JsonLists:
     """An array of objects, one in a line."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         self._file, self._before = file, b"[\n"
 
     def write_table(self, table: pa.Table) -> None:
-        """See `Rows.write_table`."""
+        """See `ListFile.write_table`."""
         for row in table.to_pylist():
             self._file.write(self._before + json.dumps(row, allow_nan=False).encode())
             self._before = b",\n"
 
     def close(self) -> None:
-        """See `Rows.close`."""
+        """See `ListFile.close`."""
         self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
 
 
-FORMATS = {".parquet": pq.ParquetWriter, ".csv": pyarrow.csv.CSVWriter, ".json": JsonRows}
+FORMATS = {".parquet": pq.ParquetWriter, ".csv": pyarrow.csv.CSVWriter, ".json": JsonLists}
 
 
 def check_file(path: Path) -> None:
@@ -79,7 +79,7 @@ def check_file(path: Path) -> None:
 
 
 @contextmanager
-def list_file(path: Path, *, p_like: bool) -> Iterator[Rows]:
+def list_file(path: Path, *, p_like: bool) -> Iterator[ListFile]:
     """A file of lists that gets its name when it is complete; for its owner alone.
 
     Raises:
@@ -89,7 +89,7 @@ def list_file(path: Path, *, p_like: bool) -> Iterator[Rows]:
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([*COLUMNS, P_LIKE] if p_like else COLUMNS)
     with replaced(path) as file:
-        rows: Rows = FORMATS[path.suffix.lower()](file, schema)
+        rows: ListFile = FORMATS[path.suffix.lower()](file, schema)
         yield rows
         rows.close()
 

@@ -24,8 +24,6 @@ from mrff_model.batch import Batch
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.network import MRFFNetwork
 
-AD_HOC = "somebody who is in no data"
-
 
 @dataclass(frozen=True)
 class NodesAtHand:
@@ -168,7 +166,7 @@ class UserModel:
 
 
 def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]) -> Batch:
-    """Histories of one user (B, n), ``feedback`` being 1 + label, with nothing to predict."""
+    """Histories (B, n), ``feedback`` being 1 + label, of users with codes (B, ...) or (1, ...)."""
     start = torch.zeros((items.shape[0], 1), dtype=torch.int64)
     window = torch.cat([start, items], dim=1)[:, None]  # (B, 1, n + 1)
     nothing = torch.zeros_like(window)
@@ -222,8 +220,7 @@ def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
     Raises:
         RunError: see `NodesAtHand.open_all`.
     """
-    node = next(nodes.open_all())
-    newcomer = _newcomer(nodes, node, AD_HOC)
+    newcomer = _newcomer(nodes, next(nodes.open_all()), "somebody who is in no data")
     return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
 
 
@@ -236,8 +233,8 @@ def _loaded(model: UserModel) -> UserModel:
 
 def _newcomer(nodes: NodesAtHand, node: Node, name: str) -> UserModel:
     """Somebody without a history, of whom nothing is known."""
-    features = node.dataset.user_features
-    nothing = np.zeros(0, dtype=np.int64)
+    nothing, features = np.zeros(0, dtype=np.int64), node.dataset.user_features
+    unknown = {n: torch.zeros((1, *c.shape[1:])).long() for n, c in features.items()}
     return UserModel(
         name=name,
         node=node,
@@ -246,9 +243,7 @@ def _newcomer(nodes: NodesAtHand, node: Node, name: str) -> UserModel:
         has_own=False,
         items=nothing,
         labels=nothing,
-        user_codes={
-            n: torch.zeros((1, *c.shape[1:]), dtype=torch.int64) for n, c in features.items()
-        },
+        user_codes=unknown,
         private=node.initial_private,
         mixture=nodes.best.mixture,
     )
