@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -88,10 +88,9 @@ def list_file(path: Path, *, p_like: bool) -> Iterator[ListFile]:
     check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([*COLUMNS, P_LIKE] if p_like else COLUMNS)
-    with replaced(path) as file:
-        rows: ListFile = FORMATS[path.suffix.lower()](file, schema)
+    new = FORMATS[path.suffix.lower()]
+    with replaced(path) as file, closing(new(file, schema)) as rows:
         yield rows
-        rows.close()
 
 
 @dataclass(frozen=True)
