@@ -238,7 +238,8 @@ class MRFFNetwork(nn.Module):
             return []
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
-        return [own_rates(batch.feedback, history, wanted, newest=newest)]
+        sizes = self.item_features.sizes
+        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
