@@ -5,7 +5,7 @@ from __future__ import annotations
 from client_app.kept_scores import keep_scores
 from client_app.learners import learner_of
 from client_app.node import Node
-from mrff.metrics import evaluation_of
+from mrff.metrics import READS, evaluation_of
 from mrff.metrics.metric import Scored
 from mrff.metrics.people import skipped
 from mrff.sums import CohortSums
@@ -23,8 +23,10 @@ def score_users(node: Node, request: Request) -> CohortSums:
     """The sums over all users of the node; test scores stay here, where a comparison asks."""
     part: Part = "test" if request.facts.part == "test" else "valid"
     model = node.model(request)
-    mixes = 1 if model.mixture is None else len(model.mixture.mixes)
-    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes, mixes=mixes)
+    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes).by(
+        1 if model.mixture is None else len(model.mixture.mixes),
+        listed=node.dataset.schema.num_items if part == "test" else 0,
+    )
     learner = learner_of(node.config, node.network, "sum")
     keeps = part == "test" and node.config.evaluation.keep_test_scores
     kept: list[Scored] = []
@@ -35,6 +37,7 @@ def score_users(node: Node, request: Request) -> CohortSums:
         if keeps:
             kept.append(scored)
     if kept:
-        keep_scores(node.store.folder, node.user_keys, kept)
+        clicks = "logits" in READS[node.config.objective]
+        keep_scores(node.store.folder, node.user_keys, kept, clicks=clicks)
     sums += skipped(node.dataset.num_users - len(node.users))
     return sums
