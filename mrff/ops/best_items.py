@@ -26,6 +26,25 @@ CANDIDATES = 65536  # pairs of user and item whose click is scored at once
 
 
 @dataclass(frozen=True)
+class Met:
+    """All that B users met, one user after the other."""
+
+    items: np.ndarray  # (m,) codes
+    labels: np.ndarray  # (m,) 0 or 1
+    offsets: np.ndarray  # (B + 1,) where each of the users begins
+
+    def owners(self) -> np.ndarray:
+        """(m,) rows of users."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def liked(self) -> Met:
+        """What of it they liked."""
+        liked = self.labels > 0
+        sizes = np.bincount(self.owners()[liked], minlength=len(self.offsets) - 1)
+        return Met(self.items[liked], self.labels[liked], np.cumsum([0, *sizes]))
+
+
+@dataclass(frozen=True)
 class Readers:
     """B users with histories of one length, and what scores items for them.
 
@@ -35,17 +54,18 @@ class Readers:
     network: MRFFNetwork
     private: Mapping[str, Tensor]  # (B, ...) each
     histories: Batch  # (B, 1, n + 1) each
-    items: np.ndarray  # (m,) codes of all that they met, one user after the other
-    offsets: np.ndarray  # (B + 1,) where each of them begins in it
+    met: Met
     mixture: Mixture | None = None
+    liked_only: bool = False  # what linear models read, as in the run
 
     @property
-    def met(self) -> Tensor:
+    def met_items(self) -> Tensor:
         """(B, items) bool, of items 1, 2, ..."""
-        met = torch.zeros(len(self.offsets) - 1, self.network.rows - 1, dtype=torch.bool)
-        rows = np.repeat(np.arange(len(met)), np.diff(self.offsets))
-        met[torch.from_numpy(rows), torch.from_numpy(self.items.astype(np.int64) - 1)] = True
-        return met
+        shape = len(self.histories.items), self.network.rows - 1
+        found = torch.zeros(shape, dtype=torch.bool)
+        columns = torch.from_numpy(self.met.items.astype(np.int64) - 1)
+        found[torch.from_numpy(self.met.owners()), columns] = True
+        return found
 
 
 @dataclass(frozen=True)
@@ -129,8 +149,9 @@ def _next(readers: Readers, is_candidate: Tensor) -> tuple[Tensor, Output]:
     output = outputs(readers.network, dict(readers.private), histories, newest)
     scores = output.scores[:, 0]
     if readers.mixture is not None:
+        read = readers.met.liked() if readers.liked_only else readers.met
         part, size = readers.mixture.part, scores.shape[1]
-        linear = linear_scores(part, readers.items, readers.offsets, size)
+        linear = linear_scores(part, read.items, read.offsets, size)
         scores = next(iter(mixed([scores, *linear], is_candidate, readers.mixture)))
     return scores.double(), output
 

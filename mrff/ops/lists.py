@@ -19,7 +19,7 @@ from client_app.node import Node
 from mrff.data.dataset import rows_between
 from mrff.data.schema import USERS_FILE
 from mrff.data.windows import items_before
-from mrff.ops.best_items import CANDIDATES, BestItems, Readers, best_items
+from mrff.ops.best_items import CANDIDATES, BestItems, Met, Readers, best_items
 from mrff.ops.nodes import NodesAtHand, windows_of
 from mrff.ops.wish import Wish, items_that_fit
 from mrff_model.building import rows_suffice
@@ -67,7 +67,7 @@ class AllUsers:
             RunError: see `NodesAtHand.open_all` and `best_items`.
             PrivateStoreError: the private state is damaged or of another network.
         """
-        for node in self.nodes.open_all():
+        for node in self.nodes.open_all(as_split=self.before_test):
             fits = torch.from_numpy(items_that_fit(node.dataset, self.wish))
             users = node.users if self.before_test else np.arange(node.dataset.num_users)
             too_short = node.dataset.num_users - len(users)
@@ -91,7 +91,7 @@ class AllUsers:
             readers = self._readers(node, cohort.part(rows), spans[rows])
             is_candidate = fits.expand(len(rows), -1)
             if not self.wish.include_seen:
-                is_candidate = is_candidate & ~readers.met
+                is_candidate = is_candidate & ~readers.met_items
             return best_items(readers, is_candidate, self.wish.top)
 
         for rows, best in compute(self._chunks(node, spans), answer):
@@ -135,11 +135,12 @@ class AllUsers:
         if node.config.gate_input == "earlier":
             before = items_before(dataset, cohort.users, start, node.config.data.window_length)
             histories = histories._replace(earlier=(torch.from_numpy(before),))
+        rows = rows_between(begin, end)
         return Readers(
             node.network,
             cohort.private,
             histories,
-            dataset.items[rows_between(begin, end)],
-            np.concatenate([[0], np.cumsum(end - begin)]),
+            Met(dataset.items[rows], dataset.labels[rows], np.cumsum([0, *(end - begin)])),
             self.nodes.best.mixture,
+            liked_only=node.config.data.targets == "liked",
         )

@@ -56,8 +56,11 @@ class NodesAtHand:
         """Whether any node has trained here."""
         return any(self.state_folder.rglob(PRIVATE_STORE))
 
-    def open_all(self) -> Iterator[Node]:
+    def open_all(self, *, as_split: bool = True) -> Iterator[Node]:
         """One node after the other; they share one network, which holds the best shared model.
+
+        Args:
+            as_split: see `open_node`.
 
         Raises:
             RunError: the run is of a kind that cannot be opened, or its model is damaged.
@@ -78,7 +81,7 @@ class NodesAtHand:
         )
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
-            node = open_node(run_config, node_config, request)
+            node = open_node(run_config, node_config, request, as_split=as_split)
             names = tensors_of(node.network, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}
@@ -191,7 +194,7 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
         RunError: see `NodesAtHand.open_all`.
         PrivateStoreError: the private state is damaged or of another network.
     """
-    for node in nodes.open_all():  # there is always one
+    for node in nodes.open_all(as_split=before_test):  # there is always one
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):
             break
@@ -215,11 +218,7 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
 
 
 def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
-    """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last.
-
-    Raises:
-        RunError: see `NodesAtHand.open_all`.
-    """
+    """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last."""
     newcomer = _newcomer(nodes, next(nodes.open_all()), "somebody who is in no data")
     return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
 

@@ -15,7 +15,7 @@ import torch
 
 from mrff.data.errors import DataError
 from mrff.linear import Mixture, told
-from mrff.ops.best_items import CANDIDATES, Readers, best_items
+from mrff.ops.best_items import CANDIDATES, Met, Readers, best_items
 from mrff.ops.nodes import UserModel
 from mrff.ops.wish import Wish, items_that_fit, nothing_left
 from mrff_model.batch import Batch
@@ -126,7 +126,7 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
     is_candidate = torch.from_numpy(items_that_fit(dataset, wish))[None]
     readers = readers_of(user)
     if not wish.include_seen:
-        is_candidate = is_candidate & ~readers.met
+        is_candidate = is_candidate & ~readers.met_items
     if not is_candidate.any():
         raise DataError(nothing_left(dataset, wish))
     found = best_items(readers, is_candidate, wish.top)
@@ -147,9 +147,9 @@ def readers_of(user: UserModel) -> Readers:
         user.network,
         user.private,
         user.batch(items[None], labels[None]),
-        user.items,
-        np.array([0, len(user.items)]),
+        Met(user.items, user.labels, np.array([0, len(user.items)])),
         user.mixture,
+        liked_only=user.node.config.data.targets == "liked",
     )
 
 

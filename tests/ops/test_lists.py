@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from mrff.cli.main import main
 from mrff.data.dataset import load_dataset, load_item_ids
 from mrff.data.prepare import prepare
+from mrff.data.targets import ending_with_targets
+from mrff.data.windows import eligible_users
 from mrff.data.writing import write_folder
 from mrff.ops import best_items, list_files, lists
 from mrff.ops.lists import AllUsers
@@ -61,6 +63,7 @@ def check_against_each_user(nodes: NodesAtHand, wish: Wish, *, before_test: bool
                 found = part.best.logits[row][listed]
                 np.testing.assert_allclose(found, alone.logits, atol=1e-5)
             seen += 1
+        seen += part.too_short
     assert seen == asked.number == 15
 
 
@@ -73,7 +76,7 @@ def test_a_list_is_what_its_user_is_told_alone(
     check_against_each_user(nodes, Wish(20, include_seen), before_test=not include_seen)
 
 
-def test_so_it_is_with_private_heads_and_gates_that_read_earlier_items(
+def test_so_it_is_with_private_heads_short_windows_and_targets_that_were_liked(
     small_data: Path, tmp_path: Path
 ) -> None:
     settings = {"num_server_rounds": 2, "evaluate_every": 2, "sampling_rate": 1.0}
@@ -83,6 +86,10 @@ def test_so_it_is_with_private_heads_and_gates_that_read_earlier_items(
     short = {"objective": "next", "window_length": 4, "holdout": 2}
     run_federation(small_data, tmp_path, nodes=2, name="short", **settings, **short)
     check_against_each_user(nodes_of(tmp_path, "short"), Wish(4), before_test=True)
+    liked = {**short, "targets": "liked", "linear_items": 15}
+    run_federation(small_data, tmp_path, nodes=2, name="liked", **settings, **liked)
+    for before_test in (False, True):
+        check_against_each_user(nodes_of(tmp_path, "liked"), Wish(4), before_test=before_test)
 
 
 def test_memory_is_bounded_and_changes_nothing(
@@ -143,14 +150,14 @@ def test_where_one_thing_is_learned_there_is_no_second_column(
     assert words[run] in said["ordered_by"]
 
 
-@pytest.mark.parametrize("run", ["alone", "linear"])
+@pytest.mark.parametrize("run", ["alone", "linear", "liked"])
 def test_hits_counted_from_the_file_are_the_runs_own(run: str, tmp_path: Path) -> None:
-    """HR@10 and NDCG@10 against the prepared data's held-out rows, by nothing but files."""
+    """HR@10 and NDCG@10 of the held-out rows, by nothing but the data and the files."""
     data = tmp_path / "data"
     prepare("synthetic", out=data, options={"users": 80, "items": 60, "events_per_user": 14})
-    linear = {"linear_items": 50} if run == "linear" else {}
-    settings = {"objective": "next", "window_length": 8, "num_server_rounds": 4, **linear}
-    run_federation(data, tmp_path, nodes=2, name=run, **settings)
+    changes = {"linear": {"linear_items": 50}, "liked": {"linear_items": 50, "targets": "liked"}}
+    settings = {"objective": "next", "window_length": 8, "num_server_rounds": 4}
+    run_federation(data, tmp_path, nodes=2, name=run, **settings, **changes.get(run, {}))
     found = {}
     for name, options in (("new", []), ("any", ["--include-seen"])):
         out = tmp_path / f"{name}.parquet"
@@ -159,18 +166,18 @@ def test_hits_counted_from_the_file_are_the_runs_own(run: str, tmp_path: Path) -
         rows = read(out)
         found[name] = rows.set_index(["user_id", "item_id"])["rank"].to_dict()
 
-    users = pd.read_parquet(data / "users.parquet")["user_id"]
-    items = pd.read_parquet(data / "items.parquet")["item_id"]
-    events = pd.read_parquet(data / "interactions.parquet")
+    dataset, ids = load_dataset(data), load_item_ids(data)
+    if run == "liked":
+        dataset = ending_with_targets(dataset, holdout=1)
     gains: list[tuple[float, float]] = []
-    for user, history in events.groupby("user")["item"]:
-        answer = history.iloc[-1]
+    for row in eligible_users(dataset, holdout=1):
+        *history, answer = dataset.items[dataset.offsets[row] : dataset.offsets[row + 1]]
         # What was met before is ranked among all items, by the run and here.
-        ranks = found["any" if (history.iloc[:-1] == answer).any() else "new"]
-        rank = ranks.get((users[user], items[answer - 1]))
+        ranks = found["any" if answer in history else "new"]
+        rank = ranks.get((dataset.user_ids[row], ids[answer]))
         gains.append((1.0, 1.0 / np.log2(1.0 + rank)) if rank else (0.0, 0.0))
     test = json.loads((tmp_path / "runs" / run / "summary.json").read_text())["test"]
-    assert len(gains) == 80
+    assert len(gains) == len({user for user, _ in found["new"]})
     assert 0 < test["hr10"] < 1
     assert np.mean(gains, axis=0) == pytest.approx([test["hr10"], test["ndcg10"]], abs=1e-9)
 
