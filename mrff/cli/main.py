@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, results, run
+from mrff.cli import compare, data, deploy, privacy, recommend, results, run
 from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
@@ -22,7 +22,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("privacy", privacy.commands),
     ("compare", compare.compare),
     ("report", results.report),
-    ("recommend", results.recommend),
+    ("recommend", recommend.recommend),
     ("export", results.export),
     ("backup", deploy.backup),
 )
