@@ -141,6 +141,7 @@ def open_node(
             f"this node's data has schema hash {dataset.schema.schema_hash}, the run's is "
             f"{run.schema_hash}: give the node a shard of the dataset the server uses"
         )
+    config = config.for_data(dataset.schema.kind)
     network, initial_private = _network(config, dataset)
     return Node(
         config=config,
