@@ -1,0 +1,30 @@
+"""What a run learns, once its data is known, and whether that data can teach it."""
+
+from __future__ import annotations
+
+from mrff.config import ConfigError, RunConfig
+from mrff.data.schema import Schema
+
+
+def settled(config: RunConfig, schema: Schema) -> RunConfig:
+    """The configuration with what it leaves to the data decided, as nodes decide it.
+
+    Raises:
+        ConfigError: data without labels, with one label only, or without item features, for an
+            objective that needs them.
+    """
+    config = config.for_data(schema.kind)
+    objective, name = config.objective, config.data.dataset
+    if objective != "next" and schema.one_class:
+        raise ConfigError(
+            f"training.objective={objective} cannot go with data.dataset={name}: by its label rule "
+            f"{schema.label_rule!r} no row is {schema.one_class}; choose training.objective=next, "
+            "or prepare it with another rule"
+        )
+    if not schema.item_features:
+        raise ConfigError(
+            f"training.objective={objective} cannot go with data.dataset={name}: its items have "
+            "neither an id nor other features to be told apart by; prepare it with an id "
+            '([items.features], item = "id")'
+        )
+    return config
