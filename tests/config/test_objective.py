@@ -44,7 +44,7 @@ def test_what_is_said_is_not_decided_again(kind: str, objective: str) -> None:
 @pytest.mark.parametrize("objective", ["click", "both"])
 def test_events_have_no_click_to_learn(objective: str) -> None:
     config = RunConfig.from_flat({"training.objective": objective, "data.dataset": "plays"})
-    with pytest.raises(ConfigError, match="choose training.objective=next") as error:
+    with pytest.raises(ConfigError, match=r"choose training\.objective=next") as error:
         config.for_data("events")
     assert f"training.objective={objective} cannot go with data.dataset=plays" in str(error.value)
     assert "\n" not in str(error.value)

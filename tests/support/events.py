@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 
-PLAYS = """name = "plays"
-
-[interactions]
-file = "plays.csv"
-user = "listener"
-item = "song"
-time = "when"
-"""
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+_HERE = re.compile(r"    cat > plays\.toml <<'END'\n(.*?)    END\n", re.DOTALL)
 
 
 def plays(folder: Path, *, users: int = 120, songs: int = 30, seed: int = 0) -> Path:
     """Listeners who mostly go on from a song to the one after it, and play a third of them again.
 
     Returns:
-        The TOML that describes them.
+        The TOML that describes them, as the documentation has it.
     """
     random = np.random.default_rng(seed)
     lines = ["listener,song,when"]
@@ -34,5 +30,6 @@ def plays(folder: Path, *, users: int = 120, songs: int = 30, seed: int = 0) -> 
                 song = int(random.integers(songs))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plays.csv").write_text("\n".join(lines) + "\n")
-    (folder / "plays.toml").write_text(PLAYS)
+    (described,) = _HERE.findall(DOCS.read_text())
+    (folder / "plays.toml").write_text(dedent(described))
     return folder / "plays.toml"

@@ -150,11 +150,11 @@ def _prepare(plan: ComparisonPlan) -> dict[str, tuple[Path, str]]:
                 ) from None
             folder = RunConfig.from_flat({"data.dataset": name}).dataset_path
             prepare_dataset(name, source=source, out=folder)
-        found[name] = folder, _content(Schema.load(folder))
+        found[name] = folder, content_of(Schema.load(folder))
     return found
 
 
-def _content(schema: Schema) -> str:
+def content_of(schema: Schema) -> str:
     """What runs depend on: the rows, and what kind they are, as objectives follow it."""
     return " ".join([schema.content_hash, *([] if schema.kind == "labelled" else [schema.kind])])
 
