@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from mrff.cli.main import main
-from mrff.config import RunConfig
+from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import METHODS
 from mrff.data.errors import DataError
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
+from mrff.experiments.audits.audit import AuditSetup, audit
 from mrff.experiments.central.methods import run_central
 from mrff.experiments.comparison.cells import Cell, outcome_of_run
 from mrff.experiments.comparison.comparing import content_of
@@ -39,6 +40,13 @@ def test_a_comparison_names_the_method_and_the_reason(
     assert main(["compare", str(tmp_path / "grid.toml")]) == 1
     told = "mrff: not finished: plays: user-rate: plays has events without labels"
     assert told in capsys.readouterr().err
+
+
+def test_an_audit_trains_what_a_run_would(tmp_path: Path) -> None:
+    prepare("csv", source=plays(tmp_path, users=6), out=tmp_path / "d")
+    setup = AuditSetup(canaries=10, users=6)
+    with pytest.raises(ConfigError, match=r"choose training\.objective=next"):
+        audit(tmp_path / "d", {"training.objective": "click"}, setup)
 
 
 def test_the_same_rows_as_another_kind_are_another_run() -> None:

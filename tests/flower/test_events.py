@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from mrff.data.prepare import prepare
 from tests.support.events import plays
 
 MRFF = Path(sys.executable).parent / "mrff"
@@ -28,14 +30,31 @@ def mrff(*arguments: object, home: Path) -> str:
     return done.stdout
 
 
+def test_a_comparison_on_events_ranks(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    prepare("csv", source=plays(tmp_path, users=30), out=home / "data" / "plays")
+    (tmp_path / "grid.toml").write_text(
+        'methods = ["mrff", "fedadam"]\ndatasets = ["plays"]\n'
+        "[settings]\nnum-server-rounds = 2\nevaluate-every = 1\nwindow-length = 16\n"
+        "[statistics]\nresamples = 100\nmin-users = 10\n"
+    )
+    said = mrff("compare", tmp_path / "grid.toml", home=home)
+    assert "NDCG@10" in said
+    results = pd.read_csv(home / "comparisons" / "grid" / "results.csv")
+    assert results["status"].tolist() == ["finished"] * 2
+    assert (results["ndcg10"] > 0).all()
+    assert results["auc"].isna().all()
+
+
 def test_a_csv_of_events_is_trained_and_answers_with_what_comes_next(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    assert "120 users" in mrff("data", "prepare", "csv", "--from", plays(tmp_path), home=home)
+    described = plays(tmp_path, songs=80)
+    assert "120 users" in mrff("data", "prepare", "csv", "--from", described, home=home)
     floor = json.loads(mrff("data", "describe", "plays", "--json", home=home))["users"]["lists"][1]
     assert floor["part"] == "test"
 
     said = mrff("run", "--nodes", 2, "-c", "dataset=plays", "-c", "run.name=first", home=home)
-    last = re.search(r"test hr10 (0\.\d{4}) ndcg10 (0\.\d{4}) best-round \d+", said)
+    last = re.search(r"test hr10 ([01]\.\d{4}) ndcg10 (0\.\d{4}) best-round \d+", said)
     assert last, said[-2000:]
     summary = json.loads((home / "runs/first/summary.json").read_text())
     assert summary["rounds"] == 100
