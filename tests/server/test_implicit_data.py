@@ -95,6 +95,12 @@ def test_click_on_events_is_refused_and_nothing_is_begun(
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_best_round_is_chosen_by_what_is_measured(events: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"select-best-by=auc cannot go with .*objective=next"):
+        run(events, tmp_path, "run", select_best_by="auc")
+    assert run(events, tmp_path, "run", select_best_by="mrr20")["best_by"] == "mrr20"
+
+
 @pytest.mark.parametrize(("label", "missing"), [(1, "negative"), (0, "positive")])
 def test_labels_of_one_class_are_refused_unless_the_next_item_is_learned(
     tmp_path: Path, label: int, missing: str
