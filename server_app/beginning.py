@@ -43,9 +43,7 @@ def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) ->
             f"{config.dataset_path} has {catalogue.schema.schema_hash}; resume with the same data"
         )
     saved = checkpoint.config
-    if (
-        saved.get("training.objective") == "auto"
-    ):  # of a run from before they stored what they learn
+    if saved.get("training.objective") == "auto":  # a run from before they stored what they learn
         saved = {**saved, "training.objective": LEARNED_OF[catalogue.schema.kind]}
     check_same_configuration(saved, config.to_flat())
     rounds = config.server.num_server_rounds
