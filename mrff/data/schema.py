@@ -71,6 +71,7 @@ class Schema:
     content_hash: str = ""
     format_version: int = FORMAT_VERSION
     kind: RowKind = "labelled"
+    repeats: bool = False  # meeting an item again is a choice like any other
 
     def __post_init__(self) -> None:
         """Refuses rows of an unknown kind."""
@@ -100,7 +101,7 @@ class Schema:
         """
         binding = {key: value for key, value in asdict(self).items() if key in _BINDING}
         if self.kind != "labelled":
-            binding["kind"] = self.kind
+            binding |= {"kind": self.kind, "repeats": self.repeats}
         text = json.dumps(binding, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

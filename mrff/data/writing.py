@@ -75,6 +75,7 @@ class Prepared:
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     facts: dict[str, Any] = field(default_factory=dict)  # anything else worth recording
     kind: RowKind = "labelled"
+    repeats: bool = False  # see `Schema`
 
 
 def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
@@ -107,6 +108,7 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         source={**source, **prepared.facts},
         content_hash=content_hash,
         kind=prepared.kind,
+        repeats=prepared.repeats,
     )
     schema.save(folder)
     for path in folder.iterdir():

@@ -50,6 +50,8 @@ def test_what_becomes_of_repeats_is_said_in_the_description(
     schema, dataset = made(tmp_path, EVENTS + f'repeats = "{repeats}"\n', rows=ROWS)
     assert dataset.items.tolist() == items
     assert list(schema.counts["dropped"]) == ([reason] if reason else [])
+    assert schema.repeats == (repeats in ("keep", "exact"))
+    assert shard(tmp_path / "d", tmp_path / "s", 2)[0].schema_hash == schema.schema_hash
 
 
 @pytest.mark.parametrize(

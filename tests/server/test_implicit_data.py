@@ -16,7 +16,9 @@ from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.io.files import json_bytes
 from mrff.ops.nodes import NodesAtHand, open_user
+from mrff.ops.recommend import recommend
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.wish import Wish
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from server_app.run.checkpoint import load_checkpoint, save_checkpoint
 from tests.support.events import plays
@@ -60,6 +62,10 @@ def test_events_are_learned_as_what_comes_next(played: Path) -> None:
     assert summary["best_by"] == "ndcg10"
     assert summary["test"]["hr10"] > 0
     assert "auc" not in summary["test"]
+    assert summary["test"]["candidates"] == 12  # all songs: what was played may be played again
+    assert 0 < summary["test"]["repeated_share"] < 1
+    assert summary["test"]["hr10_new"] is not None
+    assert summary["test"]["hr10_repeated"] is not None
 
 
 def test_what_the_run_stores_says_what_it_learned(played: Path) -> None:
@@ -77,6 +83,11 @@ def test_a_user_is_opened_with_the_network_that_was_trained(played: Path, events
     assert user.network.head is None
     assert user.network.next_head is not None
     assert len(user.items) == len(load_dataset(events).items[user_rows(events, "u3")])
+    every = set(recommend(user, Wish(12)).items.tolist())
+    assert every == set(range(1, 13))  # they have played some of them, and may again
+    few = replace(user, items=user.items[:3], labels=user.labels[:3])
+    unseen = recommend(few, Wish(12, include_seen=False)).items.tolist()
+    assert set(unseen) == every - set(few.items.tolist())
 
 
 def user_rows(folder: Path, user: str) -> slice:

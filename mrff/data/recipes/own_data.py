@@ -81,7 +81,9 @@ class OwnData(Recipe):
         if described.users.file is not None:
             (chunk,) = made.chunks
             facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
-        return replace(made, dropped=bad | made.dropped, facts=facts, kind=described.kind)
+        kind, dropped = described.kind, bad | made.dropped
+        again = kind != "labelled" and described.repeats in ("keep", "exact")
+        return replace(made, dropped=dropped, facts=facts, kind=kind, repeats=again)
 
 
 def _read_interactions(described: Description, progress: Progress) -> Table:
