@@ -7,15 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from client_app.devices import device_for
 from client_app.kept_scores import KeptScores
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import method_named
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.floors import Floor, floor_of, predict_by_rates
-from mrff.experiments.central import Note, Predicted, nobody
+from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
 from mrff.experiments.central.boosted_trees import predict_by_trees
+from mrff.experiments.central.closed_forms import ease, slit
+from mrff.experiments.central.factorisation import bpr, ials
+from mrff.experiments.central.neighbours import item_knn, popularity, rules
 from mrff.experiments.central.pooled import train_pooled
+from mrff.experiments.central.ranking import rank_by
+from mrff.metrics.metric import Ranks
 from mrff_model.building import build_network
 from server_app.model import open_catalogue
 
@@ -24,10 +31,14 @@ from server_app.model import open_catalogue
 class CentralResult:
     """What a method predicts, and what that comes to."""
 
-    scores: KeptScores
-    measured: Floor
-    best_round: int  # see `Predicted.best`
+    user_keys: np.ndarray  # (U,) uint64, of those tested
+    scores: KeptScores | None  # of clicks; None: the method ranks only
+    measured: Floor | None  # by these
+    ranks: Ranks | None  # (U, k) of the same users; None: the method predicts clicks only
+    best_round: int  # see `Predicted.best` and `Ranked.best`
     seconds: float
+    chosen: str = ""  # what validation chose, in words
+    tried: int = 1  # out of so many
 
 
 def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralResult:
@@ -47,12 +58,15 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
     dataset = load_dataset(config.dataset_path)
     began = time.perf_counter()
     found = CENTRAL[name](dataset, config, note)
-    return CentralResult(
-        scores=KeptScores(dataset.user_keys[found.users], found.logits, found.labels),
-        measured=floor_of(found.labels, found.logits),
-        best_round=found.best,
-        seconds=time.perf_counter() - began,
-    )
+    seconds = time.perf_counter() - began
+    keys = dataset.user_keys[found.users]
+    if isinstance(found, Ranked):
+        return CentralResult(
+            keys, None, None, found.ranks, found.best, seconds, found.chosen, found.tried
+        )
+    scores = KeptScores(keys, found.logits, found.labels)
+    measured = floor_of(found.labels, found.logits)
+    return CentralResult(keys, scores, measured, found.ranks, found.best, seconds)
 
 
 def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) -> Predicted:
@@ -65,15 +79,24 @@ def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) ->
     return Predicted(found.users, found.labels, found.logits[floor])
 
 
-def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Predicted:
+def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Outcome:
     network = build_network(
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     return train_pooled(network.to(device_for(config.training)), dataset, config, note)
 
 
-CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Predicted]] = {
+CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
     "pooled": _pooled,
+    "sasrec-pooled": _pooled,
+    "hstu-pooled": _pooled,
+    "popularity": partial(rank_by, popularity),
+    "item-knn": partial(rank_by, item_knn),
+    "rules": partial(rank_by, rules),
+    "ease": partial(rank_by, ease, dense=True),
+    "slit": partial(rank_by, slit, dense=True),
+    "ials": partial(rank_by, ials),
+    "bpr": partial(rank_by, bpr),
     "user-rate": partial(_by_rates, floor="user"),
     "user-item-rate": partial(_by_rates, floor="user_item"),
     "user-feature-rate": partial(_by_rates, floor="user_features"),

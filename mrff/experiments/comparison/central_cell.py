@@ -67,8 +67,8 @@ def main(asked: str) -> int:
     return 0
 
 
-def _note(step: int, auc: float, log_loss: float) -> None:
-    print(f"step {step} validation auc {auc:.4f} logloss {log_loss:.4f}")
+def _note(step: int, measures: Mapping[str, float]) -> None:
+    shown = {metric.name: measures[metric.name] for metric in METRICS.values() if metric.brief}
 
 
 def _defined(value: float) -> float | None:
