@@ -5,7 +5,7 @@ from __future__ import annotations
 from client_app.kept_scores import keep_scores
 from client_app.learners import learner_of
 from client_app.node import Node
-from mrff.metrics import evaluation_of
+from mrff.metrics import READS, evaluation_of
 from mrff.metrics.metric import Scored
 from mrff.metrics.people import skipped
 from mrff.sums import CohortSums
@@ -35,6 +35,7 @@ def score_users(node: Node, request: Request) -> CohortSums:
         if keeps:
             kept.append(scored)
     if kept:
-        keep_scores(node.store.folder, node.user_keys, kept)
+        clicks = "logits" in READS[node.config.objective]
+        keep_scores(node.store.folder, node.user_keys, kept, clicks=clicks)
     sums += skipped(node.dataset.num_users - len(node.users))
     return sums

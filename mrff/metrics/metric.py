@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,10 @@ class Ranks:
         """The users of all parts, in ``order``."""
         fields = ("better", "ties", "candidates", "apart", "counts")
         return cls(*(np.concatenate([getattr(p, f) for p in parts])[order] for f in fields))
+
+    def first_mix(self) -> Ranks:
+        """By the run's own mix of scores alone."""
+        return replace(self, better=self.better[..., :1], ties=self.ties[..., :1])
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""

@@ -11,7 +11,7 @@ import pytest
 from client_app.kept_scores import FILE, KeptScoresError, keep_scores, read_scores
 from mrff.config.methods import method_named
 from mrff.data.dataset import load_dataset
-from mrff.experiments.comparison.bootstrap import RankedScores
+from mrff.experiments.comparison.measures import auc_of, measured
 from mrff.metrics.metric import Scored
 from tests.support.federation import run_federation
 
@@ -58,10 +58,29 @@ def test_every_kind_of_method_keeps_what_the_server_measured(
     run_federation(small_data, tmp_path, nodes=2, name="one", keep_test_scores=True, **changes)
     kept = read_scores(sorted((tmp_path / "state" / "one").rglob(FILE)))
     test = json.loads((tmp_path / "runs" / "one" / "summary.json").read_text())["test"]
-    auc = RankedScores(kept.logits, kept.labels).auc([[1.0] * len(kept.user_keys)])[0]
+    auc = auc_of(kept.logits, kept.labels)([1.0] * len(kept.user_keys))[0]
     assert abs(auc - test["auc"]) <= test["auc_error_bound"] + 1e-9
     losses = np.logaddexp(0, np.where(kept.labels == 1, -kept.logits, kept.logits))
     assert losses.mean() == pytest.approx(test["log_loss"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("objective", "learns_clicks"), [("next", False), ("both", True)])
+def test_kept_ranks_are_those_the_server_measured_and_no_message_changes(
+    objective: str, learns_clicks: bool, small_data: Path, tmp_path: Path
+) -> None:
+    run_federation(
+        small_data, tmp_path, nodes=3, name="one", holdout=2, keep_test_scores=True,
+        objective=objective, gate_input="earlier", linear_items=5,
+    )  # fmt: skip
+    kept = read_scores(sorted((tmp_path / "state" / "one").rglob(FILE)))
+    assert (kept.logits is not None) == learns_clicks
+    assert kept.ranks is not None
+    assert kept.ranks.better.shape == (15, 2, 1)
+    test = json.loads((tmp_path / "runs" / "one" / "summary.json").read_text())["test"]
+    of = measured(kept)
+    for name in ("hr10", "ndcg10"):
+        assert of[name]([1.0] * 15)[0] == pytest.approx(test[name], abs=1e-9)
+    assert kept.ranks.candidates.mean() == pytest.approx(test["candidates"])
 
 
 def test_users_are_ordered_by_key_and_groups_are_joined(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,10 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
         timeout=1200,
     )  # fmt: skip
     assert second.returncode == 1, second.stdout[-2000:] + second.stderr[-2000:]
-    assert f"grid: 4 runs, {len(before)} of them finished before" in second.stderr
+    told = re.search(r"grid: 4 runs, (\d) of them finished before", second.stderr)
+    # a floor's process outlives the command until the next one ends it: it may just have finished
+    assert told
+    assert len(before) <= int(told[1]) <= len(before) + 1
     assert "not finished: synthetic: one-group, seed 0: " in second.stderr
     assert engines_at_work(home) == []
     after = records(home)

@@ -13,15 +13,15 @@ import numpy as np
 from mrff.cli.main import main
 
 RESULTS = """\
-dataset,method,seed,auc,log_loss,gauc,best_round,seconds,bytes_up,bytes_down,status,error,kind,run
-films,mrff,0,0.75,0.61,,10,93.4,22,36,finished,,mrff,runs/a
-films,mrff,1,0.77,0.60,,12,97.9,25,36,finished,,mrff,runs/b
-films,fedadam,0,0.74,0.62,,10,77.4,21,28,finished,,baseline,runs/c
-films,fedadam,1,0.73,0.63,,10,67.9,21,28,finished,,baseline,runs/d
-films,one-group,0,0.76,0.60,,5,39.2,22,28,finished,,ablation,runs/e
-films,one-group,1,,,,,,,,crashed,no memory,ablation,runs/f
-shop,mrff,0,0.65,0.60,,7,9.0,1,1,finished,,mrff,runs/g
-shop,fedadam,0,0.66,0.60,,7,9.0,1,1,finished,,baseline,runs/h
+dataset,method,seed,auc,log_loss,gauc,hr10,ndcg10,best_round,seconds,bytes_up,bytes_down,status,error,kind,run
+films,mrff,0,0.75,0.61,,,,10,93.4,22,36,finished,,mrff,runs/a
+films,mrff,1,0.77,0.60,,,,12,97.9,25,36,finished,,mrff,runs/b
+films,fedadam,0,0.74,0.62,,,,10,77.4,21,28,finished,,baseline,runs/c
+films,fedadam,1,0.73,0.63,,,,10,67.9,21,28,finished,,baseline,runs/d
+films,one-group,0,0.76,0.60,,,,5,39.2,22,28,finished,,ablation,runs/e
+films,one-group,1,,,,,,,,,,crashed,no memory,ablation,runs/f
+shop,mrff,0,0.65,0.60,,,,7,9.0,1,1,finished,,mrff,runs/g
+shop,fedadam,0,0.66,0.60,,,,7,9.0,1,1,finished,,baseline,runs/h
 """
 COMPARISONS = """\
 dataset,method,reference,metric,difference,low,high,p_value,p_holm,users,seeds,note

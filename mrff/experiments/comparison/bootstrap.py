@@ -1,4 +1,4 @@
-"""Paired bootstrap over users and seeds of AUC and log loss, and Holm's correction.
+"""Paired bootstrap over users and seeds of any measure, and Holm's correction.
 
 Users and seeds are crossed: every seed's model is tested on the same users. A resample draws users
 and, independently, seeds, both with replacement (the pigeonhole bootstrap: Owen 2007, "The
@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-METRICS = ("auc", "log_loss")
+from mrff.experiments.comparison.measures import Floats, Weighted
+
 _CELLS = 4_000_000  # numbers in one array of a chunk of resamples
 
 
@@ -31,67 +30,33 @@ class Difference:
     p_value: float = math.nan
 
 
-class RankedScores:
-    """Scores of (U, k) test items, sorted once so that weights of users give AUCs quickly."""
-
-    def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
-        values = np.asarray(scores, dtype=np.float64)
-        flat = values.ravel()
-        order = np.argsort(flat, kind="stable")
-        ranked = flat[order]
-        self._owner = order // values.shape[1]  # (N,) user of the item at each rank
-        self._negative = np.asarray(labels).ravel()[order] < 0.5
-        positive = np.flatnonzero(~self._negative)
-        self._positive_owner = self._owner[positive]
-        # ranks of the positive's ties: a negative among them is half below it
-        self._first = np.searchsorted(ranked, ranked[positive], side="left")
-        self._end = np.searchsorted(ranked, ranked[positive], side="right")
-
-    def auc(self, weights: ArrayLike) -> Floats:
-        """(R,) AUC of all items pooled, for (R, U) weights of users; NaN over one class only."""
-        weight = np.atleast_2d(np.asarray(weights, dtype=np.float64))
-        below = np.zeros((len(weight), len(self._owner) + 1))
-        np.cumsum(weight[:, self._owner] * self._negative, axis=1, out=below[:, 1:])
-        positive = weight[:, self._positive_owner]
-        wins = (positive * 0.5 * (below[:, self._first] + below[:, self._end])).sum(axis=1)
-        pairs = positive.sum(axis=1) * below[:, -1]
-        return np.divide(wins, pairs, out=np.full(len(weight), np.nan), where=pairs > 0)
-
-
-def user_log_loss(logits: ArrayLike, labels: ArrayLike) -> Floats:
-    """(U,) mean over a user's k targets of the log loss, natural logarithm."""
-    values = np.asarray(logits, dtype=np.float64)
-    losses = np.logaddexp(0.0, np.where(np.asarray(labels) > 0.5, -values, values))
-    return np.asarray(losses.mean(axis=1))
-
-
 def resampled(
-    logits: Mapping[str, Floats], labels: ArrayLike, *, resamples: int, seed: Sequence[int]
+    measures: Mapping[str, Mapping[str, Sequence[Weighted]]],
+    drawn_from: tuple[int, int],
+    *,
+    resamples: int,
+    seed: Sequence[int],
 ) -> dict[str, dict[str, Floats]]:
-    """Both metrics of every method's runs on the same resamples of users.
+    """All measures of every method's S runs on the same resamples of users.
 
     Args:
-        logits: (S, U, k) of each method; S may differ.
-        labels: (U, k).
+        measures: by name and method, one per run; S may differ.
+        drawn_from: number of users, and of their items.
         seed: of the draws.
 
     Returns:
-        By metric and method (S, 1 + resamples); column 0 is measured on all users as they are.
+        By measure and method (S, 1 + resamples); column 0 is measured on all users as they are.
     """
-    ranked = {name: [RankedScores(run, labels) for run in runs] for name, runs in logits.items()}
-    losses = {
-        name: np.stack([user_log_loss(run, labels) for run in runs])
-        for name, runs in logits.items()
+    parts: dict[str, dict[str, list[Floats]]] = {
+        name: {method: [] for method in of} for name, of in measures.items()
     }
-    parts: dict[str, dict[str, list[Floats]]] = {m: {n: [] for n in logits} for m in METRICS}
-    items, users = np.asarray(labels).size, len(np.asarray(labels))
-    for counts in _user_counts(users, items, resamples, np.random.default_rng(seed)):
-        for name, runs in ranked.items():
-            parts["auc"][name].append(np.stack([run.auc(counts) for run in runs]))
-            parts["log_loss"][name].append(losses[name] @ counts.T / users)
+    for counts in _user_counts(*drawn_from, resamples, np.random.default_rng(seed)):
+        for name, of in measures.items():
+            for method, runs in of.items():
+                parts[name][method].append(np.stack([measure(counts) for measure in runs]))
     return {
-        metric: {name: np.concatenate(of, axis=1) for name, of in named.items()}
-        for metric, named in parts.items()
+        name: {method: np.concatenate(chunks, axis=1) for method, chunks in of.items()}
+        for name, of in parts.items()
     }
 
 
@@ -101,7 +66,7 @@ def paired_difference(
     """Compares two methods on the resamples that `resampled` gave, (S, 1 + R) each.
 
     The seeds of both must be the same, in the same order; a single row stands for a method
-    without seeds. Resamples in which a metric is undefined are left out; if that is more than one
+    without seeds. Resamples in which a measure is undefined are left out; if that is more than one
     in a hundred, the interval and the p-value are undefined too.
     """
     differences = method - reference  # (S, 1 + R), broadcast over a method without seeds

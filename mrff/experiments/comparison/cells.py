@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from client_app.kept_scores import FILE, KeptScores, KeptScoresError, read_scores
 from mrff.config import RunConfig
-from mrff.data.floors import floor_of
+from mrff.experiments.comparison.measures import TESTED, measured
 from mrff.experiments.comparison.plan import ComparisonPlan, Row
 from mrff.experiments.comparison.reading import Settings
 from mrff.io.files import write_json
@@ -34,6 +34,8 @@ class CellOutcome:
     auc: float | None = None
     log_loss: float | None = None
     gauc: float | None = None
+    hr10: float | None = None
+    ndcg10: float | None = None
     best_round: int | None = None
     seconds: float | None = None
     bytes_up: int | None = None
@@ -60,6 +62,11 @@ class Cell:
     def run(self) -> Path:
         """The run's folder; methods that are not federated have none."""
         return self.home / "runs" / self.name
+
+    @property
+    def mark(self) -> str:
+        """Of the processes of central cells; they outlive a comparison that is killed."""
+        return str(self.home)
 
     @cached_property
     def config(self) -> RunConfig:
@@ -146,7 +153,7 @@ def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str
 
 
 def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
-    """The outcome of a finished federated run, with AUC and log loss of the kept scores.
+    """The outcome of a finished federated run, with the measures of the kept scores.
 
     The server's AUC comes from histograms; where scores are kept it is replaced by the exact one.
 
@@ -155,20 +162,24 @@ def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
     """
     test = summary["test"]
     of_run = {key: summary[key] for key in ("best_round", "seconds", "bytes_up", "bytes_down")}
-    of_test = {key: test[key] for key in ("auc", "log_loss", "gauc")}
+    of_test = {key: test[key] for key in ("auc", "log_loss", "gauc", "hr10", "ndcg10")}
     outcome = CellOutcome(status="finished", **of_test, **of_run)
     scores = cell.scores()
-    if scores is None or outcome.auc is None:
+    if scores is None:
         return outcome
-    exact = floor_of(scores.labels, scores.logits)
-    bound = float(test["auc_error_bound"]) + 1e-9
-    if abs(exact.auc - test["auc"]) > bound or abs(exact.log_loss - test["log_loss"]) > 1e-6:
-        raise KeptScoresError(
-            f"the nodes' test scores give AUC {exact.auc:.6f} and log loss {exact.log_loss:.6f}, "
-            f"the server measured {test['auc']:.6f} and {test['log_loss']:.6f}; "
-            "the run cannot be trusted"
-        )
-    return replace(outcome, auc=exact.auc, log_loss=exact.log_loss)
+    measures = {
+        name: float(of([1.0] * len(scores.labels))[0]) for name, of in measured(scores).items()
+    }
+    bounds = {"auc": float(test["auc_error_bound"] or 0.0) + 1e-9}
+    for name, value in measures.items():
+        told = test[name]
+        if told is not None and abs(value - told) > bounds.get(name, 1e-6):
+            raise KeptScoresError(
+                f"the nodes' test scores give {TESTED[name].label} {value:.6f}, the server "
+                f"measured {told:.6f}; the run cannot be trusted"
+            )
+    exact = {name: value for name, value in measures.items() if test[name] is not None}
+    return CellOutcome(**{**asdict(outcome), **exact})
 
 
 def reason_in(log: Path, otherwise: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from client_app.kept_scores import write_scores
 from mrff.experiments.comparison.cells import Cell, CellOutcome
+from mrff.ops import processes
 
 
 class CentralCellError(OSError):
@@ -33,7 +34,10 @@ def run_central_cell(
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, json.dumps(asdict(cell), default=str)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1",
+                processes.MARK: cell.mark,
+            },
         )  # fmt: skip
         running.append(process)
         status = process.wait()

@@ -18,12 +18,13 @@ from mrff.ops.trained_run import RunError
 
 Runs = Sequence[tuple[Row, Cell, CellOutcome]]
 RESULTS = (
-    "dataset", "method", "seed", "auc", "log_loss", "gauc", "best_round", "seconds",
-    "bytes_up", "bytes_down", "status", "error", "kind", "run",
+    "dataset", "method", "seed", "auc", "log_loss", "gauc", "hr10", "ndcg10", "best_round",
+    "seconds", "bytes_up", "bytes_down", "status", "error", "kind", "run",
 )  # fmt: skip
 COMPARISONS = tuple(field.name for field in fields(Comparison))
 _TEXTS = {"dataset", "method", "reference", "metric", "status", "error", "kind", "run", "note"}
 _WHOLE = ("seed", "best_round", "bytes_up", "bytes_down", "users", "seeds")
+_MEASURED = ("auc", "log_loss", "gauc", "hr10", "ndcg10", "seconds")
 _AGAIN = "run mrff compare again"
 
 
@@ -41,7 +42,7 @@ def frames_of(runs: Runs, found: Sequence[Comparison]) -> dict[str, pd.DataFrame
         for row, cell, outcome in runs
     ]
     results = pd.DataFrame(lines, columns=list(RESULTS))
-    results = results.astype(dict.fromkeys(("auc", "log_loss", "gauc", "seconds"), float))
+    results = results.astype(dict.fromkeys(_MEASURED, float))
     differences = pd.DataFrame([asdict(line) for line in found], columns=list(COMPARISONS))
     # Whole numbers that may be missing stay whole numbers.
     return {

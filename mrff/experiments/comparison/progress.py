@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeElapsedColumn as Elapsed
 
 from mrff.experiments.comparison.cells import Cell, CellOutcome
+from mrff.experiments.comparison.measures import TESTED
 from server_app.run.history import read_history
 from server_app.run.progress import duration
 
@@ -52,9 +53,11 @@ class Watch:
             self._bars.remove_task(task)
             self._bars.update(self._all, completed=self._done)
             if outcome.status == "finished":
-                measures = (outcome.auc, outcome.log_loss)
-                auc, log_loss = ("-" if m is None else f"{m:.4f}" for m in measures)
-                told = f"auc {auc}  logloss {log_loss}"
+                told = "  ".join(
+                    f"{tested.label.lower()} {getattr(outcome, name):.4f}"
+                    for name, tested in TESTED.items()
+                    if getattr(outcome, name) is not None
+                )
             else:
                 told = outcome.error
             self._say(f"{outcome.status:8} {self._labels[cell.name]}  {told}")

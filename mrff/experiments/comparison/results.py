@@ -12,14 +12,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from client_app.kept_scores import KeptScores
-from mrff.experiments.comparison.bootstrap import (
-    METRICS,
-    Difference,
-    holm,
-    paired_difference,
-    resampled,
-)
+from mrff.experiments.comparison.bootstrap import Difference, holm, paired_difference, resampled
 from mrff.experiments.comparison.cells import Cell, CellOutcome
+from mrff.experiments.comparison.measures import TESTED, measured
 from mrff.experiments.comparison.plan import ComparisonPlan, Row, Statistics
 
 Seeded = Mapping[int | None, KeptScores]  # None: the method draws nothing
@@ -88,19 +83,26 @@ def compare_scores(
     keys = [kept.user_keys for method in usable for kept in scores[method].values()]
     users = functools.reduce(np.intersect1d, keys) if keys else np.zeros(0, dtype=np.uint64)
     aligned = {
-        method: {seed: _of_users(kept, users) for seed, kept in scores[method].items()}
+        method: {
+            seed: kept.taken(np.searchsorted(kept.user_keys, users))
+            for seed, kept in scores[method].items()
+        }
         for method in usable
     }
     for method in aligned.keys() - {reference}:
-        if not _same_items([*aligned[method].values(), *aligned[reference].values()]):
-            notes[method] = "tested on other items than the reference"
+        runs = [*aligned[method].values(), *aligned[reference].values()]
+        notes[method] = _why_not(runs)
+        if notes[method]:
             del aligned[method]
     key = [statistics.seed, zlib.crc32(dataset.encode())]
     drawn = _differences(aligned, seeds, reference, statistics, key) if len(aligned) > 1 else {}
     lines = []
-    for method, metric in itertools.product(methods, METRICS):
+    known = measured(next(iter(aligned[reference].values()))) if reference in aligned else ["auc"]
+    for method, metric in itertools.product(methods, known):
         result = drawn.get((method, metric), Difference())
         note = notes[method] or _too_little(_labels(aligned[method]), metric, statistics)
+        if not note and (method, metric) not in drawn:
+            note = f"{method} does not measure {TESTED[metric].label}"
         if note:
             result = Difference(result.difference)
         lines.append(
@@ -126,11 +128,15 @@ def _differences(
         seeds: of every method, those that are compared.
         key: of the draws.
     """
-    logits = {m: np.stack([kept.logits for kept in runs.values()]) for m, runs in scores.items()}
     labels = _labels(scores[reference])
     enough = len(labels) >= statistics.min_users
+    of_runs = {m: [measured(kept) for kept in runs.values()] for m, runs in scores.items()}
+    measures = {
+        name: {m: [run[name] for run in runs] for m, runs in of_runs.items() if name in runs[0]}
+        for name in of_runs[reference][0]
+    }
     drawn = resampled(
-        logits, labels, resamples=statistics.resamples if enough else 1, seed=[*key, 0]
+        measures, labels.shape, resamples=statistics.resamples if enough else 1, seed=[*key, 0]
     )
 
     def rows(name: str, metric: str, wanted: Sequence[int | None]) -> np.ndarray:
@@ -144,9 +150,9 @@ def _differences(
             confidence=statistics.confidence,
             seed=[*key, 1],
         )
-        for method in scores
+        for metric, of in drawn.items()
+        for method in of
         if method != reference
-        for metric in METRICS
     }
 
 
@@ -164,14 +170,13 @@ def _common_seeds(
     return sorted(common, key=lambda seed: -1 if seed is None else seed), ""
 
 
-def _of_users(kept: KeptScores, users: np.ndarray) -> KeptScores:
-    """The scores of the given users, who are all there, in the given order."""
-    places = np.searchsorted(kept.user_keys, users)
-    return KeptScores(users, kept.logits[places], kept.labels[places])
-
-
-def _same_items(runs: Sequence[KeptScores]) -> bool:
-    return all(np.array_equal(kept.labels, runs[-1].labels) for kept in runs)
+def _why_not(runs: Sequence[KeptScores]) -> str:
+    """Why runs of two methods cannot be compared, the last of them one of the reference."""
+    if not all(kept.has_items_of(runs[-1]) for kept in runs):
+        return "tested on other items than the reference"
+    if any(run.logits is None for run in runs) and any(run.ranks is None for run in runs):
+        return "measures nothing that the reference measures"
+    return ""
 
 
 def _too_little(labels: np.ndarray, metric: str, statistics: Statistics) -> str:

@@ -15,6 +15,7 @@ from mrff.experiments.comparison.cells import Cell, CellOutcome, outcome_of_run,
 from mrff.experiments.comparison.central_cell import run_central_cell
 from mrff.experiments.comparison.plan import ComparisonPlan
 from mrff.experiments.comparison.progress import Watch
+from mrff.ops import processes
 from mrff.ops.engine import FlowerEngine, stop_left_behind
 from mrff.ops.simulation import run_on
 
@@ -40,6 +41,8 @@ def run_cells(cells: Sequence[Cell], plan: ComparisonPlan, place: Workplace, wat
     """
     engines = RunConfig.from_flat({}).home / "flower"
     stop_left_behind(engines)
+    for mark in {cell.mark for cell in cells}:
+        processes.stop_marked(mark)
     if not cells:
         return
     with ExitStack() as stack:

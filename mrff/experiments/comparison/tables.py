@@ -11,19 +11,17 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.comparison.plan import ComparisonPlan
 
-METRICS = {"auc": "AUC", "log_loss": "LogLoss"}
-_HEADINGS = {
-    "method": "method", "kind": "kind", "runs": "runs", **METRICS, "gauc": "GAUC",
-    "best_round": "best round", "seconds": "seconds", "megabytes": "MB up",
-}  # fmt: skip
+_BEFORE = {"method": "method", "kind": "kind", "runs": "runs"}
+_AFTER = {"best_round": "best round", "seconds": "seconds", "megabytes": "MB up"}
 Line = dict[str, Text]  # of a method, by column; bold means a difference that is significant
 
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """One dataset's methods, best AUC first, the reference marked."""
+    """One dataset's methods, the best first, the reference marked."""
 
     title: str
     headings: list[str]
@@ -33,15 +31,17 @@ class DatasetTable:
 
 def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> list[DatasetTable]:
     """A table per dataset, from the frames that `mrff.experiments.comparison.files` writes."""
-    headings = dict(_HEADINGS)
-    for metric, name in METRICS.items():
-        share = f"{plan.statistics.confidence:.0%}"
-        headings[f"{metric}_difference"] = f"{name} minus {plan.reference} [{share}]"
-        headings[f"{metric}_p"] = "p (Holm)"
     seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
     made = []
     for dataset in plan.datasets:
         here, against = (frame[frame["dataset"] == dataset] for frame in (results, found))
+        names = measures_in(here)
+        gauc = {"gauc": "GAUC"} if "auc" in names else {}
+        headings = {**_BEFORE, **names, **gauc, **_AFTER}
+        for metric, name in names.items():
+            share = f"{plan.statistics.confidence:.0%}"
+            headings[f"{metric}_difference"] = f"{name} minus {plan.reference} [{share}]"
+            headings[f"{metric}_p"] = "p (Holm)"
         lines = lines_of(here, against, plan.statistics.significance)
         for line in lines:
             if line["method"].plain == plan.reference:
@@ -53,22 +53,30 @@ def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> 
     return made
 
 
+def measures_in(results: pd.DataFrame) -> dict[str, str]:
+    """The labels of the measures that any run has, by name; AUC where none has any."""
+    names = {name: tested.label for name, tested in TESTED.items() if results[name].notna().any()}
+    return names or {"auc": TESTED["auc"].label}
+
+
 def lines_of(results: pd.DataFrame, found: pd.DataFrame, significance: float) -> list[Line]:
-    """A line per method of one dataset, best AUC first."""
+    """A line per method of one dataset, the best first: by NDCG@10 where AUC is not measured."""
     pairs: Iterable[Any] = found.itertuples()
     against = {(line.method, line.metric): line for line in pairs}
-    means = results.groupby("method", sort=False)["auc"].mean()
+    names = measures_in(results)
+    order = "auc" if "auc" in names else "ndcg10"
+    means = results.groupby("method", sort=False)[order].mean()
     lines = []
     for method in means.sort_values(ascending=False, kind="stable").index:
         runs = results[results["method"] == method]
         ended = runs[runs["status"] == "finished"]
         count = str(len(ended)) if len(ended) == len(runs) else f"{len(ended)} of {len(runs)}"
         texts = {"method": str(method), "kind": str(runs["kind"].iloc[0]), "runs": count}
-        texts |= {key: _mean(ended[key], 4) for key in (*METRICS, "gauc")}
+        texts |= {key: _mean(ended[key], 4) for key in (*names, "gauc")}
         texts |= {key: _mean(ended[key], 0, spread=False) for key in ("best_round", "seconds")}
         texts["megabytes"] = _mean(ended["bytes_up"] / 1e6, 1, spread=False)
         line = {column: Text(text) for column, text in texts.items()}
-        for metric in METRICS:
+        for metric in names:
             told = against.get((method, metric))
             significant = told is not None and told.p_holm < significance
             line[f"{metric}_difference"] = Text(interval_text(told), "bold" if significant else "")
@@ -118,7 +126,7 @@ def legend(plan: ComparisonPlan) -> str:
         "Test at the best validation round; mean ± standard deviation over seeds. Differences: "
         f"paired bootstrap over {drawn}, {statistics.resamples:,} resamples, percentile "
         f"intervals; bold where p < {statistics.significance:g} after Holm's correction over all "
-        "comparisons. AUC: higher is better, LogLoss: lower is better."
+        "comparisons. LogLoss: lower is better, the others: higher."
     )
 
 

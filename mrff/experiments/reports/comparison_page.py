@@ -12,15 +12,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mrff.experiments.comparison.files import read_comparison
-from mrff.experiments.comparison.tables import METRICS, interval_text, lines_of, notes_of
+from mrff.experiments.comparison.measures import TESTED
+from mrff.experiments.comparison.tables import interval_text, lines_of, measures_in, notes_of
 from mrff.experiments.reports.figures import PALETTE, new_figure
 from mrff.experiments.reports.page import render
 
-DIRECTIONS = {"auc": "higher is better", "log_loss": "lower is better"}
-COLUMNS = (
-    "method", "runs", *METRICS, "auc_difference", "auc_p", "log_loss_difference", "log_loss_p",
-    "best_round", "seconds",
-)  # fmt: skip
 COLUMNS_OF_UNFINISHED = ["dataset", "method", "seed", "status", "error"]
 
 
@@ -54,6 +50,7 @@ def comparison_page(folder: Path) -> str:
     files = _Files(*read_comparison(folder))
     results = files.results
     is_finished = results["status"] == "finished"
+    counted = "auc" if "auc" in measures_in(results) else "ndcg10"
     unfinished = results.loc[~is_finished, COLUMNS_OF_UNFINISHED]
     return render(
         "comparison.html.j2",
@@ -64,8 +61,9 @@ def comparison_page(folder: Path) -> str:
         runs=len(results),
         finished=int(is_finished.sum()),
         seconds=float(results.loc[is_finished, "seconds"].sum()),
-        behind=_significant(files, -1),
-        ahead=_significant(files, 1),
+        counted=TESTED[counted].label,
+        behind=_significant(files, counted, -1),
+        ahead=_significant(files, counted, 1),
         reference=files.reference,
         significance=files.significance,
         share=f"{float(files.about.get('confidence', 0.95)):.0%}",
@@ -76,21 +74,22 @@ def comparison_page(folder: Path) -> str:
     )
 
 
-def _significant(files: _Files, sign: int) -> int:
-    found = files.found[files.found["metric"] == "auc"]
+def _significant(files: _Files, metric: str, sign: int) -> int:
+    found = files.found[files.found["metric"] == metric]
     return int(((found["p_holm"] < files.significance) & (sign * found["difference"] > 0)).sum())
 
 
 def _forests(files: _Files) -> list[dict[str, Any]]:
     """A chart for every metric and dataset with a known difference."""
     forests = []
-    for metric, name in METRICS.items():
+    for metric, tested in TESTED.items():
         known = files.found[files.found["metric"] == metric].dropna(subset=["difference"])
         for dataset in files.datasets:
             lines = known[known["dataset"] == dataset]
             if len(lines):
-                figure = forest_figure(lines, files.significance, f"{name} difference")
-                about = {"dataset": dataset, "metric": name, "direction": DIRECTIONS[metric]}
+                figure = forest_figure(lines, files.significance, f"{tested.label} difference")
+                told = {"metric": tested.label, "direction": tested.direction}
+                about = {"dataset": dataset, **told}
                 forests.append({**about, "figure": figure})
     return forests
 
@@ -129,12 +128,20 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
 
 
 def _table(files: _Files, dataset: str) -> dict[str, Any]:
-    """A row per method, best AUC first, the reference in bold."""
+    """A row per method, the best first, the reference in bold."""
     here, against = (frame[frame["dataset"] == dataset] for frame in (files.results, files.found))
     lines = lines_of(here, against, files.significance)
-    rows = [[_together(line[column].plain) for column in COLUMNS] for line in lines]
+    names, share = measures_in(here), f"{float(files.about.get('confidence', 0.95)):.0%}"
+    columns = {"method": "method", "runs": "runs", **names}
+    for metric, name in names.items():
+        columns |= {f"{metric}_difference": f"{name} difference [{share}]"}
+        columns |= {f"{metric}_p": "p (Holm)"}
+    columns |= {"best_round": "best round", "seconds": "seconds"}
+    rows = [[_together(line[column].plain) for column in columns] for line in lines]
     bold = [number for number, row in enumerate(rows) if row[0] == files.reference]
-    return {"dataset": dataset, "rows": rows, "bold": bold, "notes": notes_of(against)}
+    headings = list(columns.values())
+    about = {"dataset": dataset, "notes": notes_of(against)}
+    return {**about, "headings": headings, "rows": rows, "bold": bold}
 
 
 def _widths(values: pd.Series) -> list[float | None]:
@@ -149,4 +156,6 @@ def _together(text: str) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "" if value is None or value != value else str(value)  # NaN is not itself
+    if isinstance(value, float):  # a whole number in a column with gaps
+        return "" if math.isnan(value) else f"{value:g}"
+    return "" if value is None else str(value)

@@ -11,17 +11,29 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from mrff.experiments.comparison.bootstrap import (
-    RankedScores,
     holm,
     p_value,
     paired_difference,
     resampled,
-    user_log_loss,
 )
+from mrff.experiments.comparison.measures import auc_of, mean_over_users, user_log_loss
+
+
+def draw(logits: dict[str, np.ndarray], labels: np.ndarray, *, resamples: int, seed: list[int]):
+    """AUC and log loss of every method's runs (S, U, k)."""
+    losses = {name: [user_log_loss(run, labels) for run in runs] for name, runs in logits.items()}
+    measures = {
+        "auc": {name: [auc_of(run, labels) for run in runs] for name, runs in logits.items()},
+        "log_loss": {
+            name: [mean_over_users(loss, np.ones(len(loss))) for loss in of]
+            for name, of in losses.items()
+        },
+    }
+    return resampled(measures, labels.shape, resamples=resamples, seed=seed)
 
 
 def compare(method: np.ndarray, reference: np.ndarray, labels: np.ndarray, *, resamples: int = 400):
-    drawn = resampled({"m": method, "r": reference}, labels, resamples=resamples, seed=[7])
+    drawn = draw({"m": method, "r": reference}, labels, resamples=resamples, seed=[7])
     return {
         metric: paired_difference(of["m"], of["r"], confidence=0.95, seed=[8])
         for metric, of in drawn.items()
@@ -30,8 +42,8 @@ def compare(method: np.ndarray, reference: np.ndarray, labels: np.ndarray, *, re
 
 def test_a_weighted_auc_worked_by_hand() -> None:
     """Users with one item: scores .1 -, .4 +, .4 -, .8 +. Pairs in order: 3.5 of 4."""
-    ranked = RankedScores([[0.1], [0.4], [0.4], [0.8]], [[0], [1], [0], [1]])
-    once, twice, one_class = ranked.auc([[1, 1, 1, 1], [1, 2, 1, 0], [0, 1, 0, 1]])
+    auc = auc_of([[0.1], [0.4], [0.4], [0.8]], [[0], [1], [0], [1]])
+    once, twice, one_class = auc([[1, 1, 1, 1], [1, 2, 1, 0], [0, 1, 0, 1]])
     assert once == 3.5 / 4
     assert twice == (2 * (1 + 0.5)) / (2 * 2)  # the .4 + twice, the .8 + not at all
     assert math.isnan(one_class)
@@ -49,7 +61,7 @@ def test_auc_and_log_loss_are_scikit_learns_with_sample_weights(
     counts = random.integers(0, 4, users)
     counts[:2] += 1
     weights = np.repeat(counts, k)
-    ours = RankedScores(scores, labels).auc(counts[None])[0]
+    ours = auc_of(scores, labels)(counts[None])[0]
     expected = roc_auc_score(labels.ravel(), scores.ravel(), sample_weight=weights)
     assert ours == pytest.approx(expected, abs=1e-12)
     mean = (user_log_loss(scores, labels) * counts).sum() / counts.sum()
@@ -61,7 +73,7 @@ def test_auc_and_log_loss_are_scikit_learns_with_sample_weights(
 def test_resamples_are_of_users_and_column_0_is_the_data_itself() -> None:
     """Two users with constant losses 0 and log 2: a resample's mean is 0, log(2)/2 or log 2."""
     logits = np.array([[[800.0], [0.0]]])
-    drawn = resampled({"m": logits}, np.array([[1], [1]]), resamples=2000, seed=[1])
+    drawn = draw({"m": logits}, np.array([[1], [1]]), resamples=2000, seed=[1])
     losses = drawn["log_loss"]["m"][0] / math.log(2)
     assert losses[0] == pytest.approx(0.5)
     values, counts = np.unique(losses[1:].round(9), return_counts=True)
@@ -72,9 +84,9 @@ def test_resamples_are_of_users_and_column_0_is_the_data_itself() -> None:
 def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     logits, labels = {"m": random.normal(size=(2, 20, 2))}, random.integers(0, 2, (20, 2))
-    whole = resampled(logits, labels, resamples=50, seed=[1])
+    whole = draw(logits, labels, resamples=50, seed=[1])
     monkeypatch.setattr("mrff.experiments.comparison.bootstrap._CELLS", 280)
-    parts = resampled(logits, labels, resamples=50, seed=[1])
+    parts = draw(logits, labels, resamples=50, seed=[1])
     for metric in whole:
         assert np.allclose(whole[metric]["m"], parts[metric]["m"], atol=1e-12)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from mrff.data.dataset import load_dataset
 from mrff.data.floors import floors
 from mrff.data.prepare import prepare
 from mrff.experiments.comparison.files import RESULTS
+from mrff.ops import processes
 
 COMPARISONS = (
     "dataset", "method", "reference", "metric", "difference", "low", "high", "p_value",
@@ -172,3 +175,22 @@ def test_a_run_whose_scores_are_gone_is_done_again(
     assert main(arguments) == 0
     assert "grid: 2 runs, 1 of them finished before" in capsys.readouterr().err
     assert kept[0].is_file()
+
+
+def test_a_central_cell_that_outlived_its_comparison_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MRFF_HOME", str(home))
+    make_shop(tmp_path, home)
+    (tmp_path / "grid.toml").write_text(
+        'methods = ["user-item-rate", "user-rate"]\ndatasets = ["shop"]\n'
+        "[statistics]\nresamples = 300\n"
+    )
+    mark = str(home / "comparisons" / "cells")
+    orphan = subprocess.Popen(["sleep", "600"], env={**os.environ, processes.MARK: mark})
+    try:
+        assert main(["compare", str(tmp_path / "grid.toml"), "--jobs", "1"]) == 0
+        assert orphan.wait(timeout=10) != 0
+    finally:
+        orphan.kill()

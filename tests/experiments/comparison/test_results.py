@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from client_app.kept_scores import KeptScores
-from mrff.experiments.comparison.bootstrap import RankedScores
+from mrff.experiments.comparison.measures import auc_of, mean_over_users
 from mrff.experiments.comparison.plan import Statistics
 from mrff.experiments.comparison.results import Comparison, compare_scores
+from mrff.metrics.metric import Ranks
 
 FAST = Statistics(resamples=200)
 
@@ -22,7 +24,7 @@ def kept(seed: int, *, users: int = 80, skill: float = 1.0, turned: bool = False
     noise = np.random.default_rng(seed + 1).normal(size=(users, 2))
     scores = KeptScores(np.arange(users, dtype=np.uint64) * 3 + 1, labels * skill + noise, labels)
     if turned:
-        return KeptScores(*(column[::-1] for column in vars(scores).values()))
+        return scores.taken(np.arange(users)[::-1])
     return scores
 
 
@@ -36,7 +38,7 @@ def lines(
 
 def auc(scores: KeptScores, users: slice = slice(None)) -> float:
     logits, labels = scores.logits[users], scores.labels[users]
-    return float(RankedScores(logits, labels).auc([[1.0] * len(logits)])[0])
+    return float(auc_of(logits, labels)([1.0] * len(logits))[0])
 
 
 def test_the_difference_is_method_minus_reference_over_common_users_and_seeds() -> None:
@@ -101,3 +103,60 @@ def test_the_same_statistics_seed_gives_the_same_numbers() -> None:
     other = lines(scores, Statistics(resamples=200, seed=1))["rival", "auc"]
     assert (one.low, one.high) != (other.low, other.high)
     assert one.difference == other.difference
+
+
+def ranked(seed: int, *, best: int, clicks: bool = False) -> KeptScores:
+    """80 users with two held-out items each, none better than ``best``; 1 in 4 does not count."""
+    random = np.random.default_rng(seed)
+    better = random.integers(best, 40, (80, 2, 1))
+    counts = np.arange(160).reshape(80, 2) % 4 > 0
+    candidates = np.full((80, 2), 90)
+    ranks = Ranks(better, np.zeros_like(better), candidates, counts.copy(), counts)
+    scores = kept(seed)
+    return KeptScores(scores.user_keys, scores.logits if clicks else None, scores.labels, ranks)
+
+
+def test_ranks_are_compared_over_the_answers_that_count() -> None:
+    ours, theirs = ranked(0, best=0), ranked(1, best=8)
+    found = lines({"mrff": {0: ours}, "rival": {0: theirs}})
+    assert {metric for _, metric in found} == {"hr10", "ndcg10"}
+    hits = [
+        ((kept.ranks.better[..., 0] < 10) & kept.ranks.counts).sum() / kept.ranks.counts.sum()
+        for kept in (theirs, ours)
+    ]
+    line = found["rival", "hr10"]
+    assert line.difference == pytest.approx(hits[0] - hits[1])
+    assert line.low < line.difference < line.high
+    gains = [
+        (np.where(r.better < 10, 1 / np.log2(2 + r.better), 0)[..., 0] * r.counts).sum() / 120
+        for r in (theirs.ranks, ours.ranks)
+    ]
+    assert found["rival", "ndcg10"].difference == pytest.approx(gains[0] - gains[1])
+
+
+def test_a_mean_over_targets_weighs_users_by_what_counts() -> None:
+    """Users with 1 of 2, 0 of 0 and 1 of 1: 2/3; the first twice: 3/5; the second: nan."""
+    mean = mean_over_users(np.array([1.0, 0.0, 1.0]), np.array([2.0, 0.0, 1.0]))
+    assert mean([[1, 1, 1], [2, 0, 1], [0, 3, 0]]) == pytest.approx(
+        [2 / 3, 3 / 5, math.nan], nan_ok=True
+    )
+
+
+def test_runs_that_measure_other_things_or_rank_among_others_are_no_comparison() -> None:
+    other = ranked(1, best=0)
+    among_fewer = replace(other, ranks=replace(other.ranks, candidates=np.full((80, 2), 89)))
+    found = lines(
+        {
+            "mrff": {0: ranked(0, best=0, clicks=True)},
+            "clicks": {0: kept(3)},
+            "ranks": {0: other},
+            "fewer": {0: among_fewer},
+        }
+    )
+    assert found["clicks", "ndcg10"].note == "clicks does not measure NDCG@10"
+    assert math.isfinite(found["clicks", "auc"].p_value)
+    assert found["ranks", "auc"].note == "ranks does not measure AUC"
+    assert math.isfinite(found["ranks", "ndcg10"].p_value)
+    assert found["fewer", "hr10"].note == "tested on other items than the reference"
+    only = lines({"mrff": {0: ranked(0, best=0)}, "clicks": {0: kept(3)}})
+    assert only["clicks", "hr10"].note == "measures nothing that the reference measures"

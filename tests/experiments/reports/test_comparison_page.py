@@ -39,8 +39,24 @@ def test_tables_notes_and_what_did_not_finish(tmp_path: Path) -> None:
     assert "AUC difference [90%]" in text
     assert "no test" in text
     assert "fedadam: too few users for a test: 30" in text
-    assert "<td>crashed</td><td>no memory</td>" in text
+    assert "<td>1</td><td>crashed</td><td>no memory</td>" in text
     assert "<dd>7</dd><p>finished, of 8</p>" in text
+
+
+def test_what_only_ranks_is_shown_by_its_ranking_measures(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "grid")
+    with (folder / "results.csv").open("a") as results:
+        results.write("plays,mrff,0,,,,0.30,0.18,9,9.0,1,1,finished,,mrff,runs/i\n")
+        results.write("plays,rules,,,,,0.27,0.16,,9.0,,,finished,,floor,\n")
+    with (folder / "comparisons.csv").open("a") as found:
+        found.write("plays,rules,mrff,hr10,-0.03,-0.04,-0.02,0.001,0.004,943,1,\n")
+    page = report(str(folder), tmp_path / "c.html").replace("\u00a0", " ")
+    assert "plays: HR@10 against mrff" in charts(page)
+    table = page[page.rindex(">plays<") :]
+    assert "HR@10 difference [90%]" in table
+    assert "-0.0300 [-0.0400, -0.0200]" in table
+    assert "AUC" not in table[: table.index("</table>")]
+    assert table.index("<td>mrff</td>") < table.index("<td>rules</td>")  # by NDCG@10
 
 
 def test_a_comparison_is_found_by_its_name(
