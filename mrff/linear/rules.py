@@ -8,14 +8,14 @@ import numpy as np
 
 from mrff.linear.base import Matrix
 from mrff.linear.sequences import Sequences
-from mrff.linear.slit import AGES
+from mrff.linear.slit import Slit
 
 
 class Rules:
     """W_ij: the share of j in what followed i, by the decayed counts that `Slit` sums anyway."""
 
     name = "rules"
-    ages = AGES
+    ages = Slit.ages
 
     def shapes(self, size: int) -> Mapping[str, tuple[int, ...]]:
         """None of its own."""

@@ -18,6 +18,7 @@ class Slit:
     """W = (D'D + ridge I)^-1 D'Y: rows of D are sequences before an item, rows of Y that item."""
 
     name = "slit"
+    ages = AGES
 
     def __init__(self, ridge: float = RIDGE, ages: NDArray[np.float64] = AGES) -> None:
         self._ridge, self.ages = ridge, ages

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 EASE_RIDGES = (30.0, 100.0, 300.0, 1000.0)
 EASE_DECAYS = (WHOLE, 0.95, 0.9, 0.8, 0.7)
 SLIT_RIDGES = (30.0, 100.0, 300.0, 1000.0)
-SLIT_DECAYS = (0.7, 0.8, 0.9)
-SLIT_AGES = 40  # items of a history that SLIT reads
+SLIT_DECAYS = (0.7, 0.8, 0.9, 0.95)
+SLIT_AGES = 50  # items of a history that SLIT reads
 
 
 def ease(training: Training) -> Iterator[Candidate]:
@@ -39,7 +39,7 @@ def ease(training: Training) -> Iterator[Candidate]:
 
 
 def slit(training: Training) -> Iterator[Candidate]:
-    """12 points: `SLIT_RIDGES` by `SLIT_DECAYS`, in fitting and in scoring alike."""
+    """16 points: `SLIT_RIDGES` by `SLIT_DECAYS`, in fitting and in scoring alike."""
     size = training.sequences.size
     for factor in SLIT_DECAYS:
         model = Slit(ages=decay(factor, SLIT_AGES))
@@ -50,7 +50,5 @@ def slit(training: Training) -> Iterator[Candidate]:
             yield Candidate(told, partial(_by_matrix, weights=weights), factor)
 
 
-def _by_matrix(
-    users: Users, history: sparse.csr_matrix, weights: NDArray[np.float32]
-) -> Scores:
+def _by_matrix(users: Users, history: sparse.csr_matrix, weights: NDArray[np.float32]) -> Scores:
     return np.asarray(history.astype(np.float32) @ weights)

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 ALS_FACTORS = (64, 128)
-ALS_REGULARIZATION = (1.0, 10.0, 100.0)
-ALS_ALPHA = (1.0, 10.0)
-ALS_DECAYS = (WHOLE, 0.95, 0.9, 0.8)
+ALS_REGULARIZATION = (10.0, 30.0)
+ALS_ALPHA = (10.0, 30.0)
+ALS_DECAYS = (WHOLE, 0.9, 0.8, 0.7)
 ALS_ITERATIONS = 15
-BPR_FACTORS = (32, 64, 128)
-BPR_REGULARIZATION = (0.003, 0.01, 0.03)
+BPR_FACTORS = (32, 64)
+BPR_REGULARIZATION = (0.01, 0.03, 0.1)
 BPR_LEARNING_RATES = (0.02, 0.05)
 BPR_ITERATIONS = 100
 
 
 def ials(training: Training) -> Iterator[Candidate]:
-    """48 points: factors, regularisation and alpha, by decays of the history in scoring."""
+    """32 points: factors, regularisation and alpha, by decays of the history in scoring."""
     implicit = _implicit("ials")
     met = training.sequences.whole().astype(np.float32)
     for factors, ridge, alpha in product(ALS_FACTORS, ALS_REGULARIZATION, ALS_ALPHA):
@@ -51,7 +51,7 @@ def ials(training: Training) -> Iterator[Candidate]:
 
 
 def bpr(training: Training) -> Iterator[Candidate]:
-    """18 points: factors, regularisation and learning rate."""
+    """12 points: factors, regularisation and learning rate."""
     implicit = _implicit("bpr")
     met = training.sequences.whole().astype(np.float32)
     for factors, decay, rate in product(BPR_FACTORS, BPR_REGULARIZATION, BPR_LEARNING_RATES):
@@ -65,9 +65,7 @@ def bpr(training: Training) -> Iterator[Candidate]:
         yield Candidate(told, by)
 
 
-def _folded_in(
-    users: Users, history: sparse.csr_matrix, *, model: Any, alpha: float
-) -> Scores:
+def _folded_in(users: Users, history: sparse.csr_matrix, *, model: Any, alpha: float) -> Scores:
     """By the factors that the histories (B, N) have, the items' being fixed."""
     factors = model.recalculate_user(users, _confidence(history.astype(np.float32), alpha))
     return np.asarray(factors @ model.item_factors.T)

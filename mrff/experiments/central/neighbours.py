@@ -22,8 +22,8 @@ from mrff.linear.sequences import LEFT_OUT
 if TYPE_CHECKING:
     from scipy import sparse
 
-NEIGHBOURS = (20, 50, 100, 200, 500)
-DECAYS = (WHOLE, 0.95, 0.9, 0.8, 0.7)
+NEIGHBOURS = (50, 100, 200, 500, 1000)
+DECAYS = (WHOLE, 0.95, 0.9, 0.8, 0.7, 0.6)
 RULE_DECAYS = (0.6, 0.7, 0.8, 0.9)
 RULE_ITEMS = 20  # latest ones of a history
 
@@ -36,7 +36,7 @@ def popularity(training: Training) -> Iterator[Candidate]:
 
 
 def item_knn(training: Training) -> Iterator[Candidate]:
-    """25 points: `NEIGHBOURS` by `DECAYS`."""
+    """30 points: `NEIGHBOURS` by `DECAYS`."""
     alike = cosine(training.sequences.whole())
     for count in NEIGHBOURS:
         weights = nearest(alike, count)

@@ -23,6 +23,7 @@ from mrff.data.dataset import Dataset
 from mrff.data.floors import split_rows
 from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
 from mrff.experiments.central.validation import Best, measures_of
+from mrff.metrics import READS
 from mrff.metrics.metric import Scored
 from mrff.metrics.routes import load_shares
 from mrff.sums import Tensors
@@ -64,11 +65,13 @@ def train_pooled(
     pool = _Pool(network, dataset, config)
     share = config.training.sampling_rate
     passes = max(1, round(config.server.num_server_rounds * share))
-    every = 1 if config.objective == "click" else max(
-        1, round(config.evaluation.evaluate_every * share)
+    every = (
+        1
+        if config.objective == "click"
+        else max(1, round(config.evaluation.evaluate_every * share))
     )
     patience, stale = config.evaluation.early_stop_patience or 0, 0
-    best, trained = Best(config), _copy(pool.trained())
+    best, trained = Best(config, READS[config.objective]), _copy(pool.trained())
     for number in range(1, passes + 1):
         # the round that a federated run has reached when it has made as many passes
         server_round = 1 + (number - 1) / passes * config.server.num_server_rounds

@@ -4,15 +4,15 @@ The protocol is that of a federated run (`client_app.learners.ranking`): all ite
 not met are candidates, equal scores count by expectation, an item that a model does not know
 scores 0. Models are fitted to the training rows of the eligible users, once. The history that a
 held-out item is scored from is what came before it: for the test that includes validation.
+Where ``data.targets`` is ``liked``, each is tried with all rows and with the liked ones only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ Users = NDArray[np.int64]
 Scores = NDArray[Any]  # (B, N) floats
 Scorer = Callable[[Users, "sparse.csr_matrix"], Scores]
 """Scores of the N known items, for B users of `Training` with their histories (B, N)."""
+Read = Literal["all", "liked"]
+READ: dict[str, tuple[Read, ...]] = {"all": ("all",), "liked": ("all", "liked")}
+"""Rows that models are fitted to and histories made of, by ``data.targets``; validation chooses."""
 WHOLE = 1.0  # the decay of a history that counts alike, however old
 NEGLIGIBLE = 1e-3  # weight of an item that is too old to count
 CHUNK_NUMBERS = 8_000_000  # scores in memory at once
@@ -48,11 +51,6 @@ class Training:
 
     sequences: Sequences  # training rows of the U eligible users, as columns of the known items
     seed: int
-
-    @cached_property
-    def longest(self) -> int:
-        """Interactions of the user with the most."""
-        return int(np.diff(self.sequences.offsets).max(initial=1))
 
 
 @dataclass(frozen=True)
@@ -83,15 +81,18 @@ def rank_by(
         DataError: no user is long enough for the split.
     """
     most = (config.training.linear_items or MOST_DENSE_ITEMS) if dense else None
-    protocol = _Protocol(dataset, config, most)
-    best, chosen, tried = Best(config), list[Candidate](), 0
-    for tried, candidate in enumerate(grid(protocol.training), start=1):  # noqa: B007
-        measures = measures_of_ranks(protocol.ranks(candidate, "valid"))
-        note(tried, measures)
-        if best.improves(tried, measures):
-            chosen = [candidate]
-    ranks = protocol.ranks(chosen[0], "test")
-    return Ranked(protocol.users, ranks, best.step, chosen[0].told, tried)
+    best, chosen, tried = Best(config, frozenset({"ranks"})), list[Ranked](), 0
+    for read in READ[config.data.targets]:
+        protocol = FullRanking(dataset, config, most_items=most, read=read)
+        for candidate in grid(protocol.training):
+            tried += 1
+            measures = measures_of_ranks(protocol.ranks(candidate, "valid"))
+            note(tried, measures)
+            if best.improves(tried, measures):
+                told = candidate.told if read == "all" else f"{read} rows only, {candidate.told}"
+                test = protocol.ranks(candidate, "test")
+                chosen = [Ranked(protocol.users, test, tried, told)]
+    return replace(chosen[0], tried=tried)
 
 
 def weights_by_age(factor: float, longest: int) -> NDArray[np.float64]:
@@ -101,26 +102,36 @@ def weights_by_age(factor: float, longest: int) -> NDArray[np.float64]:
     return decay(factor, math.ceil(math.log(NEGLIGIBLE) / math.log(factor)))
 
 
-class _Protocol:
-    """A dataset's split, its training rows, and the ranks of its held-out items."""
+class FullRanking:
+    """The protocol on one dataset: its training rows, and the ranks of its held-out items."""
 
-    def __init__(self, dataset: Dataset, config: RunConfig, most_items: int | None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: RunConfig,
+        *,
+        most_items: int | None = None,
+        read: Read = "all",
+    ) -> None:
         self._dataset, self._config = dataset, config
         self._holdout = config.data.holdout
         self.users = split_rows(dataset, holdout=self._holdout, part="valid").users
-        begin, end = dataset.offsets[self.users], dataset.offsets[self.users + 1]
-        rows = rows_between(begin, end - 2 * self._holdout)
-        counts = np.bincount(dataset.items[rows], minlength=dataset.schema.num_items + 1)
+        is_read = dataset.labels > 0 if read == "liked" else np.ones(len(dataset.items), dtype=bool)
+        # how many of the rows that are read come before each row of the dataset
+        self._place = np.concatenate([[0], np.cumsum(is_read)]).astype(np.int64)
+        items = dataset.items[is_read]
+        begin = self._place[dataset.offsets[self.users]]
+        end = self._place[dataset.offsets[self.users + 1] - 2 * self._holdout]
+        rows = rows_between(begin, end)
+        counts = np.bincount(items[rows], minlength=dataset.schema.num_items + 1)
         met = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         self._known = np.sort(met[:most_items])  # (N,) codes
         column = np.full(len(counts), LEFT_OUT)
         column[self._known] = np.arange(len(self._known))
-        self._all = Sequences(column[dataset.items], dataset.offsets, len(self._known))
-        offsets = np.concatenate([[0], np.cumsum(end - 2 * self._holdout - begin)])
-        self.training = Training(
-            Sequences(self._all.items[rows], offsets.astype(np.int64), len(self._known)),
-            config.training.seed,
-        )
+        self._read = Sequences(column[items], self._place[dataset.offsets], len(self._known))
+        offsets = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int64)
+        training = Sequences(self._read.items[rows], offsets, len(self._known))
+        self.training = Training(training, config.training.seed)
 
     def ranks(self, candidate: Candidate, part: Part) -> Ranks:
         """Of every user's held-out items, in time order."""
@@ -129,24 +140,25 @@ class _Protocol:
         size = max(1, CHUNK_NUMBERS // (holdout * self._dataset.schema.num_items))
         for first in range(0, len(users), size):
             rows = np.arange(first, min(first + size, len(users)))
-            scores = torch.from_numpy(self._scores(candidate, rows, part))
+            scores = torch.from_numpy(self.scores(candidate, rows, part))
             found = ranks_of(scores, self._dataset, users[rows], part)
             labels = self._dataset.labels[self._places(rows, part)]
             ranks.keep(rows, asked_for(found, labels, self._config))
         return ranks
+
+    def scores(self, candidate: Candidate, rows: Users, part: Part) -> Scores:
+        """(B, k, items) of items 1, 2, ..., for the held-out rows of the users ``rows`` (B,)."""
+        users, places = self.users[rows], self._place[self._places(rows, part)]
+        longest = int((places - self._read.offsets[users, None]).max(initial=1))
+        ages = weights_by_age(candidate.decay, longest)
+        whole = np.zeros((*places.shape, self._dataset.schema.num_items), dtype=np.float32)
+        for number in range(self._holdout):
+            history = self._read.before(users, places[:, number], ages)
+            whole[:, number, self._known - 1] = candidate.score(rows, history)
+        return whole
 
     def _places(self, rows: Users, part: Part) -> NDArray[np.int64]:
         """(B, k) interactions that are held out."""
         end = self._dataset.offsets[self.users[rows] + 1]
         end = end - (self._holdout if part == "valid" else 0)
         return np.asarray(end[:, None] - self._holdout + np.arange(self._holdout))
-
-    def _scores(self, candidate: Candidate, rows: Users, part: Part) -> Scores:
-        """(B, k, items) of items 1, 2, ..."""
-        places = self._places(rows, part)
-        ages = weights_by_age(candidate.decay, int(np.diff(self._dataset.offsets).max()))
-        whole = np.zeros((*places.shape, self._dataset.schema.num_items), dtype=np.float32)
-        for number in range(self._holdout):
-            history = self._all.before(self.users[rows], places[:, number], ages)
-            whole[:, number, self._known - 1] = candidate.score(rows, history)
-        return whole

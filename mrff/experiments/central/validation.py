@@ -8,7 +8,7 @@ from mrff.config import ConfigError, RunConfig
 from mrff.data.floors import floor_of
 from mrff.experiments.central import Measures
 from mrff.metrics import Evaluation, evaluation_of, metric_named
-from mrff.metrics.metric import Grain, Ranks, Scored
+from mrff.metrics.metric import Grain, Ranks, Reads, Scored
 
 
 def measures_of(scored: Scored, config: RunConfig) -> Measures:
@@ -35,28 +35,32 @@ def measures_of_ranks(ranks: Ranks) -> Measures:
 
 
 class Best:
-    """The best validation yet, by the run's ``select-best-by``."""
+    """The best validation yet, by the run's ``select-best-by``.
 
-    def __init__(self, config: RunConfig) -> None:
+    Args:
+        reads: what the method tells of held-out items.
+
+    Raises:
+        ConfigError: the method does not measure what is to be chosen by.
+    """
+
+    def __init__(self, config: RunConfig, reads: frozenset[Reads]) -> None:
         self._metric = metric_named(config.best_by)
         self._value: float | None = None
         self.step = 0
+        if self._metric.statistic.reads not in reads:
+            other = "ndcg10" if "ranks" in reads else "auc"
+            raise ConfigError(
+                f"evaluation.select-best-by={config.best_by} is not measured by this method; "
+                f"choose auto, or {other}"
+            )
 
     def improves(self, step: int, measures: Measures) -> bool:
-        """Notes the step if it is the best yet.
-
-        Raises:
-            ConfigError: the method does not measure what is to be chosen by.
-        """
-        name = self._metric.name
-        if name not in measures:
-            known = ", ".join(n for n in ("auc", "ndcg10", "hr10", "mrr10") if n in measures)
-            raise ConfigError(
-                f"evaluation.select-best-by={name} is not measured by this method; choose {known}"
-            )
-        if not self._metric.is_better(measures[name], self._value):
+        """Notes the step if it is the best yet."""
+        value = measures.get(self._metric.name)
+        if not self._metric.is_better(value, self._value):
             return False
-        self._value, self.step = measures[name], step
+        self._value, self.step = value, step
         return True
 
 

@@ -14,8 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from client_app.kept_scores import write_scores
+from mrff.experiments.central import Measures
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 from mrff.ops import processes
+
+NOTED = ("auc", "log_loss", "hr10", "ndcg10")  # of a validation, in a cell's log
 
 
 class CentralCellError(OSError):
@@ -58,6 +61,9 @@ def main(asked: str) -> int:
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
+    if result.scores is None or result.measured is None:
+        print(f"mrff: method {cell.method} ranks next items, clicks are compared", file=sys.stderr)
+        return 2
     write_scores(cell.central_scores, result.scores)
     cell.conclude(
         CellOutcome(
@@ -71,8 +77,9 @@ def main(asked: str) -> int:
     return 0
 
 
-def _note(step: int, measures: Mapping[str, float]) -> None:
-    shown = {metric.name: measures[metric.name] for metric in METRICS.values() if metric.brief}
+def _note(step: int, measures: Measures) -> None:
+    shown = (f"{name} {measures[name]:.4f}" for name in NOTED if name in measures)
+    print(f"step {step} validation {' '.join(shown)}")
 
 
 def _defined(value: float) -> float | None:

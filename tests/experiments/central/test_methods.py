@@ -16,6 +16,8 @@ from mrff.config.methods import METHODS, overrides_of
 from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
+from mrff.experiments.central import Measures, Predicted, Ranked
+from mrff.experiments.central.methods import CENTRAL as PROGRAMS
 from mrff.experiments.central.methods import run_central
 from mrff.experiments.central.pooled import pooled_banks, train_pooled
 from mrff_model.building import build_network, tensors_of
@@ -24,6 +26,8 @@ from tests.support.scoring import scored_alone
 from tests.support.small_data import small_config, small_dataset, small_network
 
 CENTRAL = [name for name, method in METHODS.items() if not method.is_federated]
+RANKING = [name for name in CENTRAL if METHODS[name].overrides.get("training.objective") == "next"]
+CLICKS = [name for name in CENTRAL if name not in RANKING]
 
 
 def config_of(method: str, data: Path, **more: Any) -> RunConfig:
@@ -32,11 +36,18 @@ def config_of(method: str, data: Path, **more: Any) -> RunConfig:
     return RunConfig.from_flat(overrides_of(method, base))
 
 
-@pytest.mark.parametrize("method", CENTRAL)
-def test_every_central_method_predicts_the_test_part(small_data: Path, method: str) -> None:
+def test_every_method_that_is_not_federated_has_a_program() -> None:
+    assert set(PROGRAMS) == set(CENTRAL)
+
+
+@pytest.mark.parametrize("method", CLICKS)
+def test_every_click_method_predicts_the_test_part(small_data: Path, method: str) -> None:
     result = run_central(method, config_of(method, small_data))
     dataset = load_dataset(small_data)
     scores = result.scores
+    assert scores is not None
+    assert result.measured is not None
+    assert result.ranks is None
     assert scores.labels.shape == scores.logits.shape == (15, 2)
     assert scores.user_keys.tolist() == dataset.user_keys.tolist()
     for user in range(15):
@@ -45,6 +56,30 @@ def test_every_central_method_predicts_the_test_part(small_data: Path, method: s
     truth, logits = scores.labels.ravel(), scores.logits.ravel()
     assert result.measured.auc == pytest.approx(roc_auc_score(truth, logits))
     assert result.measured.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
+
+
+@pytest.mark.parametrize("method", RANKING)
+def test_every_ranking_method_ranks_the_test_part(small_data: Path, method: str) -> None:
+    """Among all items that a user had not met, or all where the answer was met before."""
+    steps: list[int] = []
+    config = config_of(method, small_data)
+    result = run_central(method, config, lambda step, measures: steps.append(step))
+    dataset = load_dataset(small_data)
+    assert result.scores is None
+    assert result.measured is None
+    assert result.user_keys.tolist() == dataset.user_keys.tolist()
+    assert result.ranks is not None
+    assert result.ranks.better.shape == (15, 2, 1)
+    assert result.best_round in steps
+    for user, place in np.ndindex(15, 2):
+        row = dataset.offsets[user + 1] - 2 + place
+        met = set(dataset.items[dataset.offsets[user] : row].tolist())
+        again = dataset.items[row] in met
+        among = dataset.schema.num_items - (0 if again else len(met))
+        assert result.ranks.candidates[user, place] == among
+        assert result.ranks.better[user, place, 0] < among
+    if METHODS[method].kind == "floor" or not method.endswith("-pooled"):
+        assert steps == list(range(1, result.tried + 1))
 
 
 def test_rates_are_the_floors(small_data: Path) -> None:
@@ -75,7 +110,7 @@ def test_pooled_training_learns_and_leaves_the_best_model(small_data: Path) -> N
     )
     begin = {name: value.detach().clone() for name, value in network.named_parameters()}
     seen: list[tuple[int, float]] = []
-    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append((n, auc)))
+    result = train_pooled(network, dataset, config, lambda n, m: seen.append((n, m["auc"])))
     assert [number for number, _ in seen] == list(range(1, 17))
     best = max(auc for _, auc in seen)
     assert result.best == next(number for number, auc in seen if auc == best)
@@ -92,7 +127,7 @@ def test_pooled_training_stops_when_validation_does(small_data: Path) -> None:
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     seen: list[int] = []
-    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append(n))
+    result = train_pooled(network, dataset, config, lambda n, measures: seen.append(n))
     assert len(seen) == result.best + 2 < 80
 
 
@@ -102,6 +137,7 @@ def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
     config = small_config(private_learning_rate=0.0, num_server_rounds=3)
     network = small_network(config, dataset)
     result = train_pooled(network, dataset, config)
+    assert isinstance(result, Predicted)
     rows = {n: v.expand(5, *v.shape[1:]).clone() for n, v in tensors_of(network, "private").items()}
     unknown = np.full((len(result.users), len(network.layers)), -1)
     cohort = Cohort(dataset, result.users, rows, unknown)
@@ -139,3 +175,24 @@ def test_pooled_training_knows_no_federated_settings(more: dict[str, Any]) -> No
     dataset, config = small_dataset(), small_config(**more)
     with pytest.raises(ConfigError, match="pooled training knows clusters=off"):
         train_pooled(small_network(config, dataset), dataset, config)
+
+
+@pytest.mark.parametrize("objective", ["next", "both"])
+def test_pooled_training_of_the_next_item_is_chosen_by_its_metric(
+    small_data: Path, objective: str
+) -> None:
+    """Validation comes as often as that of a federated run: 5 rounds of 40 % are 2 passes."""
+    config = config_of("pooled", small_data, **{"num-server-rounds": 12, "objective": objective})
+    dataset = load_dataset(small_data)
+    network = build_network(
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
+    )
+    seen: dict[int, Measures] = {}
+    result = train_pooled(network, dataset, config, seen.__setitem__)
+    assert list(seen) == [2, 4, 5]
+    by = {"next": "ndcg10", "both": "auc"}[objective]
+    assert result.best == max(seen, key=lambda number: seen[number][by])
+    assert isinstance(result, Ranked if objective == "next" else Predicted)
+    assert result.ranks is not None
+    assert result.ranks.better.shape == (15, 2, 1)
+    assert ("auc" in seen[2]) is (objective == "both")
