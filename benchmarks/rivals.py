@@ -23,7 +23,6 @@ from mrff.config import RunConfig
 from mrff.config.methods import method_named, overrides_of
 from mrff.experiments.central import Measures
 from mrff.experiments.central.methods import CentralResult, run_central
-from mrff.experiments.central.validation import measures_of_ranks
 from mrff.ops.simulation import read_settings
 
 WITHOUT_SEED = ("popularity", "item-knn", "rules", "ease", "slit")  # nothing is drawn
@@ -64,8 +63,7 @@ def told(method: str, step: int, measures: Measures) -> None:
 
 def row_of(method: str, config: RunConfig, result: CentralResult) -> dict[str, Any]:
     """The test of a method, as `ranking.rows_of` writes that of a run."""
-    assert result.ranks is not None
-    test = measures_of_ranks(result.ranks)
+    test = result.measured
     passes = round(config.server.num_server_rounds * config.training.sampling_rate)
     return {
         "dataset": config.data.dataset,

@@ -14,15 +14,16 @@ from client_app.kept_scores import KeptScores
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import method_named
 from mrff.data.dataset import Dataset, load_dataset
-from mrff.data.floors import Floor, floor_of, predict_by_rates
-from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
+from mrff.data.floors import floor_of, predict_by_rates
+from mrff.data.targets import ending_with_targets
+from mrff.experiments.central import Measures, Note, Outcome, Predicted, Ranked, nobody
 from mrff.experiments.central.boosted_trees import predict_by_trees
 from mrff.experiments.central.closed_forms import ease, slit
 from mrff.experiments.central.factorisation import bpr, ials
 from mrff.experiments.central.neighbours import item_knn, popularity, rules
 from mrff.experiments.central.pooled import train_pooled
 from mrff.experiments.central.ranking import rank_by
-from mrff.metrics.metric import Ranks
+from mrff.experiments.central.validation import measures_of_ranks
 from mrff_model.building import build_network
 from server_app.model import open_catalogue
 
@@ -31,10 +32,8 @@ from server_app.model import open_catalogue
 class CentralResult:
     """What a method predicts, and what that comes to."""
 
-    user_keys: np.ndarray  # (U,) uint64, of those tested
-    scores: KeptScores | None  # of clicks; None: the method ranks only
-    measured: Floor | None  # by these
-    ranks: Ranks | None  # (U, k) of the same users; None: the method predicts clicks only
+    scores: KeptScores  # logits where it predicts clicks, ranks where it ranks
+    measured: Measures  # of the test, by the names of metrics
     best_round: int  # see `Predicted.best` and `Ranked.best`
     seconds: float
     chosen: str = ""  # what validation chose, in words
@@ -56,17 +55,27 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
         raise ConfigError(f"method {name} is federated: it runs through Flower, not in one place")
     open_catalogue(config)  # prepares the dataset on its first use
     dataset = load_dataset(config.dataset_path)
+    if config.holds_out_targets:
+        dataset = ending_with_targets(dataset, holdout=config.data.holdout)
     began = time.perf_counter()
     found = CENTRAL[name](dataset, config, note)
     seconds = time.perf_counter() - began
-    keys = dataset.user_keys[found.users]
+    scores, measured = _kept(found, dataset, config.data.holdout)
     if isinstance(found, Ranked):
-        return CentralResult(
-            keys, None, None, found.ranks, found.best, seconds, found.chosen, found.tried
-        )
-    scores = KeptScores(keys, found.logits, found.labels)
-    measured = floor_of(found.labels, found.logits)
-    return CentralResult(keys, scores, measured, found.ranks, found.best, seconds)
+        return CentralResult(scores, measured, found.best, seconds, found.chosen, found.tried)
+    return CentralResult(scores, measured, found.best, seconds)
+
+
+def _kept(found: Outcome, dataset: Dataset, holdout: int) -> tuple[KeptScores, Measures]:
+    """What a comparison keeps of the test, and its measures."""
+    keys = dataset.user_keys[found.users]
+    measured = {} if found.ranks is None else dict(measures_of_ranks(found.ranks))
+    if isinstance(found, Ranked):
+        held_out = dataset.offsets[found.users + 1, None] - np.arange(holdout, 0, -1)
+        return KeptScores(keys, None, dataset.labels[held_out], found.ranks), measured
+    exact = floor_of(found.labels, found.logits)
+    measured |= {"auc": exact.auc, "log_loss": exact.log_loss}
+    return KeptScores(keys, found.logits, found.labels, found.ranks), measured
 
 
 def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) -> Predicted:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client_app.learners.ranking import asked_for, ranks_of
+from client_app.learners.ranking import Ranking, ranks_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.floors import split_rows
@@ -141,9 +141,8 @@ class FullRanking:
         for first in range(0, len(users), size):
             rows = np.arange(first, min(first + size, len(users)))
             scores = torch.from_numpy(self.scores(candidate, rows, part))
-            found = ranks_of(scores, self._dataset, users[rows], part)
-            labels = self._dataset.labels[self._places(rows, part)]
-            ranks.keep(rows, asked_for(found, labels, self._config))
+            ranking = Ranking.of(self._config, part, None)
+            ranks.keep(rows, ranks_of(scores, self._dataset, users[rows], part, ranking))
         return ranks
 
     def scores(self, candidate: Candidate, rows: Users, part: Part) -> Scores:

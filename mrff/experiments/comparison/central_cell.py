@@ -18,7 +18,7 @@ from mrff.experiments.central import Measures
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 from mrff.ops import processes
 
-NOTED = ("auc", "log_loss", "hr10", "ndcg10")  # of a validation, in a cell's log
+NOTED = ("auc", "log_loss", "hr10", "ndcg10")  # of what a cell's method measures
 
 
 class CentralCellError(OSError):
@@ -61,15 +61,15 @@ def main(asked: str) -> int:
     except (ValueError, OSError) as error:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
-    if result.scores is None or result.measured is None:
-        print(f"mrff: method {cell.method} ranks next items, clicks are compared", file=sys.stderr)
-        return 2
     write_scores(cell.central_scores, result.scores)
+    measured = {n: v for n, v in result.measured.items() if math.isfinite(v)}
     cell.conclude(
         CellOutcome(
             status="finished",
-            auc=_defined(result.measured.auc),
-            log_loss=_defined(result.measured.log_loss),
+            auc=measured.get("auc"),
+            log_loss=measured.get("log_loss"),
+            hr10=measured.get("hr10"),
+            ndcg10=measured.get("ndcg10"),
             best_round=result.best_round,
             seconds=round(result.seconds, 3),
         )
@@ -80,10 +80,6 @@ def main(asked: str) -> int:
 def _note(step: int, measures: Measures) -> None:
     shown = (f"{name} {measures[name]:.4f}" for name in NOTED if name in measures)
     print(f"step {step} validation {' '.join(shown)}")
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from mrff.config.methods import METHODS, overrides_of
 from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
+from mrff.data.targets import ending_with_targets
 from mrff.experiments.central import Measures, Predicted, Ranked
 from mrff.experiments.central.methods import CENTRAL as PROGRAMS
 from mrff.experiments.central.methods import run_central
 from mrff.experiments.central.pooled import pooled_banks, train_pooled
+from mrff.metrics.ranking import LENGTHS, expected_gains
 from mrff_model.building import build_network, tensors_of
 from strategies.pooling import pool_experts
 from tests.support.scoring import scored_alone
@@ -45,17 +47,16 @@ def test_every_click_method_predicts_the_test_part(small_data: Path, method: str
     result = run_central(method, config_of(method, small_data))
     dataset = load_dataset(small_data)
     scores = result.scores
-    assert scores is not None
-    assert result.measured is not None
-    assert result.ranks is None
+    assert scores.logits is not None
+    assert scores.ranks is None
     assert scores.labels.shape == scores.logits.shape == (15, 2)
     assert scores.user_keys.tolist() == dataset.user_keys.tolist()
     for user in range(15):
         end = dataset.offsets[user + 1]
         assert scores.labels[user].tolist() == dataset.labels[end - 2 : end].tolist()
     truth, logits = scores.labels.ravel(), scores.logits.ravel()
-    assert result.measured.auc == pytest.approx(roc_auc_score(truth, logits))
-    assert result.measured.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
+    assert result.measured["auc"] == pytest.approx(roc_auc_score(truth, logits))
+    assert result.measured["log_loss"] == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
 
 
 @pytest.mark.parametrize("method", RANKING)
@@ -65,28 +66,43 @@ def test_every_ranking_method_ranks_the_test_part(small_data: Path, method: str)
     config = config_of(method, small_data)
     result = run_central(method, config, lambda step, measures: steps.append(step))
     dataset = load_dataset(small_data)
-    assert result.scores is None
-    assert result.measured is None
-    assert result.user_keys.tolist() == dataset.user_keys.tolist()
-    assert result.ranks is not None
-    assert result.ranks.better.shape == (15, 2, 1)
+    scores, ranks = result.scores, result.scores.ranks
+    assert scores.logits is None
+    assert scores.user_keys.tolist() == dataset.user_keys.tolist()
+    assert ranks is not None
+    assert ranks.better.shape == (15, 2, 1)
     assert result.best_round in steps
     for user, place in np.ndindex(15, 2):
         row = dataset.offsets[user + 1] - 2 + place
         met = set(dataset.items[dataset.offsets[user] : row].tolist())
         again = dataset.items[row] in met
         among = dataset.schema.num_items - (0 if again else len(met))
-        assert result.ranks.candidates[user, place] == among
-        assert result.ranks.better[user, place, 0] < among
-    if METHODS[method].kind == "floor" or not method.endswith("-pooled"):
+        assert ranks.candidates[user, place] == among
+        assert ranks.better[user, place, 0] < among
+        assert scores.labels[user, place] == dataset.labels[row]
+    hits = expected_gains(ranks, "hr")[:, :, 0, LENGTHS.index(10)]
+    assert result.measured["hr10"] == pytest.approx(hits.mean())
+    assert "auc" not in result.measured
+    if not method.endswith("-pooled"):
         assert steps == list(range(1, result.tried + 1))
+
+
+def test_impressions_are_split_at_what_was_liked(small_data: Path) -> None:
+    config = config_of("popularity", small_data, targets="liked")
+    scores = run_central("popularity", config).scores
+    dataset = ending_with_targets(load_dataset(small_data), holdout=2)
+    long = np.diff(dataset.offsets) >= 5
+    assert scores.user_keys.tolist() == dataset.user_keys[long].tolist()
+    assert (scores.labels == 1).all()
+    assert scores.ranks is not None
+    assert scores.ranks.counts.all()
 
 
 def test_rates_are_the_floors(small_data: Path) -> None:
     expected = floors(load_dataset(small_data), holdout=2, part="test")
     for method, floor in (("user-rate", expected.user), ("user-item-rate", expected.user_item)):
         result = run_central(method, config_of(method, small_data))
-        assert result.measured == floor
+        assert result.measured == {"auc": floor.auc, "log_loss": floor.log_loss}
 
 
 def test_federated_methods_are_refused(small_data: Path) -> None:
