@@ -23,7 +23,7 @@ from mrff.ops.simulation import read_settings, simulate
 KINDS = {"network": "federated", "linear": "federated", "mixed": "federated"}
 NAMES = {"mixed": "mrff", "network": "mrff-network", "linear": "mrff-linear"}
 MEASURES = {"hr10": "hr10", "ndcg10": "ndcg10", "mrr": "mrr10"}
-KEY = ["dataset", "split", "method", "seed"]
+KEY = ["dataset", "split", "method", "kind", "seed"]
 
 
 def main() -> None:

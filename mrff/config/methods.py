@@ -25,8 +25,8 @@ FEDERATED: tuple[Kind, ...] = ("mrff", "ablation", "baseline")
 class Method:
     """One way to learn, or to predict without learning.
 
-    ``mrff``, ``ablation`` and ``baseline`` are federated. ``pooled`` trains the network on
-    everybody's data in one place, ``floor`` predicts from rates and trees on such data.
+    ``mrff``, ``ablation`` and ``baseline`` are federated. ``pooled`` learns from
+    everybody's data in one place, ``floor`` predicts from rates, counts and trees on such data.
     """
 
     name: str
@@ -140,12 +140,33 @@ _BASELINES: dict[str, tuple[str, Overrides]] = {
         _ONE_MODEL | {"clusters": 4},
     ),
 }
+_NEXT: Overrides = {"objective": "next"}
+_POOLED_RANKING: dict[str, tuple[str, Overrides]] = {
+    "sasrec-pooled": (
+        "one network of attention (Kang and McAuley 2018) trained on everybody's data in one place",
+        _ONE_MODEL | {"backbone": "sasrec"},
+    ),
+    "hstu-pooled": (
+        "one network of HSTU (Zhai et al. 2024) trained on everybody's data in one place",
+        _ONE_MODEL | {"backbone": "hstu"},
+    ),
+    "item-knn": ("items like those of the history (Sarwar et al. 2001)", {}),
+    "rules": ("what followed the latest items how often (Ludewig and Jannach 2018)", {}),
+    "ease": ("every item from all the others of a user, in closed form (Steck 2019)", {}),
+    "slit": ("the next item from the decayed history, in closed form (Choi et al. 2021)", {}),
+    "ials": ("factors by alternating least squares (Hu et al. 2008)", {}),
+    "bpr": ("factors by pairwise ranking (Rendle et al. 2009)", {}),
+}
 _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
     "mrff": {"mrff": ("the method as configured", {})},
     "ablation": _ABLATIONS,
     "baseline": _BASELINES,
-    "pooled": {"pooled": ("MRFF's network trained on everybody's data in one place", {})},
+    "pooled": {
+        "pooled": ("MRFF's network trained on everybody's data in one place", {}),
+        **{name: (told, {**_NEXT, **more}) for name, (told, more) in _POOLED_RANKING.items()},
+    },
     "floor": {
+        "popularity": ("the next item by how often anybody met it", _NEXT),
         "user-rate": ("the user's rate of positive labels", {}),
         "user-item-rate": ("the user's rate times the item's", {}),
         "user-feature-rate": ("the user's rate times those of the item's features", {}),

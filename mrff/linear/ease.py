@@ -18,6 +18,9 @@ class Ease:
     name = "ease"
     ages = decay(0.9, 50)  # in scoring only: together in a history knows no order
 
+    def __init__(self, ridge: float = RIDGE) -> None:
+        self._ridge = ridge
+
     def shapes(self, size: int) -> Mapping[str, tuple[int, ...]]:
         """See `LinearModel.shapes`."""
         return {"ease.together": (triangle_size(size),)}
@@ -30,7 +33,7 @@ class Ease:
     def solve(self, sums: Mapping[str, Matrix], size: int) -> Matrix:
         """See `LinearModel.solve`."""
         together = symmetric(sums["ease.together"], size)
-        inverse = np.linalg.inv(together + RIDGE * np.eye(size))
+        inverse = np.linalg.inv(together + self._ridge * np.eye(size))
         weights: Matrix = -inverse / np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
         return weights

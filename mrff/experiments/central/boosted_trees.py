@@ -69,7 +69,7 @@ def predict_by_trees(
     for count, logits in enumerate(_staged(trees, inputs[valid.held_out]), start=1):
         if count % EVERY == 0:
             look = floor_of(truth, logits)
-            note(count, look.auc, look.log_loss)
+            note(count, {"auc": look.auc, "log_loss": look.log_loss})
             seen[count] = look.auc
     best = max(seen, key=lambda count: seen[count])
     logits = next(islice(_staged(trees, inputs[test.held_out]), best - 1, None))

@@ -7,15 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from client_app.devices import device_for
 from client_app.kept_scores import KeptScores
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import method_named
 from mrff.data.dataset import Dataset, load_dataset
-from mrff.data.floors import Floor, floor_of, predict_by_rates
-from mrff.experiments.central import Note, Predicted, nobody
+from mrff.data.floors import floor_of, predict_by_rates
+from mrff.data.targets import ending_with_targets
+from mrff.experiments.central import Measures, Note, Outcome, Predicted, Ranked, nobody
 from mrff.experiments.central.boosted_trees import predict_by_trees
+from mrff.experiments.central.closed_forms import ease, slit
+from mrff.experiments.central.factorisation import bpr, ials
+from mrff.experiments.central.neighbours import item_knn, popularity, rules
 from mrff.experiments.central.pooled import train_pooled
+from mrff.experiments.central.ranking import rank_by
+from mrff.experiments.central.validation import measures_of_ranks
 from mrff_model.building import build_network
 from server_app.model import open_catalogue
 
@@ -24,10 +32,12 @@ from server_app.model import open_catalogue
 class CentralResult:
     """What a method predicts, and what that comes to."""
 
-    scores: KeptScores
-    measured: Floor
-    best_round: int  # see `Predicted.best`
+    scores: KeptScores  # logits where it predicts clicks, ranks where it ranks
+    measured: Measures  # of the test, by the names of metrics
+    best_round: int  # see `Predicted.best` and `Ranked.best`
     seconds: float
+    chosen: str = ""  # what validation chose, in words
+    tried: int = 1  # out of so many
 
 
 def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralResult:
@@ -46,14 +56,27 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
     open_catalogue(config)  # prepares the dataset on its first use
     dataset = load_dataset(config.dataset_path)
     config = config.for_data(dataset.schema.kind)
+    if config.holds_out_targets:
+        dataset = ending_with_targets(dataset, holdout=config.data.holdout)
     began = time.perf_counter()
     found = CENTRAL[name](dataset, config, note)
-    return CentralResult(
-        scores=KeptScores(dataset.user_keys[found.users], found.logits, found.labels),
-        measured=floor_of(found.labels, found.logits),
-        best_round=found.best,
-        seconds=time.perf_counter() - began,
-    )
+    seconds = time.perf_counter() - began
+    scores, measured = _kept(found, dataset, config.data.holdout)
+    if isinstance(found, Ranked):
+        return CentralResult(scores, measured, found.best, seconds, found.chosen, found.tried)
+    return CentralResult(scores, measured, found.best, seconds)
+
+
+def _kept(found: Outcome, dataset: Dataset, holdout: int) -> tuple[KeptScores, Measures]:
+    """What a comparison keeps of the test, and its measures."""
+    keys = dataset.user_keys[found.users]
+    measured = {} if found.ranks is None else dict(measures_of_ranks(found.ranks))
+    if isinstance(found, Ranked):
+        held_out = dataset.offsets[found.users + 1, None] - np.arange(holdout, 0, -1)
+        return KeptScores(keys, None, dataset.labels[held_out], found.ranks), measured
+    exact = floor_of(found.labels, found.logits)
+    measured |= {"auc": exact.auc, "log_loss": exact.log_loss}
+    return KeptScores(keys, found.logits, found.labels, found.ranks), measured
 
 
 def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) -> Predicted:
@@ -66,15 +89,24 @@ def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) ->
     return Predicted(found.users, found.labels, found.logits[floor])
 
 
-def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Predicted:
+def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Outcome:
     network = build_network(
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     return train_pooled(network.to(device_for(config.training)), dataset, config, note)
 
 
-CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Predicted]] = {
+CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
     "pooled": _pooled,
+    "sasrec-pooled": _pooled,
+    "hstu-pooled": _pooled,
+    "popularity": partial(rank_by, popularity),
+    "item-knn": partial(rank_by, item_knn),
+    "rules": partial(rank_by, rules),
+    "ease": partial(rank_by, ease, dense=True),
+    "slit": partial(rank_by, slit, dense=True),
+    "ials": partial(rank_by, ials),
+    "bpr": partial(rank_by, bpr),
     "user-rate": partial(_by_rates, floor="user"),
     "user-item-rate": partial(_by_rates, floor="user_item"),
     "user-feature-rate": partial(_by_rates, floor="user_features"),

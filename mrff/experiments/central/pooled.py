@@ -20,8 +20,10 @@ from client_app.learners.one_step import one_sgd_step
 from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.floors import floor_of, split_rows
-from mrff.experiments.central import Note, Predicted, nobody
+from mrff.data.floors import split_rows
+from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
+from mrff.experiments.central.validation import Best, measures_of
+from mrff.metrics import READS
 from mrff.metrics.metric import Scored
 from mrff.metrics.routes import load_shares
 from mrff.sums import Tensors
@@ -40,8 +42,11 @@ def train_pooled(
     dataset: Dataset,
     config: RunConfig,
     note: Note = nobody,
-) -> Predicted:
+) -> Outcome:
     """Trains for as many passes as the users of a federated run make, and tests the best model.
+
+    Clicks are validated after every pass. Ranking costs as much as a pass: where the next item is
+    learned, it is done as often as ``evaluate-every`` rounds come to, and after the last pass.
 
     Args:
         network: as it starts; its parameters are trained.
@@ -58,25 +63,38 @@ def train_pooled(
             f"private-parameters={config.network.private_parameters}"
         )
     pool = _Pool(network, dataset, config)
-    passes = max(1, round(config.server.num_server_rounds * config.training.sampling_rate))
+    share = config.training.sampling_rate
+    passes = max(1, round(config.server.num_server_rounds * share))
+    every = (
+        1
+        if config.objective == "click"
+        else max(1, round(config.evaluation.evaluate_every * share))
+    )
     patience, stale = config.evaluation.early_stop_patience or 0, 0
-    best_auc, best_pass, best = -1.0, 0, _copy(pool.trained())
+    best, trained = Best(config, READS[config.objective]), _copy(pool.trained())
     for number in range(1, passes + 1):
         # the round that a federated run has reached when it has made as many passes
         server_round = 1 + (number - 1) / passes * config.server.num_server_rounds
         pool.train_once(number, pool.learning_rates.of_round(server_round))
-        scores = pool.score("valid")
-        seen = floor_of(scores.labels, scores.logits)
-        note(number, seen.auc, seen.log_loss)
+        if number % every and number != passes:
+            continue
+        measures = measures_of(pool.score("valid"), config)
+        note(number, measures)
         stale += 1
-        if seen.auc > best_auc:
-            best_auc, best_pass, best, stale = seen.auc, number, _copy(pool.trained()), 0
+        if best.improves(number, measures):
+            trained, stale = _copy(pool.trained()), 0
         if 0 < patience <= stale:
             break
     for name, value in pool.trained().items():
-        value.copy_(best[name])
-    test = pool.score("test")
-    return Predicted(pool.everybody.users, test.labels.astype(np.int8), test.logits, best_pass)
+        value.copy_(trained[name])
+    return _outcome(pool.everybody.users, pool.score("test"), config, best.step)
+
+
+def _outcome(users: np.ndarray, test: Scored, config: RunConfig, best: int) -> Outcome:
+    if config.objective == "next":
+        assert test.ranks is not None
+        return Ranked(users, test.ranks, best)
+    return Predicted(users, test.labels.astype(np.int8), test.logits, best, test.ranks)
 
 
 def _copy(tensors: Tensors) -> Tensors:

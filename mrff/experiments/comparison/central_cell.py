@@ -14,8 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from client_app.kept_scores import write_scores
+from mrff.experiments.central import Measures
 from mrff.experiments.comparison.cells import Cell, CellOutcome
 from mrff.ops import processes
+
+NOTED = ("auc", "log_loss", "hr10", "ndcg10")  # of what a cell's method measures
 
 
 class CentralCellError(OSError):
@@ -59,11 +62,14 @@ def main(asked: str) -> int:
         print(f"mrff: {error}", file=sys.stderr)
         return 2
     write_scores(cell.central_scores, result.scores)
+    measured = {n: v for n, v in result.measured.items() if math.isfinite(v)}
     cell.conclude(
         CellOutcome(
             status="finished",
-            auc=_defined(result.measured.auc),
-            log_loss=_defined(result.measured.log_loss),
+            auc=measured.get("auc"),
+            log_loss=measured.get("log_loss"),
+            hr10=measured.get("hr10"),
+            ndcg10=measured.get("ndcg10"),
             best_round=result.best_round,
             seconds=round(result.seconds, 3),
         )
@@ -71,12 +77,9 @@ def main(asked: str) -> int:
     return 0
 
 
-def _note(step: int, auc: float, log_loss: float) -> None:
-    print(f"step {step} validation auc {auc:.4f} logloss {log_loss:.4f}")
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _note(step: int, measures: Measures) -> None:
+    shown = (f"{name} {measures[name]:.4f}" for name in NOTED if name in measures)
+    print(f"step {step} validation {' '.join(shown)}")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_shuffled_labels_cannot_be_predicted(population: Dataset) -> None:
 def test_trees_beat_the_rates_they_read(population: Dataset) -> None:
     seen: list[int] = []
     found = predict_by_trees(
-        population, HOLDOUT_5, lambda trees, auc, loss: seen.append(trees), history=True
+        population, HOLDOUT_5, lambda trees, measures: seen.append(trees), history=True
     )
     assert found.best in seen
     assert all(trees % EVERY == 0 for trees in seen)

@@ -16,14 +16,20 @@ from mrff.config.methods import METHODS, overrides_of
 from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
+from mrff.data.targets import ending_with_targets
+from mrff.experiments.central import Measures, Predicted, Ranked
+from mrff.experiments.central.methods import CENTRAL as PROGRAMS
 from mrff.experiments.central.methods import run_central
 from mrff.experiments.central.pooled import pooled_banks, train_pooled
+from mrff.metrics.ranking import LENGTHS, expected_gains
 from mrff_model.building import build_network, tensors_of
 from strategies.pooling import pool_experts
 from tests.support.scoring import scored_alone
 from tests.support.small_data import small_config, small_dataset, small_network
 
 CENTRAL = [name for name, method in METHODS.items() if not method.is_federated]
+RANKING = [name for name in CENTRAL if METHODS[name].overrides.get("training.objective") == "next"]
+CLICKS = [name for name in CENTRAL if name not in RANKING]
 
 
 def config_of(method: str, data: Path, **more: Any) -> RunConfig:
@@ -32,26 +38,71 @@ def config_of(method: str, data: Path, **more: Any) -> RunConfig:
     return RunConfig.from_flat(overrides_of(method, base))
 
 
-@pytest.mark.parametrize("method", CENTRAL)
-def test_every_central_method_predicts_the_test_part(small_data: Path, method: str) -> None:
+def test_every_method_that_is_not_federated_has_a_program() -> None:
+    assert set(PROGRAMS) == set(CENTRAL)
+
+
+@pytest.mark.parametrize("method", CLICKS)
+def test_every_click_method_predicts_the_test_part(small_data: Path, method: str) -> None:
     result = run_central(method, config_of(method, small_data))
     dataset = load_dataset(small_data)
     scores = result.scores
+    assert scores.logits is not None
+    assert scores.ranks is None
     assert scores.labels.shape == scores.logits.shape == (15, 2)
     assert scores.user_keys.tolist() == dataset.user_keys.tolist()
     for user in range(15):
         end = dataset.offsets[user + 1]
         assert scores.labels[user].tolist() == dataset.labels[end - 2 : end].tolist()
     truth, logits = scores.labels.ravel(), scores.logits.ravel()
-    assert result.measured.auc == pytest.approx(roc_auc_score(truth, logits))
-    assert result.measured.log_loss == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
+    assert result.measured["auc"] == pytest.approx(roc_auc_score(truth, logits))
+    assert result.measured["log_loss"] == pytest.approx(log_loss(truth, 1 / (1 + np.exp(-logits))))
+
+
+@pytest.mark.parametrize("method", RANKING)
+def test_every_ranking_method_ranks_the_test_part(small_data: Path, method: str) -> None:
+    """Among all items that a user had not met, or all where the answer was met before."""
+    steps: list[int] = []
+    config = config_of(method, small_data)
+    result = run_central(method, config, lambda step, measures: steps.append(step))
+    dataset = load_dataset(small_data)
+    scores, ranks = result.scores, result.scores.ranks
+    assert scores.logits is None
+    assert scores.user_keys.tolist() == dataset.user_keys.tolist()
+    assert ranks is not None
+    assert ranks.better.shape == (15, 2, 1)
+    assert result.best_round in steps
+    for user, place in np.ndindex(15, 2):
+        row = dataset.offsets[user + 1] - 2 + place
+        met = set(dataset.items[dataset.offsets[user] : row].tolist())
+        again = dataset.items[row] in met
+        among = dataset.schema.num_items - (0 if again else len(met))
+        assert ranks.candidates[user, place] == among
+        assert ranks.better[user, place, 0] < among
+        assert scores.labels[user, place] == dataset.labels[row]
+    hits = expected_gains(ranks, "hr")[:, :, 0, LENGTHS.index(10)]
+    assert result.measured["hr10"] == pytest.approx(hits.mean())
+    assert "auc" not in result.measured
+    if not method.endswith("-pooled"):
+        assert steps == list(range(1, result.tried + 1))
+
+
+def test_impressions_are_split_at_what_was_liked(small_data: Path) -> None:
+    config = config_of("popularity", small_data, targets="liked")
+    scores = run_central("popularity", config).scores
+    dataset = ending_with_targets(load_dataset(small_data), holdout=2)
+    long = np.diff(dataset.offsets) >= 5
+    assert scores.user_keys.tolist() == dataset.user_keys[long].tolist()
+    assert (scores.labels == 1).all()
+    assert scores.ranks is not None
+    assert scores.ranks.counts.all()
 
 
 def test_rates_are_the_floors(small_data: Path) -> None:
     expected = floors(load_dataset(small_data), holdout=2, part="test")
     for method, floor in (("user-rate", expected.user), ("user-item-rate", expected.user_item)):
         result = run_central(method, config_of(method, small_data))
-        assert result.measured == floor
+        assert result.measured == {"auc": floor.auc, "log_loss": floor.log_loss}
 
 
 def test_federated_methods_are_refused(small_data: Path) -> None:
@@ -75,7 +126,7 @@ def test_pooled_training_learns_and_leaves_the_best_model(small_data: Path) -> N
     )
     begin = {name: value.detach().clone() for name, value in network.named_parameters()}
     seen: list[tuple[int, float]] = []
-    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append((n, auc)))
+    result = train_pooled(network, dataset, config, lambda n, m: seen.append((n, m["auc"])))
     assert [number for number, _ in seen] == list(range(1, 17))
     best = max(auc for _, auc in seen)
     assert result.best == next(number for number, auc in seen if auc == best)
@@ -92,7 +143,7 @@ def test_pooled_training_stops_when_validation_does(small_data: Path) -> None:
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     seen: list[int] = []
-    result = train_pooled(network, dataset, config, lambda n, auc, loss: seen.append(n))
+    result = train_pooled(network, dataset, config, lambda n, measures: seen.append(n))
     assert len(seen) == result.best + 2 < 80
 
 
@@ -102,6 +153,7 @@ def test_pooled_scores_are_those_of_the_network_with_each_users_row() -> None:
     config = small_config(private_learning_rate=0.0, num_server_rounds=3)
     network = small_network(config, dataset)
     result = train_pooled(network, dataset, config)
+    assert isinstance(result, Predicted)
     rows = {n: v.expand(5, *v.shape[1:]).clone() for n, v in tensors_of(network, "private").items()}
     unknown = np.full((len(result.users), len(network.layers)), -1)
     cohort = Cohort(dataset, result.users, rows, unknown)
@@ -139,3 +191,24 @@ def test_pooled_training_knows_no_federated_settings(more: dict[str, Any]) -> No
     dataset, config = small_dataset(), small_config(**more)
     with pytest.raises(ConfigError, match="pooled training knows clusters=off"):
         train_pooled(small_network(config, dataset), dataset, config)
+
+
+@pytest.mark.parametrize("objective", ["next", "both"])
+def test_pooled_training_of_the_next_item_is_chosen_by_its_metric(
+    small_data: Path, objective: str
+) -> None:
+    """Validation comes as often as that of a federated run: 5 rounds of 40 % are 2 passes."""
+    config = config_of("pooled", small_data, **{"num-server-rounds": 12, "objective": objective})
+    dataset = load_dataset(small_data)
+    network = build_network(
+        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
+    )
+    seen: dict[int, Measures] = {}
+    result = train_pooled(network, dataset, config, seen.__setitem__)
+    assert list(seen) == [2, 4, 5]
+    by = {"next": "ndcg10", "both": "auc"}[objective]
+    assert result.best == max(seen, key=lambda number: seen[number][by])
+    assert isinstance(result, Ranked if objective == "next" else Predicted)
+    assert result.ranks is not None
+    assert result.ranks.better.shape == (15, 2, 1)
+    assert ("auc" in seen[2]) is (objective == "both")

@@ -1,0 +1,69 @@
+"""What validation measures of rivals, by the metrics of a run, and whether that is the best yet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrff.config import ConfigError, RunConfig
+from mrff.data.floors import floor_of
+from mrff.experiments.central import Measures
+from mrff.metrics import Evaluation, evaluation_of, metric_named
+from mrff.metrics.metric import Grain, Ranks, Reads, Scored
+
+
+def measures_of(scored: Scored, config: RunConfig) -> Measures:
+    """What a network came to; AUC and log loss are exact, without a run's histogram.
+
+    Raises:
+        DataError: the labels are of one class, and clicks are learned.
+    """
+    evaluation = evaluation_of(config, private=False)
+    found = _defined(evaluation, scored)
+    if config.objective != "next":
+        exact = floor_of(scored.labels, scored.logits)
+        found = {**found, "auc": exact.auc, "log_loss": exact.log_loss}
+    return found
+
+
+def measures_of_ranks(ranks: Ranks) -> Measures:
+    """What ranks alone come to."""
+    holdout = ranks.counts.shape[1]
+    nothing = np.zeros(ranks.counts.shape)
+    routes = np.zeros((len(nothing), 1), dtype=np.int64)
+    evaluation = Evaluation(Grain(1, (1, 1), holdout), reads=frozenset({"ranks"}))
+    return _defined(evaluation, Scored(nothing, nothing, routes, routes, ranks))
+
+
+class Best:
+    """The best validation yet, by the run's ``select-best-by``.
+
+    Args:
+        reads: what the method tells of held-out items.
+
+    Raises:
+        ConfigError: the method does not measure what is to be chosen by.
+    """
+
+    def __init__(self, config: RunConfig, reads: frozenset[Reads]) -> None:
+        self._metric = metric_named(config.best_by)
+        self._value: float | None = None
+        self.step = 0
+        if self._metric.statistic.reads not in reads:
+            other = "ndcg10" if "ranks" in reads else "auc"
+            raise ConfigError(
+                f"evaluation.select-best-by={config.best_by} is not measured by this method; "
+                f"choose auto, or {other}"
+            )
+
+    def improves(self, step: int, measures: Measures) -> bool:
+        """Notes the step if it is the best yet."""
+        value = measures.get(self._metric.name)
+        if not self._metric.is_better(value, self._value):
+            return False
+        self._value, self.step = value, step
+        return True
+
+
+def _defined(evaluation: Evaluation, scored: Scored) -> dict[str, float]:
+    measures = evaluation.measures(evaluation.sums_of(scored))
+    return {name: value for name, value in measures.items() if value is not None}
