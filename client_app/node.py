@@ -19,6 +19,7 @@ from torch import Tensor
 from client_app.devices import device_for, host_memory
 from client_app.learners import Cohort, SharedModel
 from client_app.private_store import PrivateStore
+from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.windows import eligible_users
@@ -28,8 +29,8 @@ from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
 from mrff.wire.aggregation import AGGREGATIONS, Aggregation
 from mrff.wire.requests import Request, RunFacts
-from mrff_model.building import build_network, tensors_of
-from mrff_model.network import MRFFNetwork
+from mrff_model.building import tensors_of
+from mrff_model.shared import Network
 
 OWN_LIMITS = ("epsilon-budget", "delta")
 
@@ -41,7 +42,7 @@ class Node:
     config: RunConfig
     dataset: Dataset
     users: np.ndarray  # rows of the users long enough for the split
-    network: MRFFNetwork
+    network: Network
     initial_private: dict[str, Tensor]  # (1, ...) each, a new user's own parameters
     store: PrivateStore
     ledger_folder: Path  # outlives runs
@@ -204,14 +205,13 @@ def _load_once(folder: Path, stamp: int) -> Dataset:
     return load_dataset(folder)
 
 
-def _network(config: RunConfig, dataset: Dataset) -> tuple[MRFFNetwork, dict[str, Tensor]]:
+def _network(config: RunConfig, dataset: Dataset) -> tuple[Network, dict[str, Tensor]]:
     """The network and a copy of the private parameters it starts with."""
-    arguments = config.network_arguments()
-    key = (dataset.schema.schema_hash, config.training.seed, tuple(arguments.items()))
+    seed, algorithm = config.training.seed, config.training.algorithm
+    arguments = tuple(config.network_arguments().items())
+    key = (dataset.schema.schema_hash, seed, algorithm, arguments)
     if key not in _networks:
-        network = build_network(
-            arguments, dataset.schema, dataset.item_features, seed=config.training.seed
-        )
+        network = network_of(config, dataset.schema, dataset.item_features, seed=seed)
         private = {n: value.clone() for n, value in tensors_of(network, "private").items()}
         _networks.clear()
         _networks[key] = network, private
@@ -219,4 +219,4 @@ def _network(config: RunConfig, dataset: Dataset) -> tuple[MRFFNetwork, dict[str
 
 
 # The one network of this process; every message loads its own parameters into it.
-_networks: dict[tuple[Any, ...], tuple[MRFFNetwork, dict[str, Tensor]]] = {}
+_networks: dict[tuple[Any, ...], tuple[Network, dict[str, Tensor]]] = {}

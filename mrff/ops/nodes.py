@@ -79,6 +79,12 @@ class NodesAtHand:
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
             node = open_node(run_config, node_config, request)
+            if not isinstance(node.network, MRFFNetwork):
+                raise RunError(
+                    f"run {best.training_id} learned by training.algorithm="
+                    f"{best.config.training.algorithm}, a rival to compare with; a single user's "
+                    "model is opened for runs of MRFF's network only"
+                )
             names = tensors_of(node.network, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}
@@ -121,7 +127,9 @@ class UserModel:
     @property
     def network(self) -> MRFFNetwork:
         """The node's, with this user's private parameters in it."""
-        return self.node.network
+        network = self.node.network
+        assert isinstance(network, MRFFNetwork)  # `NodesAtHand.open_all` opens no other
+        return network
 
     @property
     def provenance(self) -> str:

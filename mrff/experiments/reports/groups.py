@@ -18,6 +18,7 @@ from mrff.data.dataset import Dataset, load_titles
 from mrff.data.schema import Feature
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
+from mrff_model.network import MRFFNetwork
 
 LEAST_LIKES = 5  # of a feature value in a group before anything is said of it
 PRIOR_LIKES = 20.0  # a group's share is drawn towards the average by so many likes
@@ -75,6 +76,7 @@ def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> 
     counts: _Counts | None = None
     for node in nodes:
         if len(node.users):
+            assert isinstance(node.network, MRFFNetwork)  # `NodesAtHand` opens no other
             cohort = node.cohort(node.users, up_to_round=best_round)
             learner = CohortLearner(node.network, node.config)
             routes = learner.score_as_loaded(cohort, "test").routes
