@@ -34,7 +34,9 @@ class Local:
     def begun(cls, table: Tensor, samples: Samples, vector: Tensor, bias: Tensor | None) -> Local:
         """Before the first step, with copies of ``table`` (rows, d)."""
         rows, loss = len(table), vector.new_zeros(len(vector))
-        keys = torch.from_numpy(np.unique(_keys(samples, rows)[samples.real])).to(table.device)
+        held = np.zeros(len(vector) * rows, dtype=bool)  # faster than to sort all samples
+        held[_keys(samples, rows)[samples.real]] = True
+        keys = torch.from_numpy(np.flatnonzero(held)).to(table.device)
         own = None if bias is None else bias.clone()
         return cls(keys, table[keys % rows], vector.clone(), own, loss, rows)
 
@@ -93,7 +95,7 @@ def _step(
         The loss (b,), summed over the batch, before the step.
     """
     places, labels, real = batch
-    places = places.masked_fill(~real, 0)  # their gradient is 0
+    places = torch.where(real, places, places[:, :1])  # padding stays the user's own, by 0
     before, number = local.vector[users], real.sum(1, keepdim=True)  # (b, d), (b, 1)
     bias = None if local.bias is None else local.bias[users]
     embedded = local.items[places]  # (b, m, d)
