@@ -61,6 +61,11 @@ class LocalRounds:
         routes = np.full((len(users), config.routes_shape[0]), -1, dtype=np.int64)
         self.everybody = Cohort(dataset, users, private, routes)
 
+    @property
+    def users(self) -> np.ndarray:
+        """(U,) rows in the dataset."""
+        return self.everybody.users
+
     def train(self) -> float:
         """A round; returns its loss."""
         number, everybody = self.state.round + 1, self.everybody
