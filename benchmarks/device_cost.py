@@ -1,6 +1,7 @@
 """What does one phone pay for one user's round: memory, operations, bytes, time on one thread?
 
     python benchmarks/device_cost.py --dataset ~/.mrff/data/kuaisar-r
+    python benchmarks/device_cost.py --dataset ~/.mrff/data/ml-1m --config conf/ml-1m-next.toml
 
 The user is the one with the most training targets that fill a window; every backbone is measured.
 Without ``--dataset`` a small population is made up.
@@ -8,6 +9,7 @@ Without ``--dataset`` a small population is made up.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,20 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.learners import Cohort
-from client_app.learners.base import training_batch
+from client_app.learners.base import loss_weights, training_batch, with_drawn_items
 from client_app.learners.serial import SerialLearner
 from mrff.ops.simulation import read_settings
 from mrff_model.backbones import BACKBONES
+from mrff_model.batch import Batch
 from mrff_model.building import tensors_of
 from mrff_model.losses import LossWeights, user_losses
 
 
 def main() -> None:
     """Prints a table, and writes it as JSON where asked to."""
-    options = read_options(__doc__, "dataset", "set", "json")
+    options = read_options(__doc__, "dataset", "config", "set", "json")
     torch.set_num_threads(1)
-    settings = read_settings(None, options.set)
+    settings = read_settings(options.config, options.set)
     with prepared_folder(options.dataset) as folder:
         results = [
             measure(
@@ -46,9 +49,9 @@ def measure(population: Population) -> dict[str, Any]:
     cohort, config, network = population.cohort, population.config, population.network
     longest = int(np.argmax(np.diff(cohort.dataset.offsets)[cohort.users]))
     one = cohort.part(np.array([longest]))
-    batch = training_batch(one.dataset, one.users, config)
+    batch, weights = _work(population, one)
     with FlopCounterMode(display=False) as counter:
-        losses, _ = user_losses(network(batch), batch, LossWeights(balance=0.0))
+        losses, _ = user_losses(network(batch), batch, weights)
         losses.sum().backward()
     sizes = {
         scope: sum(value.numel() for value in tensors_of(network, scope).values())
@@ -74,6 +77,14 @@ def measure(population: Population) -> dict[str, Any]:
     }
 
 
+def _work(population: Population, one: Cohort) -> tuple[Batch, LossWeights]:
+    """The user's records, what they are compared with, and what counts in the loss."""
+    config = population.config
+    batch = training_batch(one.dataset, one.users, config)
+    batch = with_drawn_items(batch, one, config, round_number=1)
+    return batch, replace(loss_weights(config), balance=0.0)
+
+
 def _activation_bytes(population: Population, one: Cohort) -> int:
     """Bytes that the forward pass of a training step keeps, parameters left out."""
     network = population.network
@@ -86,11 +97,11 @@ def _activation_bytes(population: Population, one: Cohort) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = training_batch(one.dataset, one.users, population.config)
+    batch, weights = _work(population, one)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         # The output is held: what it keeps alive cannot be counted twice at one address.
         output = network(batch, torch.zeros(1, dtype=torch.int64))
-        losses, _ = user_losses(output, batch, LossWeights(balance=0.0))
+        losses, _ = user_losses(output, batch, weights)
     del losses
     return sum(kept.values())
 

@@ -1,4 +1,4 @@
-"""What does privacy cost? AUC and LogLoss against epsilon, for each mode and unit, over seeds.
+"""What does privacy cost? Quality against epsilon, for each mode and unit, over seeds.
 
     python benchmarks/privacy_utility.py --dataset ~/.mrff/data/ml-1m --out ml-1m.jsonl
     python benchmarks/privacy_utility.py --out ml-1m.jsonl --plot docs/privacy-ml-1m.png
@@ -7,7 +7,8 @@ The first command trains whatever cell of the grid is not yet in the file, one l
 run, and can be stopped and started again; the second draws what is there and prints it as a table
 (needs the extra ``bench``). Epsilon inf is the same configuration with privacy.mode=none. Messages
 are real and travel through an in-process grid (tests/support/local_grid.py): hundreds of rounds
-are cheap.
+are cheap. Where the next item is learned (``--config conf/ml-1m-next-private.toml``) the released
+model is ranked with afterwards, as nobody could who has not all the nodes at hand.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ from typing import Any
 import torch
 from flwr.app import Context, RecordDict
 from measuring import read_options
-from privacy_utility_plot import print_results, save_plot, summary_of
+from privacy_utility_plot import MEASURES, print_results, save_plot, summary_of
 
 from client_app.app import app as client_app
+from client_app.learners.cohort import CohortLearner
+from mrff.metrics import evaluation_of
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.simulation import read_settings
+from mrff.ops.trained_run import find_run, load_best
 from mrff.privacy.accounting import Release, epsilon_of
 from mrff.privacy.planning import Plan, solve
+from mrff.sums import CohortSums
 from server_app.app import app as server_app
 from server_app.run.history import read_history
 
@@ -88,7 +94,8 @@ def main() -> None:
         row = train(cell, options.dataset, base, nodes=options.nodes)
         with options.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(f"{variant} epsilon {epsilon:g} seed {seed}: auc {row['auc']:.4f}", flush=True)
+        told = " ".join(f"{m} {row[m]:.4f}" for m in MEASURES if row[m] is not None)
+        print(f"{variant} epsilon {epsilon:g} seed {seed}: {told}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ def train(cell: Cell, dataset: Path, base: Settings, *, nodes: int) -> Settings:
         server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
         run = Path(home) / "runs/cell"
         summary = json.loads((run / "summary.json").read_text())
+        ranked = ranks_of_released(run)
         history = [e for e in read_history(run / "history.jsonl") if e["kind"] == "round"]
     ratios = [entry["privacy"]["signal_to_noise"] for entry in history if "privacy" in entry]
     return {
@@ -141,14 +149,27 @@ def train(cell: Cell, dataset: Path, base: Settings, *, nodes: int) -> Settings:
         "variant": cell.variant,
         "epsilon": epsilon if math.isfinite(epsilon) else "inf",
         "seed": cell.seed,
-        "auc": summary["test"]["auc"],
-        "log_loss": summary["test"]["log_loss"],
+        **{m: ranked.get(m, summary["test"].get(m)) for m in MEASURES},
         "best_round": summary["best_round"],
         "rounds": summary["rounds"],
         "signal_to_noise": sum(ratios) / len(ratios) if ratios else None,
         "seconds": round(time.perf_counter() - began, 1),
         "settings": settings,
     }
+
+
+def ranks_of_released(run: Path) -> dict[str, float | None]:
+    """HR and NDCG of the test by the run's best model; nothing where no next item is learned."""
+    best = load_best(find_run(str(run)))
+    if best.config.objective == "click":
+        return {}
+    evaluation, sums = evaluation_of(best.config, private=False), CohortSums()
+    for node in NodesAtHand(best).open_all():
+        learner = CohortLearner(node.network, best.config)
+        for cohort in node.cohorts(node.users, up_to_round=best.round):
+            sums += evaluation.sums_of(learner.score_as_loaded(cohort, "test"))
+    measures = evaluation.measures(sums)
+    return {name: measures[name] for name in ("hr10", "ndcg10")}
 
 
 def noise_for(epsilon: float, settings: Settings) -> float:

@@ -23,8 +23,10 @@ def score_users(node: Node, request: Request) -> CohortSums:
     """The sums over all users of the node; test scores stay here, where a comparison asks."""
     part: Part = "test" if request.facts.part == "test" else "valid"
     model = node.model(request)
-    mixes = 1 if model.mixture is None else len(model.mixture.mixes)
-    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes, mixes=mixes)
+    evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes).by(
+        1 if model.mixture is None else len(model.mixture.mixes),
+        listed=node.dataset.schema.num_items if part == "test" else 0,
+    )
     learner = learner_of(node.config, node.network, "sum")
     keeps = part == "test" and node.config.evaluation.keep_test_scores
     kept: list[Scored] = []

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from client_app.learners.ranking import history_of
 from client_app.node import Node
 from mrff.config import ConfigError
-from mrff.data.dataset import Dataset, rows_between
 from mrff.linear import LINEAR, Sequences, sequences_of
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
@@ -28,7 +28,7 @@ def item_counts(node: Node, request: Request) -> Reply:
         ConfigError: in a private mode, or on a node with a budget of its own.
     """
     _refuse_in_private(node)
-    items, _ = training_part(node.dataset, node.users, node.config.data.holdout)
+    items, _ = _training_part(node)
     counts = np.bincount(items, minlength=node.dataset.schema.num_items + 1)[1:]
     return Reply(request.facts.round, CohortSums({}, {"item_counts": counts}))
 
@@ -44,7 +44,7 @@ def linear_sums(node: Node, request: Request) -> Reply:
     most = node.dataset.schema.num_items
     if not len(named) or named.min() < 1 or named.max() > most:
         raise ConfigError(f"linear models need items from 1 to {most}, got {len(named)} others")
-    items, offsets = training_part(node.dataset, node.users, node.config.data.holdout)
+    items, offsets = _training_part(node)
     sequences = sequences_of(named, items, offsets)
     total = CohortSums(
         {n: np.zeros(s) for m in LINEAR.values() for n, s in m.shapes(len(named)).items()}
@@ -55,13 +55,11 @@ def linear_sums(node: Node, request: Request) -> Reply:
     return Reply(request.facts.round, total)
 
 
-def training_part(
-    dataset: Dataset, users: np.ndarray, holdout: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Items (n,) of users (U,) without both held-out parts, and their offsets (U + 1,)."""
-    begin, end = dataset.offsets[users], dataset.offsets[users + 1] - 2 * holdout
-    offsets = np.concatenate([[0], np.cumsum(end - begin)]).astype(np.int64)
-    return dataset.items[rows_between(begin, end)].astype(np.int64), offsets
+def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Items (n,) of the node's users without both held-out parts, and their offsets (U + 1,)."""
+    data, dataset = node.config.data, node.dataset
+    ends = dataset.offsets[node.users + 1] - 2 * data.holdout
+    return history_of(dataset, node.users, ends, liked_only=data.targets == "liked")
 
 
 def _parts(sequences: Sequences) -> list[Sequences]:

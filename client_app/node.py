@@ -22,6 +22,7 @@ from client_app.private_store import PrivateStore
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
+from mrff.data.targets import ending_with_targets
 from mrff.data.windows import eligible_users
 from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
@@ -126,9 +127,16 @@ class Node:
 
 
 def open_node(
-    run_config: Mapping[str, Any], node_config: Mapping[str, Any], request: Request
+    run_config: Mapping[str, Any],
+    node_config: Mapping[str, Any],
+    request: Request,
+    *,
+    as_split: bool = True,
 ) -> Node:
     """Opens the node for a request.
+
+    Args:
+        as_split: rows as the run's split has them; False: all of its users' rows.
 
     Raises:
         ConfigError: settings that cannot be used, missing node settings, or data of another schema.
@@ -136,7 +144,8 @@ def open_node(
     """
     config, run = RunConfig.from_flat(run_config), request.run
     mechanism = mechanism_of(config)
-    dataset = _open_dataset(node_config, run.data_dir)
+    targets = config.data.holdout if as_split and config.holds_out_targets else 0
+    dataset = _open_dataset(node_config, run.data_dir, targets)
     if dataset.schema.schema_hash != run.schema_hash:
         raise ConfigError(
             f"this node's data has schema hash {dataset.schema.schema_hash}, the run's is "
@@ -168,15 +177,15 @@ def _mixture(request: Request) -> Mixture | None:
         raise ConfigError(f"the request's linear models cannot be used: {error}") from error
 
 
-def _open_dataset(node_config: Mapping[str, Any], server_data_dir: str) -> Dataset:
+def _open_dataset(node_config: Mapping[str, Any], server_data_dir: str, targets: int) -> Dataset:
     if "data-dir" in node_config:
-        return _load(Path(str(node_config["data-dir"])).expanduser().absolute())
+        return _load(Path(str(node_config["data-dir"])).expanduser().absolute(), targets)
     if "partition-id" not in node_config:
         raise ConfigError(
             "this node does not know its data: start it with "
             '--node-config \'data-dir="/path/to/shard" state-dir="/path/to/state"\''
         )
-    whole = _load(Path(server_data_dir))
+    whole = _load(Path(server_data_dir), targets)
     return partition(whole, int(node_config["partition-id"]), int(node_config["num-partitions"]))
 
 
@@ -193,16 +202,21 @@ def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
     return Path(run.state_dir) / training / part
 
 
-def _load(folder: Path) -> Dataset:
+def _load(folder: Path, targets: int) -> Dataset:
     schema = folder / "schema.json"
     stamp = schema.stat().st_mtime_ns if schema.exists() else 0
-    return _load_once(folder, stamp)
+    return _load_once(folder, stamp, targets)
 
 
 @lru_cache(maxsize=2)
-def _load_once(folder: Path, stamp: int) -> Dataset:
-    """In simulation one process answers for many nodes: it reads the dataset once."""
-    return load_dataset(folder)
+def _load_once(folder: Path, stamp: int, targets: int) -> Dataset:
+    """In simulation one process answers for many nodes: it reads the dataset once.
+
+    Args:
+        targets: how many liked rows of each user are held out; 0: rows stay as they are.
+    """
+    dataset = load_dataset(folder)
+    return ending_with_targets(dataset, holdout=targets) if targets else dataset
 
 
 def _network(config: RunConfig, dataset: Dataset) -> tuple[Network, dict[str, Tensor]]:

@@ -8,7 +8,6 @@ from mrff.metrics import evaluation_of, metric_named
 from mrff.privacy.mechanisms.base import ServerHalf
 from mrff.sums import ServerView
 from strategies.learning_rates import LearningRates
-from strategies.linear_phase import LinearItems
 from strategies.model_step import ModelStep
 from strategies.mrff import MRFF
 from strategies.reports import Observer
@@ -30,7 +29,6 @@ def make_strategy(
     """The strategy that the configuration asks for; ``num_items`` are in the catalogue."""
     server, evaluation = config.server, config.evaluation
     beside = not (evaluation.early_stop_patience or mechanism.hides_routes)
-    most = config.training.linear_items
     conduct = Conduct(
         schedule=Schedule(
             evaluate_every=evaluation.evaluate_every,
@@ -43,7 +41,8 @@ def make_strategy(
         send_window=server.send_window or SEND_WINDOW,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,
-        linear=LinearItems(most, num_items) if most else None,
+        linear_items=config.training.linear_items,
+        catalogue=num_items,
     )
     asked = evaluation_of(config, private=mechanism.hides_routes)
     return MRFF(state, model_step(config), mechanism, asked, conduct)

@@ -10,11 +10,12 @@ from flwr.app import MessageType
 
 from mrff.linear import Mixture, told
 from mrff.metrics import Evaluation
-from mrff.sums import CohortSums, Expected, require
+from mrff.metrics.lists import ITEM_COUNTS
+from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import Asked
+from mrff.wire.requests import ITEM_COUNTS as QUERY_ITEM_COUNTS
 from mrff.wire.requests import Arrays, Part, Request
 from strategies.linear_phase import (
-    LinearItems,
     all_mixes,
     check_linear_sums,
     chosen_mixes,
@@ -23,6 +24,7 @@ from strategies.linear_phase import (
     parts_tested,
 )
 from strategies.reports import Collected, EvaluationReport
+from strategies.schedule import Conduct
 
 log = getLogger("flwr")
 
@@ -42,18 +44,18 @@ class Finish:
     Args:
         best: a request that carries it, and asks nothing.
         evaluation: what nodes are asked in evaluations.
-        min_fraction: share of the nodes asked whose replies must count.
+        conduct: of the run.
         ask: sends requests.
     """
 
     best: Request
     evaluation: Evaluation
-    min_fraction: float
+    conduct: Conduct
     ask: Ask
 
-    def fit_linear(self, wish: LinearItems) -> Mixture:
-        """Linear models to mix with the network, and the mixes to test by."""
-        tried = all_mixes(fit(self._query, wish))
+    def fit_linear(self, most: int) -> Mixture:
+        """Linear models of the ``most`` items met most, and the mixes with them to test by."""
+        tried = all_mixes(fit(self._query, self._item_counts(), most))
         _, sums = self._evaluated("valid", tried)
         mixture = chosen_mixes(tried, sums)
         items, mix = len(mixture.part.items), told(mixture.mixes[0])
@@ -68,23 +70,33 @@ class Finish:
     def _query(self, message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
         """An answer that needs no shared model."""
         request = replace(self.best, public={}, group={}, linear=linear)
-        round_number = self.best.facts.round
-        asked = Asked(message_type, round_number, expected, check_linear_sums, self.min_fraction)
+        least = self.conduct.min_reply_fraction
+        asked = Asked(message_type, self.best.facts.round, expected, check_linear_sums, least)
         return self.ask(request, message_type, asked)[0]
+
+    def _item_counts(self) -> CohortSums:
+        """How often every item of the catalogue was met in training."""
+        counted = {ITEM_COUNTS: Quantity((self.conduct.catalogue,), whole=True)}
+        return self._query(QUERY_ITEM_COUNTS, {}, Expected(numbers=counted))
 
     def _evaluated(
         self, part: Part, mixture: Mixture | None
     ) -> tuple[EvaluationReport, CohortSums]:
         request = replace(self.best, facts=replace(self.best.facts, part=part))
-        evaluation = self.evaluation
         if mixture is not None:
             facts = replace(request.facts, mixes=flat(mixture))
             request = replace(request, facts=facts, linear=mixture.part.arrays())
-            evaluation = evaluation.with_mixes(len(mixture.mixes))
-        asked = asked_to_evaluate(part, request.facts.round, evaluation, self.min_fraction)
-        collected = self.ask(request, MessageType.EVALUATE, asked)
-        report = EvaluationReport.of(part, request.facts.round, evaluation, collected)
-        return report, collected[0]
+        evaluation = self.evaluation.by(
+            1 if mixture is None else len(mixture.mixes),
+            listed=self.conduct.catalogue if part == "test" else 0,
+        )
+        least = self.conduct.min_reply_fraction
+        asked = asked_to_evaluate(part, request.facts.round, evaluation, least)
+        sums, traffic = self.ask(request, MessageType.EVALUATE, asked)
+        if "listed" in evaluation.quantities():
+            sums += self._item_counts()
+        report = EvaluationReport.of(part, request.facts.round, evaluation, (sums, traffic))
+        return report, sums
 
 
 def asked_to_evaluate(

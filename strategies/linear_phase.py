@@ -9,27 +9,19 @@ the linear models alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from mrff.linear import LINEAR, SCORERS, LinearPart, Mixture, mix_of, mixes
+from mrff.metrics.lists import ITEM_COUNTS
 from mrff.metrics.ranking import mix_values
-from mrff.sums import CohortSums, Expected, Quantity, require
-from mrff.wire.requests import ITEM_COUNTS, LINEAR_SUMS, Arrays
+from mrff.sums import CohortSums, Expected, require
+from mrff.wire.requests import LINEAR_SUMS, Arrays
 
 CHOSEN_BY = ("ndcg", 10)
 ALONE = tuple(name for name in SCORERS if name != "network")
 TESTED = ("mixed", "network", "linear", *ALONE)  # what a test ranks by, the mix chosen first
-
-
-@dataclass(frozen=True)
-class LinearItems:
-    """Which items linear models are about: at most ``most`` of a catalogue of ``catalogue``."""
-
-    most: int
-    catalogue: int
 
 
 class Query(Protocol):
@@ -40,11 +32,10 @@ class Query(Protocol):
         ...
 
 
-def fit(query: Query, wish: LinearItems) -> LinearPart:
-    """The linear models of all nodes' users together."""
-    counted = {"item_counts": Quantity((wish.catalogue,), whole=True)}
-    counts = query(ITEM_COUNTS, {}, Expected(numbers=counted)).numbers["item_counts"]
-    items = most_met(counts, wish.most)
+def fit(query: Query, counted: CohortSums, most: int) -> LinearPart:
+    """The linear models of all nodes' users together, over the ``most`` items counted most."""
+    counts = counted.numbers[ITEM_COUNTS]
+    items = most_met(counts, most)
     shapes = {n: s for model in LINEAR.values() for n, s in model.shapes(len(items)).items()}
     sums = query(LINEAR_SUMS, {"items": items.astype(np.float32)}, Expected(updates=shapes))
     weights = {name: model.solve(sums.updates, len(items)) for name, model in LINEAR.items()}

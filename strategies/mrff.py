@@ -258,9 +258,9 @@ class MRFF(Strategy):
         facts = self._facts(state.best_round, "")
         best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
         ask = partial(self._ask, grid)
-        finish = Finish(best, self.evaluation, self.conduct.min_reply_fraction, ask)
-        if self.conduct.linear is not None:
-            mixture = finish.fit_linear(self.conduct.linear)
+        finish = Finish(best, self.evaluation, self.conduct, ask)
+        if self.conduct.linear_items is not None:
+            mixture = finish.fit_linear(self.conduct.linear_items)
             self.observer.linear_fitted(mixture)
         self.observer.evaluated(finish.test(mixture), is_best=True)
 

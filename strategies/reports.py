@@ -53,7 +53,8 @@ class EvaluationReport:
     """One evaluation of the model after ``round``, on "valid" or "test" targets.
 
     ``measures`` are those of `mrff.metrics.METRICS`, by name; ``parts`` are HR and NDCG by what a
-    test ranked by, where linear models are mixed with the network.
+    test ranked by, where linear models are mixed with the network; ``drawn`` how many items a
+    held-out one was ranked among, None: all that its user had not met.
     """
 
     split: Part
@@ -63,6 +64,7 @@ class EvaluationReport:
     skipped_users: int
     measures: dict[str, float | None]
     parts: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    drawn: int | None = None
     loads: list[list[float]] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
 
@@ -79,6 +81,7 @@ class EvaluationReport:
             targets=sums.number("targets"),
             skipped_users=sums.number("skipped"),
             measures=evaluation.measures(sums),
+            drawn=evaluation.drawn,
             loads=loads_of(sums),
             traffic=traffic,
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from mrff.metrics import METRICS
 from mrff.metrics.metric import Metric
 from mrff.wire.aggregation import AGGREGATIONS, Aggregation
-from strategies.linear_phase import LinearItems
 from strategies.reports import Observer, Silent
 from strategies.state import TrainingState
 
@@ -64,7 +63,8 @@ class Conduct:
         schedule: see `Schedule`.
         observer: told of rounds, evaluations and states to save.
         aggregation: how sums get from nodes to the server.
-        linear: items of the linear models that are fitted after training; None: there are none.
+        linear_items: of the linear models that are fitted after training; None: there are none.
+        catalogue: number of items; 0: what lists are made of is not counted.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
         min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
@@ -73,7 +73,8 @@ class Conduct:
     schedule: Schedule = field(default_factory=Schedule)
     observer: Observer = field(default_factory=Silent)
     aggregation: Aggregation = AGGREGATIONS["plain"]
-    linear: LinearItems | None = None
+    linear_items: int | None = None
+    catalogue: int = 0
     send_window: int = 32
     reply_timeout: float = 600.0
     min_reply_fraction: float = 0.5

@@ -28,7 +28,7 @@ from client_app.learners.base import (
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training_sizes
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
-from client_app.learners.ranking import asked_for, held_out_places, ranks_of
+from client_app.learners.ranking import Ranking, held_out_places, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -94,8 +94,8 @@ class CohortLearner:
         network, data = self.network, self.config.data
         device = next(network.parameters()).device
         logits = np.zeros((len(cohort), data.holdout))
-        mixes = 1 if mixture is None else len(mixture.mixes)
-        ranks = Ranks.nothing_yet(len(cohort), data.holdout, mixes)
+        ranking = Ranking.of(self.config, part, mixture)
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout, ranking.mixes)
         labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
 
@@ -114,8 +114,8 @@ class CohortLearner:
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
             if self._ranks:
-                found = ranks_of(output.scores, cohort.dataset, chosen.users, part, mixture)
-                ranks.keep(rows, asked_for(found, labels[rows], self.config))
+                found = ranks_of(output.scores, cohort.dataset, chosen.users, part, ranking)
+                ranks.keep(rows, found)
 
         lengths = np.diff(cohort.dataset.offsets)[cohort.users]
         lengths = np.minimum(lengths - (data.holdout if part == "valid" else 0), data.window_length)

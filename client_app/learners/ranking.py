@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.linear import LinearPart, Mixture
-from mrff.metrics.metric import Ranks
+from mrff.metrics.metric import LISTED, Ranks
+from mrff.sums.sampling import user_keys
 from mrff.wire.requests import Part
 from mrff_model.batch import Batch
 
@@ -25,9 +26,42 @@ def held_out_places(batch: Batch, holdout: int) -> Tensor:
     return batch.real[:, 0].sum(-1, keepdim=True) - holdout + torch.arange(holdout)
 
 
-def asked_for(ranks: Ranks, labels: np.ndarray, config: RunConfig) -> Ranks:
-    """The ranks of the answers that count, by the labels (B, k) of the held-out interactions."""
-    return replace(ranks, counts=labels > 0.5) if config.data.targets == "liked" else ranks
+@dataclass(frozen=True)
+class Ranking:
+    """How held-out items are ranked.
+
+    Args:
+        mixture: linear models to rank by beside the network's scores; None: those alone.
+        liked_only: answers count, and linear models read rows, only where they were liked.
+        drawn: how many items stand beside the answer; None: all that there are.
+        seed: of the draw.
+        lists: whether users' best items are noted.
+    """
+
+    mixture: Mixture | None = None
+    liked_only: bool = False
+    drawn: int | None = None
+    seed: int = 0
+    lists: bool = False
+
+    @classmethod
+    def of(cls, config: RunConfig, part: Part, mixture: Mixture | None) -> Ranking:
+        """A run's own; lists are part of its test."""
+        return cls(
+            mixture,
+            liked_only=config.data.targets == "liked",
+            drawn=config.evaluation.ranking_candidates,
+            seed=config.training.seed,
+            lists=part == "test",
+        )
+
+    @property
+    def mixes(self) -> int:
+        """Of scores."""
+        return 1 if self.mixture is None else len(self.mixture.mixes)
+
+
+EVERYTHING = Ranking()
 
 
 def ranks_of(
@@ -35,7 +69,7 @@ def ranks_of(
     dataset: Dataset,
     users: np.ndarray,
     part: Part,
-    mixture: Mixture | None = None,
+    ranking: Ranking = EVERYTHING,
 ) -> Ranks:
     """The ranks of the held-out items of ``users`` (B,), by the network or by mixes with it.
 
@@ -44,11 +78,10 @@ def ranks_of(
 
     Args:
         scores: (B, k, items) of items 1, 2, ... at the held-out positions, in time order.
-        mixture: what to rank by; None: the scores alone.
     """
     holdout = scores.shape[1]
     ends = dataset.offsets[users + 1] - (holdout if part == "valid" else 0)
-    ranks = Ranks.nothing_yet(len(users), holdout, 1 if mixture is None else len(mixture.mixes))
+    ranks = Ranks.nothing_yet(len(users), holdout, ranking.mixes)
     rows = torch.arange(len(users), device=scores.device)
     for number in range(holdout):
         at = ends - holdout + number
@@ -56,21 +89,74 @@ def ranks_of(
         is_candidate = torch.ones_like(scores[:, 0], dtype=torch.bool)
         met = _met(dataset, users, at)
         is_candidate[met[0], met[1]] = False
-        is_candidate[~is_candidate[rows, target]] = True
+        is_repeated = ~is_candidate[rows, target]
+        is_candidate[is_repeated] = True
+        among = is_candidate
+        if ranking.drawn is not None:
+            keys = user_keys(ranking.seed, number, dataset.user_keys[users], f"candidates {part}")
+            among = _drawn(is_candidate, target, keys, ranking.drawn)
         ranks.apart[:, number] = ~dataset.same_time[at]
-        ranks.candidates[:, number] = is_candidate.sum(-1).cpu().numpy()
+        ranks.met[:, number] = is_repeated.cpu().numpy()
+        ranks.candidates[:, number] = among.sum(-1).cpu().numpy()
+        if ranking.liked_only:
+            ranks.counts[:, number] = dataset.labels[at] > 0
         by: Iterable[Tensor] = [scores[:, number]]
-        if mixture is not None:
-            begin = dataset.offsets[users]
-            offsets = np.concatenate([[0], np.cumsum(at - begin)])
-            history = dataset.items[rows_between(begin, at)]
-            linear = linear_scores(mixture.part, history, offsets, scores.shape[-1])
-            by = mixed([scores[:, number], *linear], is_candidate, mixture)
+        if ranking.mixture is not None:
+            linear = _linear_scores(dataset, users, at, ranking, scores.shape[-1])
+            by = mixed([scores[:, number], *linear], is_candidate, ranking.mixture)
         for mix, values in enumerate(by):
-            better, ties = _counted(values, rows, target, is_candidate)
+            better, ties = _counted(values, rows, target, among)
             ranks.better[:, number, mix] = better.cpu().numpy()
             ranks.ties[:, number, mix] = ties.cpu().numpy()
+            if ranking.lists and not mix:
+                best = _best(values, is_candidate)
+                ranks.listed[:, number, : best.shape[1]] = best
     return ranks
+
+
+def _linear_scores(
+    dataset: Dataset, users: np.ndarray, until: np.ndarray, ranking: Ranking, num_items: int
+) -> list[Tensor]:
+    """See `linear_scores`: after what users (B,) met before the interactions ``until`` (B,)."""
+    assert ranking.mixture is not None
+    items, offsets = history_of(dataset, users, until, liked_only=ranking.liked_only)
+    return linear_scores(ranking.mixture.part, items, offsets, num_items)
+
+
+def history_of(
+    dataset: Dataset, users: np.ndarray, until: np.ndarray, *, liked_only: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items (n,) of users (B,) before the interactions ``until`` (B,), and offsets (B + 1,)."""
+    begin = dataset.offsets[users]
+    rows, sizes = rows_between(begin, until), until - begin
+    if liked_only:
+        liked = dataset.labels[rows] > 0
+        owner = np.repeat(np.arange(len(users)), sizes)
+        rows, sizes = rows[liked], np.bincount(owner[liked], minlength=len(users))
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return dataset.items[rows].astype(np.int64), offsets
+
+
+def _drawn(is_candidate: Tensor, target: Tensor, keys: np.ndarray, number: int) -> Tensor:
+    """(B, items) the targets (B,) and so many other candidates, without replacement by the keys."""
+    drawn = torch.zeros_like(is_candidate)
+    for row, key in enumerate(keys):
+        others = is_candidate[row].clone()
+        others[target[row]] = False
+        places = others.nonzero()[:, 0].cpu().numpy()
+        random = np.random.default_rng(int(key))
+        chosen = random.choice(places, min(number, len(places)), replace=False)
+        drawn[row, torch.from_numpy(chosen).to(drawn.device)] = True
+        drawn[row, target[row]] = True
+    return drawn
+
+
+def _best(values: Tensor, is_candidate: Tensor) -> np.ndarray:
+    """(B, at most LISTED) codes of the best candidates, best first; 0 where there are no more."""
+    worst = values.nan_to_num(nan=-math.inf).masked_fill(~is_candidate, -math.inf)
+    best = worst.topk(min(LISTED, values.shape[-1]), dim=-1)
+    codes = torch.where(is_candidate.gather(-1, best.indices), best.indices + 1, 0)
+    return codes.cpu().numpy()
 
 
 def _counted(

@@ -18,7 +18,7 @@ from client_app.learners.base import (
     with_drawn_items,
     work_on,
 )
-from client_app.learners.ranking import asked_for, held_out_places, ranks_of
+from client_app.learners.ranking import Ranking, held_out_places, ranks_of
 from client_app.learners.rates import private_rate
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
@@ -65,9 +65,8 @@ class SerialLearner:
         load_shared(self.network, model.public, model.group)
         logits, labels, routes = [], [], []
         ranked = self.network.next_head is not None
-        mixture = model.mixture
-        mixes = 1 if mixture is None else len(mixture.mixes)
-        ranks = Ranks.nothing_yet(len(cohort), data.holdout, mixes)
+        ranking = Ranking.of(self.config, part, model.mixture)
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout, ranking.mixes)
         for row in range(len(cohort)):
             user = cohort.part(np.array([row]))
             self._place(user, {})
@@ -82,8 +81,8 @@ class SerialLearner:
             labels.append(batch.labels[batch.mask].numpy())
             routes.append(output.routes[0].numpy())
             if ranked:
-                own = ranks_of(output.scores, cohort.dataset, user.users, part, mixture)
-                ranks.keep(np.array([row]), asked_for(own, labels[-1][None], self.config))
+                own = ranks_of(output.scores, cohort.dataset, user.users, part, ranking)
+                ranks.keep(np.array([row]), own)
         found = ranks if ranked else None
         return Scored(np.stack(logits), np.stack(labels), np.stack(routes), cohort.routes, found)
 

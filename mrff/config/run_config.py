@@ -66,6 +66,11 @@ class RunConfig(Groups):
         return cast(Objective, self.training.objective or "click")
 
     @property
+    def holds_out_targets(self) -> bool:
+        """Whether a user's held-out rows are their last liked ones; clicks need both labels."""
+        return self.objective == "next" and self.data.targets == "liked"
+
+    @property
     def gate_input(self) -> str:
         """What the gates read."""
         learned = "history" if self.objective == "click" else "earlier"

@@ -251,6 +251,11 @@ class EvaluationSettings:
     early_stop_patience: int | None = setting(
         "off", "validations without a better model that end a run", Limits(1, word="off")
     )
+    ranking_candidates: int | None = setting(
+        "all",
+        "items drawn to rank a held-out one among; all: every item that the user had not met",
+        Limits(1, word="all"),
+    )
     keep_test_scores: bool = setting(
         False, "a node keeps its users' test scores on its disk; they never leave"
     )

@@ -11,10 +11,11 @@ from mrff.config import RunConfig
 from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
 from mrff.metrics.calibration import CALIBRATION_ERROR
 from mrff.metrics.gauc import GAUC
+from mrff.metrics.lists import COVERAGE, POPULARITY
 from mrff.metrics.log_loss import LOG_LOSS
 from mrff.metrics.metric import Grain, Metric, Reads, Scored, Statistic
 from mrff.metrics.people import PEOPLE
-from mrff.metrics.ranking import APART_METRICS, CANDIDATES, RANKING_METRICS
+from mrff.metrics.ranking import CANDIDATES, PART_METRICS, RANKING_METRICS
 from mrff.metrics.routes import CHURN, LOAD_ENTROPY
 from mrff.sums import CohortSums, Quantity
 from mrff.sums.cohort_sums import as_numbers
@@ -22,7 +23,7 @@ from mrff.sums.cohort_sums import as_numbers
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN,
-                   *RANKING_METRICS, *APART_METRICS, CANDIDATES)
+                   *RANKING_METRICS, *PART_METRICS, CANDIDATES, COVERAGE, POPULARITY)
 }  # fmt: skip
 READS: dict[str, frozenset[Reads]] = {
     "click": frozenset({"logits", "routes"}),
@@ -40,6 +41,7 @@ class Evaluation:
         routes_are_hidden: nodes keep what they know of routes to themselves.
         bounded_only: a private mode: every sum needs a bound on what one user adds.
         reads: what nodes know of held-out interactions.
+        drawn: items that held-out ones are ranked among; None: all that there are.
 
     Raises:
         ValueError: a metric without such a bound in a private mode.
@@ -52,8 +54,9 @@ class Evaluation:
         routes_are_hidden: bool = False,
         bounded_only: bool = False,
         reads: frozenset[Reads] = READS["click"],
+        drawn: int | None = None,
     ) -> None:
-        self.grain = grain
+        self.grain, self.drawn = grain, drawn
         known = [metric for metric in METRICS.values() if metric.statistic.reads in reads]
         self._names = [metric.name for metric in known]
         self.metrics = [
@@ -70,10 +73,10 @@ class Evaluation:
             if metric.statistic not in self._statistics:
                 self._statistics.append(metric.statistic)
 
-    def with_mixes(self, mixes: int) -> Evaluation:
-        """The same by so many mixes of scores."""
+    def by(self, mixes: int = 1, *, listed: int = 0) -> Evaluation:
+        """The same by so many mixes of scores, and with the places in lists of so many items."""
         other = copy(self)
-        other.grain = replace(self.grain, mixes=mixes)
+        other.grain = replace(self.grain, mixes=mixes, listed=listed)
         return other
 
     def sums_of(self, scored: Scored) -> CohortSums:
@@ -97,18 +100,20 @@ class Evaluation:
         return {name: measured.get(name) for name in self._names}
 
 
-def evaluation_of(config: RunConfig, *, private: bool, mixes: int = 1) -> Evaluation:
+def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
     """What a run's evaluations ask, the same on server and nodes.
 
     Args:
         private: in a private mode routes stay hidden, every sum has a bound, and nobody's answer
             is ranked: sums over ranks tell a one-user node's item.
-        mixes: of scores that held-out items are ranked by.
     """
     bins, holdout = config.evaluation.histogram_bins, config.data.holdout
-    grain = Grain(bins, config.routes_shape, holdout, mixes)
+    grain = Grain(bins, config.routes_shape, holdout)
     reads = READS[config.objective] - {"ranks"} if private else READS[config.objective]
-    return Evaluation(grain, routes_are_hidden=private, bounded_only=private, reads=reads)
+    drawn = config.evaluation.ranking_candidates if "ranks" in reads else None
+    return Evaluation(
+        grain, routes_are_hidden=private, bounded_only=private, reads=reads, drawn=drawn
+    )
 
 
 def metric_named(name: str) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,32 +19,39 @@ Numbers = Mapping[str, Any]
 Reads = Literal["logits", "ranks", "routes"]
 
 
+LISTED = 10  # places of a user's list that coverage and popularity look at
+
+
 @dataclass(frozen=True)
 class Ranks:
     """Where the held-out items of U users stand among their candidates, k of each user.
 
-    Candidates are the items that the user had not met, the held-out item among them; all items
-    where it was met before. There are X rankings, by X mixes of scores; the first is the run's own.
+    There are X rankings, by X mixes of scores; the first is the run's own.
     """
 
     better: np.ndarray  # (U, k, X) int64 candidates with a higher score
     ties: np.ndarray  # (U, k, X) int64 other candidates with the same score
-    candidates: np.ndarray  # (U, k) int64
+    candidates: np.ndarray  # (U, k) int64, the answer among them
     apart: np.ndarray  # (U, k) bool, of another second than the user's interaction before
+    met: np.ndarray  # (U, k) bool, an answer that the user had met before
     counts: np.ndarray  # (U, k) bool, an answer that is asked for
+    listed: np.ndarray  # (U, k, LISTED) int32 codes of the run's own best items; 0: none, not asked
 
     @classmethod
     def nothing_yet(cls, users: int, holdout: int, mixes: int = 1) -> Ranks:
         """To be filled chunk by chunk."""
-        better, ties = (np.zeros((users, holdout, mixes), dtype=np.int64) for _ in range(2))
-        candidates, apart = (np.zeros((users, holdout), dtype=kind) for kind in (np.int64, bool))
-        return cls(better, ties, candidates, apart, np.ones((users, holdout), dtype=bool))
+        shape = users, holdout
+        better, ties = (np.zeros((*shape, mixes), dtype=np.int64) for _ in range(2))
+        apart, met = (np.zeros(shape, dtype=bool) for _ in range(2))
+        candidates, counts = np.zeros(shape, dtype=np.int64), np.ones(shape, dtype=bool)
+        listed = np.zeros((*shape, LISTED), dtype=np.int32)
+        return cls(better, ties, candidates, apart, met, counts, listed)
 
     @classmethod
     def joined(cls, parts: Sequence[Ranks], order: np.ndarray) -> Ranks:
         """The users of all parts, in ``order``."""
-        fields = ("better", "ties", "candidates", "apart", "counts")
-        return cls(*(np.concatenate([getattr(p, f) for p in parts])[order] for f in fields))
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(p, n) for p in parts])[order] for n in names))
 
     def first_mix(self) -> Ranks:
         """By the run's own mix of scores alone."""
@@ -52,9 +59,8 @@ class Ranks:
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""
-        self.better[rows], self.ties[rows] = ranks.better, ranks.ties
-        self.candidates[rows], self.apart[rows] = ranks.candidates, ranks.apart
-        self.counts[rows] = ranks.counts
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(ranks, field.name)
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Grain:
-    """How finely nodes count: score bins, layers and experts, held-out targets of a user, mixes."""
+    """How finely nodes count: score bins, layers and experts, held-out targets of a user."""
 
     bins: int
     routes_shape: tuple[int, int]
     holdout: int
     mixes: int = 1  # of scores that held-out items are ranked by
+    listed: int = 0  # items of the catalogue whose places in lists are counted; 0: none
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Metric:
         better: which way is better; None: neither is, and no best model can be chosen by it.
         digits: decimals when it is printed.
         brief: it is told where one line has to do.
+        optional: tables leave it out where it is undefined.
     """
 
     name: str
@@ -122,6 +130,7 @@ class Metric:
     better: Literal["higher", "lower"] | None = None
     digits: int = 4
     brief: bool = False
+    optional: bool = False
 
     def value(self, sums: CohortSums) -> float | None:
         """The measure; None where it is undefined."""

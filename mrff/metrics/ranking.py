@@ -1,4 +1,4 @@
-"""HR, NDCG and MRR at N: where held-out items stand among all items their users had not met.
+"""HR, NDCG and MRR at N: where held-out items stand among the items they are ranked with.
 
 There is one right answer per ranking. With it at rank r, HR@N is 1 for r <= N, NDCG@N is
 1 / log2(1 + r) and MRR@N is 1 / r, both 0 beyond N. Equal scores count by expectation: as if the
@@ -17,6 +17,7 @@ from mrff.sums import CohortSums, Quantity
 
 LENGTHS = (1, 5, 10, 20, 50)
 BRIEF_LENGTH = 10
+_TOTALS = {"sums": "ranked", "apart": "apart", "met": "repeated"}  # answers that count, by part
 _GAINS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "hr": lambda rank: np.ones_like(rank),
     "ndcg": lambda rank: 1.0 / np.log2(1.0 + rank),
@@ -45,31 +46,27 @@ def expected_gains(ranks: Ranks, kind: str) -> np.ndarray:
 def _compute(scored: Scored, grain: Grain) -> Numbers:
     assert scored.ranks is not None
     counts, numbers = scored.ranks.counts, dict[str, Any]()
-    apart = scored.ranks.apart & counts
+    of = {"sums": counts, "apart": scored.ranks.apart & counts, "met": scored.ranks.met & counts}
     for kind in _GAINS:
         gains = expected_gains(scored.ranks, kind)
-        numbers[f"{kind}_sums"] = gains[counts].sum(0)
-        numbers[f"{kind}_apart"] = gains[apart].sum(0)
+        numbers |= {f"{kind}_{part}": gains[answers].sum(0) for part, answers in of.items()}
     assert numbers["hr_sums"].shape[0] == grain.mixes
-    return {
-        **numbers,
-        "ranked": int(counts.sum()),
-        "apart": int(apart.sum()),
-        "candidates": int(scored.ranks.candidates[counts].sum()),
-    }
+    totals = {name: int(of[part].sum()) for part, name in _TOTALS.items()}
+    return {**numbers, **totals, "candidates": int(scored.ranks.candidates[counts].sum())}
 
 
 def _quantities(grain: Grain) -> Mapping[str, Quantity]:
-    names = [f"{kind}_{part}" for kind in _GAINS for part in ("sums", "apart")]
+    names = [f"{kind}_{part}" for kind in _GAINS for part in _TOTALS]
     sums = dict.fromkeys(names, Quantity((grain.mixes, len(LENGTHS))))
-    return {**sums, **dict.fromkeys(("candidates", "apart", "ranked"), Quantity(whole=True))}
+    return {**sums, **dict.fromkeys(("candidates", *_TOTALS.values()), Quantity(whole=True))}
 
 
 def _check(sums: CohortSums) -> str:
-    most = {"sums": sums.number("ranked"), "apart": sums.number("apart")}
-    if not most["apart"] <= most["sums"] <= sums.number("targets"):
-        found = f"apart {most['apart']}, ranked {most['sums']}, targets {sums.number('targets')}"
-        return f"{found} must not decrease in this order"
+    most = {part: sums.number(name) for part, name in _TOTALS.items()}
+    for part in ("apart", "met"):
+        if not most[part] <= most["sums"] <= sums.number("targets"):
+            found = f"{_TOTALS[part]} {most[part]}, ranked {most['sums']}"
+            return f"{found}, targets {sums.number('targets')} must not decrease in this order"
     for kind in _GAINS:
         for part, targets in most.items():
             values = sums.numbers[f"{kind}_{part}"]
@@ -101,26 +98,38 @@ def mix_values(sums: CohortSums, kind: str, length: int) -> np.ndarray:
     return values
 
 
-def _apart(kind: str) -> Metric:
-    """The same at 10, over the answers of another second than the interaction before."""
+def _among(name: str, label: str, part: str, *, others: bool = False) -> tuple[Metric, ...]:
+    """HR and NDCG at 10 over a part of the answers, or over the others where there is the part."""
+    place = LENGTHS.index(BRIEF_LENGTH)
 
+    def metric(kind: str) -> Metric:
+        def value(sums: CohortSums) -> float:
+            total = float(sums.numbers[f"{kind}_{part}"][0, place])
+            count = sums.number(_TOTALS[part])
+            if others and count:
+                total = float(sums.numbers[f"{kind}_sums"][0, place]) - total
+                count = sums.number("ranked") - count
+            return ratio(total, count)
+
+        told = f"{kind.upper()}@{BRIEF_LENGTH} {label}"
+        return Metric(f"{kind}{BRIEF_LENGTH}_{name}", told, RANKING, value, "higher", optional=True)
+
+    return metric("hr"), metric("ndcg")
+
+
+def _share(name: str, label: str, part: str) -> Metric:
     def value(sums: CohortSums) -> float:
-        place = LENGTHS.index(BRIEF_LENGTH)
-        return ratio(float(sums.numbers[f"{kind}_apart"][0, place]), sums.number("apart"))
+        return ratio(sums.number(_TOTALS[part]), sums.number("ranked"))
 
-    name, label = f"{kind}{BRIEF_LENGTH}_apart", f"{kind.upper()}@{BRIEF_LENGTH} at another second"
-    return Metric(name, label, RANKING, value, "higher")
+    return Metric(name, label, RANKING, value)
 
 
-APART_METRICS = (
-    _apart("hr"),
-    _apart("ndcg"),
-    Metric(
-        "apart_share",
-        "share at another second than the item before",
-        RANKING,
-        lambda s: ratio(s.number("apart"), s.number("ranked")),
-    ),
+PART_METRICS = (
+    *_among("apart", "at another second", "apart"),
+    _share("apart_share", "share at another second than the item before", "apart"),
+    *_among("new", "of answers not met before", "met", others=True),
+    *_among("repeated", "of answers met before", "met"),
+    _share("repeated_share", "share of answers met before", "met"),
 )
 RANKING_METRICS = tuple(_metric(kind, place) for place in range(len(LENGTHS)) for kind in _GAINS)
 CANDIDATES = Metric(

@@ -39,7 +39,13 @@ def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
         for metric in shown(report.measures)
         if metric.brief
     )
-    return f"round {report.round} {name}  {measured}  users {report.users}{best}"
+    among = "" if report.drawn is None else f"  {among_drawn(report.drawn)}"
+    return f"round {report.round} {name}  {measured}{among}  users {report.users}{best}"
+
+
+def among_drawn(items: int) -> str:
+    """How ranks among drawn items are marked wherever they are shown: they compare nothing."""
+    return f"among {items:,} drawn items, not all"
 
 
 def rejection_lines(rejected: Sequence[Rejection], missing: Sequence[int]) -> list[str]:

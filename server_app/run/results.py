@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mrff.io.files import write_json
 from mrff.metrics import METRICS, shown
-from server_app.run.progress import duration, megabytes
+from server_app.run.progress import among_drawn, duration, megabytes
 from server_app.run.recorder import RunIdentity
 from server_app.run.run_folder import RunFolder
 from strategies.reports import EvaluationReport
@@ -33,6 +33,7 @@ def write_summary(
         f"validation_{best_by}": state.best_value,
         "test": test.measures,
         "test_parts": dict(test.parts),
+        "ranking_candidates": test.drawn,
         "test_users": test.users,
         "test_targets": test.targets,
         "skipped_users": test.skipped_users,
@@ -49,15 +50,21 @@ def final_line(summary: dict[str, Any]) -> str:
     test = summary["test"]
     names = ("auc", "log_loss") if "auc" in test else ("hr10", "ndcg10")
     told = " ".join(f"{n.replace('_', '')} {_number(test.get(n))}" for n in names)
-    return f"test {told} best-round {summary['best_round']}"
+    drawn = summary["ranking_candidates"]
+    among = "" if drawn is None else f" ({among_drawn(drawn)})"
+    return f"test {told}{among} best-round {summary['best_round']}"
 
 
 def print_table(summary: dict[str, Any], console: Console | None = None) -> None:
     """The summary for people; plain text where output is no terminal, as in Flower's log."""
     table = Table(title=f"MRFF on {summary['dataset']}", show_header=False)
     test, best_by = summary["test"], METRICS[summary["best_by"]]
+    if summary["ranking_candidates"] is not None:
+        table.add_row("ranks are", among_drawn(summary["ranking_candidates"]))
     for metric in shown(test):
-        table.add_row(f"test {metric.label}", _number(test[metric.name], metric.digits))
+        value = test[metric.name]
+        if value is not None or not metric.optional:
+            table.add_row(f"test {metric.label}", _number(value, metric.digits))
     for name, values in summary["test_parts"].items():
         told = ", ".join(f"{METRICS[n].label} {_number(v)}" for n, v in values.items())
         table.add_row(f"ranked by {name}", told)

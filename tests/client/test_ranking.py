@@ -8,7 +8,7 @@ import torch
 
 from client_app.learners.base import work_on
 from client_app.learners.cohort import CohortLearner
-from client_app.learners.ranking import ranks_of
+from client_app.learners.ranking import Ranking, history_of, ranks_of
 from client_app.learners.serial import SerialLearner
 from mrff.sums.sampling import drawn_items, user_keys
 from tests.support.small_data import NUM_ITEMS, small_config, small_dataset
@@ -53,6 +53,51 @@ def test_ranks_against_a_plain_loop(part: str) -> None:
             assert found.apart[user, number] == (not same)
             assert found.better[user, number, 0] == sum(bool(other > own) for other in others)
             assert found.ties[user, number, 0] == sum(bool(other == own) for other in others)
+
+
+def test_a_sampled_rank_is_among_unmet_items_and_the_same_wherever_a_user_is() -> None:
+    dataset, users = small_dataset((9, 7, 14)), np.arange(3)
+    torch.manual_seed(0)
+    scores = torch.randn(3, 2, NUM_ITEMS)
+    full = ranks_of(scores.clone(), dataset, users, "test", Ranking(lists=True))
+    some = ranks_of(scores.clone(), dataset, users, "test", Ranking(drawn=3, lists=True))
+    assert (some.candidates == np.minimum(full.candidates, 4)).all()
+    assert (some.better <= np.minimum(full.better, 3)).all()
+    np.testing.assert_array_equal(some.listed, full.listed)  # lists are of all candidates
+    alone = ranks_of(scores[1:2].clone(), dataset, users[1:2], "test", Ranking(drawn=3))
+    np.testing.assert_array_equal(alone.better, some.better[1:2])
+    other = ranks_of(scores.clone(), dataset, users, "test", Ranking(drawn=3, seed=1))
+    assert (other.better != some.better).any()
+    every = ranks_of(scores.clone(), dataset, users, "test", Ranking(drawn=NUM_ITEMS))
+    np.testing.assert_array_equal(every.better, full.better)
+
+
+def test_lists_hold_the_best_unmet_items_and_nothing_else() -> None:
+    dataset, users = small_dataset((9, 7, 14)), np.arange(3)
+    torch.manual_seed(0)
+    scores = torch.randn(3, 1, NUM_ITEMS)
+    found = ranks_of(scores.clone(), dataset, users, "test", Ranking(lists=True))
+    for user in range(3):
+        history = dataset.items[dataset.offsets[user] : dataset.offsets[user + 1]]
+        answer, met = history[-1], set(history[:-1].tolist())
+        met = set() if answer in met else met
+        order = (-scores[user, 0]).argsort() + 1
+        best = [int(item) for item in order if int(item) not in met][:10]
+        assert found.listed[user, 0].tolist() == best + [0] * (10 - len(best))
+        assert found.met[user, 0] == (not met)
+
+
+def test_linear_models_read_liked_rows_only_where_those_are_what_is_predicted() -> None:
+    dataset, users = small_dataset((9, 7, 14)), np.arange(3)
+    until = dataset.offsets[1:] - 1
+    every, offsets = history_of(dataset, users, until, liked_only=False)
+    liked, of_liked = history_of(dataset, users, until, liked_only=True)
+    assert offsets.tolist() == [0, 8, 14, 27]
+    for user in range(3):
+        rows = slice(dataset.offsets[user], until[user])
+        mine = liked[of_liked[user] : of_liked[user + 1]]
+        assert mine.tolist() == dataset.items[rows][dataset.labels[rows] > 0].tolist()
+        assert every[offsets[user] : offsets[user + 1]].tolist() == dataset.items[rows].tolist()
 
 
 def test_a_network_that_has_diverged_ranks_nothing_well() -> None:

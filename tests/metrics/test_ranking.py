@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from mrff.config import RunConfig, full_names
 from mrff.metrics import READS, Evaluation, evaluation_of, metric_named
+from mrff.metrics.lists import ITEM_COUNTS
 from mrff.metrics.metric import Grain, Ranks, Scored
 from mrff.metrics.ranking import LENGTHS, expected_gains
+from mrff.sums import CohortSums
 
 GRAIN = Grain(16, (1, 1), 2)
 
@@ -20,7 +22,11 @@ def ranks(better: list[list[int]], ties: list[list[int]] | None = None) -> Ranks
     above = np.array(better)
     level = np.zeros_like(above) if ties is None else np.array(ties)
     apart = np.arange(above.size).reshape(above.shape) % 2 == 1
-    return Ranks(above[..., None], level[..., None], above + 100, apart, np.ones_like(apart))
+    met = np.arange(above.size).reshape(above.shape) % 4 == 2
+    listed = np.zeros((*above.shape, 10), dtype=np.int32)
+    listed[..., 0], listed[..., 1] = 3, np.arange(above.size).reshape(above.shape) + 1
+    every = np.ones_like(apart)
+    return Ranks(above[..., None], level[..., None], above + 100, apart, met, every, listed)
 
 
 def scored(found: Ranks) -> Scored:
@@ -41,8 +47,43 @@ def test_measures_worked_by_hand() -> None:
     assert measures["apart_share"] == 0.5  # ranks 3 and 61
     assert measures["hr10_apart"] == 0.5
     assert measures["ndcg10_apart"] == pytest.approx(1 / 2 / 2)
+    assert measures["repeated_share"] == 0.25  # rank 10
+    assert measures["hr10_repeated"] == 1.0
+    assert measures["hr10_new"] == pytest.approx(2 / 3)
+    assert measures["ndcg10_new"] == pytest.approx((1 + 1 / 2) / 3)
     assert "auc" not in measures
+    assert measures["coverage10"] is None  # not counted
     assert evaluation.check(sums) == ""
+
+
+def test_without_repeated_answers_nothing_is_told_apart() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"])
+    found = ranks([[0, 2], [9, 60]])
+    found.met[:] = False
+    measures = evaluation.measures(evaluation.sums_of(scored(found)))
+    assert measures["repeated_share"] == 0
+    assert measures["hr10_repeated"] is None
+
+
+def test_coverage_and_popularity_of_lists_by_hand() -> None:
+    """Lists are 3 1, 3 2, 3 3, 3 4: 4 of 5 items; item 3 five times, the others once each."""
+    evaluation = Evaluation(GRAIN, reads=READS["next"]).by(listed=5)
+    sums = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
+    assert sums.numbers["listed"].tolist() == [1, 1, 5, 1, 0]
+    assert evaluation.measures(sums)["coverage10"] == 4 / 5
+    assert evaluation.measures(sums)["popularity10"] is None  # nobody has asked how popular
+    assert evaluation.check(sums) == ""
+    sums += CohortSums({}, {ITEM_COUNTS: np.array([10, 0, 20, 10, 10])})
+    assert evaluation.measures(sums)["popularity10"] == pytest.approx((120 / 8) / 10)
+    sums.numbers["listed"][0] = 41
+    assert "48 places in 4 lists" in evaluation.check(sums)
+
+
+def test_lists_of_answers_that_are_not_asked_for_are_not_counted() -> None:
+    evaluation = Evaluation(GRAIN, reads=READS["next"]).by(listed=5)
+    found = ranks([[0, 2], [9, 60]])
+    found.counts[:] = [[False, True], [False, False]]
+    assert evaluation.sums_of(scored(found)).numbers["listed"].tolist() == [0, 1, 1, 0, 0]
 
 
 @given(st.integers(0, 4), st.integers(0, 4))
@@ -58,9 +99,10 @@ def test_ties_count_as_the_mean_over_every_order(better: int, ties: int) -> None
 
 def test_measures_do_not_depend_on_how_users_are_spread() -> None:
     evaluation = Evaluation(GRAIN, reads=READS["next"])
-    together = evaluation.sums_of(scored(ranks([[0, 2], [9, 60]])))
-    apart = evaluation.sums_of(scored(ranks([[0, 2]])))
-    apart += evaluation.sums_of(scored(ranks([[9, 60]])))
+    found = ranks([[0, 2], [9, 60]])
+    together = evaluation.sums_of(scored(found))
+    apart = evaluation.sums_of(scored(Ranks.joined([found], np.array([0]))))
+    apart += evaluation.sums_of(scored(Ranks.joined([found], np.array([1]))))
     assert evaluation.measures(together) == evaluation.measures(apart)
 
 

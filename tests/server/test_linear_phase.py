@@ -10,9 +10,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from client_app.item_sums import training_part
 from client_app.learners.cohort import CohortLearner
-from client_app.learners.ranking import ranks_of
+from client_app.learners.ranking import Ranking, history_of, ranks_of
 from client_app.learners.serial import SerialLearner
 from mrff.config import ConfigError
 from mrff.data.dataset import load_dataset
@@ -45,7 +44,9 @@ def test_three_silos_get_the_pooled_solution(small_data: Path, tmp_path: Path) -
     summary = run(small_data, tmp_path, "silos", nodes=3)
     found = safetensors.numpy.load_file(tmp_path / "runs/silos/best/linear.safetensors")
     dataset = load_dataset(small_data)
-    items, offsets = training_part(dataset, eligible_users(dataset, holdout=1), 1)
+    users = eligible_users(dataset, holdout=1)
+    ends = dataset.offsets[users + 1] - 2
+    items, offsets = history_of(dataset, users, ends, liked_only=False)
     chosen = most_met(np.bincount(items, minlength=21)[1:], 15)
     assert found["items"].astype(int).tolist() == chosen.tolist()
     sequences = sequences_of(chosen, items, offsets)
@@ -95,7 +96,7 @@ def test_a_mix_of_one_scorer_ranks_as_it_does(double_precision: None) -> None:
     mixture = Mixture(
         part, np.array([mix_of(network=1.0), mix_of(ease=1.0), mix_of(popularity=1.0)])
     )
-    found = ranks_of(scores, dataset, users, "test", mixture)
+    found = ranks_of(scores, dataset, users, "test", Ranking(mixture))
     plain = ranks_of(scores, dataset, users, "test")
     np.testing.assert_array_equal(found.better[..., :1], plain.better)
     sequences = part.sequences(dataset.items, dataset.offsets)

@@ -20,7 +20,7 @@ from mrff.experiments.reports.figures import (
     of_kind,
 )
 
-MEASURES = {"AUC": "auc", "LogLoss": "log_loss"}
+MEASURES = {"AUC": "auc", "LogLoss": "log_loss", "HR@10": "hr10", "NDCG@10": "ndcg10"}
 FLOORS = {
     "user": "user rate",
     "user_item": "user x item rate",
@@ -35,9 +35,9 @@ def quality_figure(history: Entries, title: str, floors: Floors | None) -> go.Fi
     figure = new_figure(x="round", y=title, height=380)
     add_line(figure, validations, column(validations, measure), name="validation")
     for field, name in FLOORS.items():
-        floor = getattr(floors, field, None)
-        if floor is not None:
-            add_level(figure, validations, getattr(floor, measure), name=name)
+        level = getattr(getattr(floors, field, None), measure, None)
+        if level is not None:
+            add_level(figure, validations, level, name=name)
     best = best_round(history)
     mark_round(figure, best)
     if best is not None:

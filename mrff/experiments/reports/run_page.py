@@ -9,10 +9,11 @@ from mrff.config import RunConfig
 from mrff.data.dataset import load_dataset
 from mrff.data.floors import Floor, Floors, floors
 from mrff.experiments.reports import curves, group_charts
-from mrff.experiments.reports.figures import Entries, Entry, of_kind
+from mrff.experiments.reports.figures import Entries, Entry, is_known, of_kind
 from mrff.experiments.reports.groups import GroupPicture, read_picture
 from mrff.experiments.reports.page import measure, render
 from mrff.ops.trained_run import find_run, load_history, read_json
+from server_app.run.progress import among_drawn
 
 
 def run_page(
@@ -37,6 +38,7 @@ def run_page(
         config=config,
         finished=bool(summary),
         **_quality(history, data, config.data.holdout),
+        **_lists(history),
         **_groups(history, picture, why_not),
         **_cost_of_privacy(history, config),
         **_traffic(history),
@@ -45,25 +47,60 @@ def run_page(
 
 
 def _quality(history: Entries, data: Path, holdout: int) -> dict[str, Any]:
-    valid, why_not = _floors(data, holdout, "valid")
-    test = next(reversed(of_kind(history, "test")), None)
+    """The curves of what is measured, and the table of clicks beside the floors of rates."""
+    validations, test = of_kind(history, "validation"), _test(history)
+    titles = [title for title, name in curves.MEASURES.items() if is_known(validations, name)]
+    clicks = "auc" in (test or next(iter(validations), {}))
+    valid, why_not = _floors(data, holdout, "valid") if clicks else (None, "")
     rows: list[list[str]] = []
-    if test is not None:
+    if test is not None and clicks:
         lowest, _ = _floors(data, holdout, "test")
         for field, name in curves.FLOORS.items():
             floor: Floor | None = getattr(lowest, field, None)
             if floor is not None:
                 rows.append([name, measure(floor.auc), measure(floor.log_loss), "pooled data"])
         rows.append(["MRFF", measure(test["auc"]), measure(test["log_loss"]), "sums of updates"])
-    titles = curves.MEASURES if of_kind(history, "validation") else ()
     return {
         "test": test,
+        "tiles": [] if test is None else _tiles(test),
         "test_rows": rows,
         "best_round": curves.best_round(history),
         "quality": {title: curves.quality_figure(history, title, valid) for title in titles},
         "loss": curves.loss_figure(history),
         "no_floors": why_not,
     }
+
+
+def _lists(history: Entries) -> dict[str, Any]:
+    """The table of next items: what the test ranked by, the run's own mix last."""
+    test = _test(history) or {}
+    parts = {"MRFF": test, **test.get("parts", {})} if "hr10" in test else {}
+    named = {"mixed": "", "network": "its network alone", "linear": "its linear models alone"}
+    rows = [
+        [named.get(name, name), *(measure(of[key]) for key in ("hr10", "ndcg10", "mrr10"))]
+        for name, of in reversed(parts.items())
+        if named.get(name, name)
+    ]
+    drawn = test.get("drawn")
+    return {"list_rows": rows, "drawn": "" if drawn is None else among_drawn(drawn)}
+
+
+def _tiles(test: Entry) -> list[tuple[str, str, str]]:
+    """Label, value and note of the test's main measures."""
+    on = f"test, {test['targets']:,} targets of {test['users']:,} users"
+    known = {
+        "auc": ("AUC", on),
+        "log_loss": ("LogLoss", "test, natural logarithm"),
+        "calibration_error": ("calibration error", "test"),
+        "hr10": ("HR@10", on),
+        "ndcg10": ("NDCG@10", "test"),
+        "coverage10": ("coverage", "share of items in any list of ten"),
+    }
+    return [(name, measure(test[key]), note) for key, (name, note) in known.items() if key in test]
+
+
+def _test(history: Entries) -> Entry | None:
+    return next(reversed(of_kind(history, "test")), None)
 
 
 def _groups(history: Entries, picture: GroupPicture | None, why_not: str) -> dict[str, Any]:

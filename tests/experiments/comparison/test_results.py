@@ -111,7 +111,8 @@ def ranked(seed: int, *, best: int, clicks: bool = False) -> KeptScores:
     better = random.integers(best, 40, (80, 2, 1))
     counts = np.arange(160).reshape(80, 2) % 4 > 0
     candidates = np.full((80, 2), 90)
-    ranks = Ranks(better, np.zeros_like(better), candidates, counts.copy(), counts)
+    listed = np.zeros((80, 2, 10), dtype=np.int32)
+    ranks = Ranks(better, better * 0, candidates, counts.copy(), counts.copy(), counts, listed)
     scores = kept(seed)
     return KeptScores(scores.user_keys, scores.logits if clicks else None, scores.labels, ranks)
 

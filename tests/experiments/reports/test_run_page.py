@@ -223,3 +223,31 @@ def test_what_cannot_be_reported_is_one_clear_line(
     assert not (tmp_path / "page.html").exists()
     assert main(["report", RUN, "--out", "/dev/null/page.html"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("objective", ["next", "both"])
+def test_a_run_that_ranks_shows_its_lists_and_what_they_are_ranked_by(
+    objective: str, small_data: Path, tmp_path: Path
+) -> None:
+    run_federation(
+        small_data, tmp_path, nodes=2, name="one", objective=objective, linear_items=15,
+        ranking_candidates=9,
+    )  # fmt: skip
+    page = report(str(tmp_path / "runs" / "one"), tmp_path / "r.html")
+    summary = json.loads((tmp_path / "runs" / "one" / "summary.json").read_text())
+    assert f"<dd>{summary['test']['hr10']:.4f}</dd>" in page
+    table = page[page.index("<th>lists by</th>") :]
+    table = table[: table.index("</table>")]
+    for name, told in (("popularity", "popularity"), ("network", "its network alone")):
+        cells = "".join(
+            f'<td class="number">{summary["test_parts"][name][key]:.4f}</td>'
+            for key in ("hr10", "ndcg10", "mrr10")
+        )
+        assert f"<td>{told}</td>{cells}" in table
+    assert table.rstrip().endswith("</tbody>")
+    assert "among 9 drawn items, not all" in page
+    clicks = objective == "both"
+    titles = ["AUC over rounds", "LogLoss over rounds"] if clicks else []
+    shown = [title for title in charts(page) if title.endswith("over rounds")]
+    assert shown[: len(titles) + 2] == [*titles, "HR@10 over rounds", "NDCG@10 over rounds"]
+    assert ("<dt>AUC</dt>" in page) == clicks
