@@ -21,7 +21,7 @@ from client_app.learners.base import trained_parameters, user_weights
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute
 from client_app.learners.factor_steps import Local, one_pass
 from client_app.learners.negatives import Met, samples_of
-from client_app.learners.ranking import asked_for, ranks_of
+from client_app.learners.ranking import Ranking, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.dataset import rows_between
@@ -76,12 +76,11 @@ class FactorLearner:
         ends = dataset.offsets[cohort.users + 1] - (data.holdout if part == "valid" else 0)
         held_out = rows_between(ends - data.holdout, ends).reshape(-1, data.holdout)
         labels = dataset.labels[held_out].astype(np.float32)
-        mixes = 1 if model.mixture is None else len(model.mixture.mixes)
-        ranks = Ranks.nothing_yet(len(cohort), data.holdout, mixes)
+        ranking = Ranking.of(self.config, part, model.mixture)
+        ranks = Ranks.nothing_yet(len(cohort), data.holdout, ranking.mixes)
         for rows, scores in self.scores(model, cohort):
             every = scores.unsqueeze(1).expand(-1, data.holdout, -1)
-            found = ranks_of(every, dataset, cohort.users[rows], part, model.mixture)
-            ranks.keep(rows, asked_for(found, labels[rows], self.config))
+            ranks.keep(rows, ranks_of(every, dataset, cohort.users[rows], part, ranking))
         routes = np.zeros((len(cohort), self.config.routes_shape[0]), dtype=np.int64)
         return Scored(np.zeros(labels.shape), labels, routes, cohort.routes, ranks)
 

@@ -89,3 +89,9 @@ def test_an_order_is_a_permutation_and_differs_by_key() -> None:
     assert one.real.tolist() == samples.real.tolist()
     assert np.sort(one.items, 1).tolist() == np.sort(samples.items, 1).tolist()
     assert one.items.tolist() != other.items.tolist()
+
+
+def test_a_user_without_a_liked_item_has_nothing_to_learn() -> None:
+    dataset = replace(dataset_of(ITEMS[:1]), labels=np.zeros(6, dtype=np.int8))
+    samples = samples_of(dataset, np.array([0]), config(targets="liked"), 1)
+    assert samples.items.shape == (1, 0)
