@@ -18,6 +18,7 @@ import pandas as pd
 from measuring import read_options
 
 from mrff.config import RunConfig
+from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import read_settings, simulate
 
 KINDS = {"network": "federated", "linear": "federated", "mixed": "federated"}
@@ -39,7 +40,8 @@ def main() -> None:
     rows = pd.DataFrame()
     for seed in options.seeds:
         values = read_settings(options.config, [*options.set, f"training.seed={seed}"])
-        summary = simulate(values, nodes=options.nodes, cpus_per_node=1, app=None)
+        with termination_interrupts():  # or the run would outlive this script
+            summary = simulate(values, nodes=options.nodes, cpus_per_node=1, app=None)
         rows = pd.concat([rows, pd.DataFrame(rows_of(summary, RunConfig.from_flat(values)))])
         if options.csv:
             write(rows, options.csv)

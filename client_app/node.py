@@ -31,6 +31,7 @@ from mrff.sums import NodeView
 from mrff.wire.aggregation import AGGREGATIONS, Aggregation
 from mrff.wire.requests import Request, RunFacts
 from mrff_model.building import tensors_of
+from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
 
 OWN_LIMITS = ("epsilon-budget", "delta")
@@ -50,6 +51,20 @@ class Node:
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
     aggregation: Aggregation
+
+    @property
+    def mrff(self) -> MRFFNetwork:
+        """The network, for whoever reads more of it than its parameters.
+
+        Raises:
+            ConfigError: it is a rival's.
+        """
+        if isinstance(self.network, MRFFNetwork):
+            return self.network
+        raise ConfigError(
+            f"training.algorithm={self.config.training.algorithm} is a rival to compare with; "
+            "a single user's model is opened for runs of MRFF's network only"
+        )
 
     @property
     def user_keys(self) -> np.ndarray:

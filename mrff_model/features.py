@@ -60,6 +60,7 @@ class FeatureEmbedding(nn.Module):
         self.width = dim if self.is_sum else dim * len(features)
         self.several = frozenset(f.name for f in features if f.kind == "multi")
         self.tables = {f.name: f"{f.name}_table" for f in features}  # attribute of each table
+        self.sizes = {f.name: f.size for f in features}
         for feature in features:
             table = nn.Embedding(feature.size, dim, padding_idx=0)
             with torch.no_grad():

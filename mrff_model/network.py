@@ -117,26 +117,30 @@ class MRFFNetwork(Network):
         return Output(logits, surprise, scores, routes, chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:
-        """How likely each of ``candidates`` is clicked next, without dropout.
+        """What each head says of ``candidates`` after a history, without dropout.
 
         Args:
             history: one window (B, 1, L) without padding for each user, newest item last; targets,
                 labels and mask are not read.
-            candidates: (N,) int64 item codes.
+            candidates: (N,) int64 item codes for all users, or (B, N).
 
         Returns:
-            Logits (B, N), routes and chosen as in `forward`.
+            Logits (B, N); scores (B, 1, N) of the candidates, where the next item is learned;
+            routes and chosen as in `forward`.
         """
         no_dropout = Dropout(0.0, None)
         items = self.item_features.embed(history.items)  # (B, 1, L, item width)
         x = self._positioned(items, history, shared_look_ups=False)
         x, routes, chosen = self._through_layers(x, items, history, no_dropout)
-        newest = x[:, :, -1:].expand(-1, -1, candidates.shape[0], -1)  # (B, 1, N, d)
-        wanted = candidates.expand(len(x), 1, -1)  # (B, 1, N)
-        embedded = self.item_features.embed(candidates).expand(len(x), 1, -1, -1)
+        newest = x[:, :, -1:].expand(-1, -1, candidates.shape[-1], -1)  # (B, 1, N, d)
+        wanted = candidates.expand(len(x), -1).unsqueeze(1)  # (B, 1, N)
+        embedded = self.item_features.embed(candidates).expand(len(x), -1, -1).unsqueeze(1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
         logits = self._logits(newest, targets, history.user_codes, no_dropout)  # (B, 1, N)
         scores = logits.new_zeros(len(x), 0, 0)
+        if self.next_head is not None:
+            queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
+            scores = (embedded @ queries).squeeze(-1) + self.next_head.bias(wanted)
         return Output(logits.squeeze(1), torch.zeros_like(logits), scores, routes, chosen)
 
     @torch.no_grad()
@@ -235,7 +239,8 @@ class MRFFNetwork(Network):
             return []
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
-        return [own_rates(batch.feedback, history, wanted, newest=newest)]
+        sizes = self.item_features.sizes
+        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout

@@ -27,7 +27,14 @@ def number_of_rates(names: Collection[str]) -> int:
     return 4 + 2 * len(names)
 
 
-def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool) -> Tensor:
+def own_rates(
+    feedback: Tensor,
+    history: Codes,
+    targets: Codes,
+    *,
+    newest: bool,
+    sizes: Mapping[str, int] | None = None,
+) -> Tensor:
     """The rates of every target, without gradient.
 
     With n interactions seen so far, l of them liked, the user's rate is r = (l + 1) / (n + 2), and
@@ -40,6 +47,7 @@ def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool)
             values; 0 is padding. A feature in them is compared.
         newest: every target follows the whole window. Otherwise T = L, and target t follows the
             history items 0..t.
+        sizes: how many codes a feature has, 0 included; needed for the newest.
 
     Returns:
         (B, W, T, R): logit of the rate, count, rate of the latest ten less r, the last feedback;
@@ -50,10 +58,12 @@ def own_rates(feedback: Tensor, history: Codes, targets: Codes, *, newest: bool)
     if newest:
         rate, user = rate[..., -1:], [column[..., -1:] for column in user]
     counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
-    sums_alike = _sums_of_window if newest else _running_sums
     features = []
     for name, codes in targets.items():
-        found = sums_alike(counted, history[name], codes)  # (B, W, T, 2)
+        if newest:  # (B, W, T, 2)
+            found = _sums_of_window(counted, history[name], codes, (sizes or {})[name])
+        else:
+            found = _running_sums(counted, history[name], codes)
         if codes.dim() == 4:  # by the share of the target's values
             found = found / (codes > 0).sum(-1).clamp(min=1).unsqueeze(-1)
         total, likes = found.unbind(-1)  # (B, W, T)
@@ -113,16 +123,18 @@ def _running_sums(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
     return sums.sum(3) if targets.dim() == 4 else sums
 
 
-def _sums_of_window(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
+def _sums_of_window(counted: Tensor, history: Tensor, targets: Tensor, size: int) -> Tensor:
     """As `_running_sums`, for T targets that follow the whole window: (B, W, T, C).
 
-    Written out, as ONNX knows no search in sorted numbers.
+    Counted once for every value, of which there are ``size``: targets may be the whole catalogue.
+    (ONNX knows no search in sorted numbers.)
     """
-    wanted = targets.unbind(-1) if targets.dim() == 4 else (targets,)
-    held = history.unbind(-1) if history.dim() == 4 else (history,)
-    alike = counted.new_zeros(())
-    for codes in wanted:
-        codes = torch.where(codes > 0, codes, -1).unsqueeze(-1)
-        for other in held:
-            alike = alike + (codes == other.unsqueeze(-2)).float()
-    return alike @ counted
+    values = prod(history.shape[3:])
+    by_value = counted.repeat_interleave(values, dim=2)  # (B, W, L values, C)
+    codes = history.flatten(2).unsqueeze(-1).expand_as(by_value)
+    table = counted.new_zeros(*counted.shape[:2], size, counted.shape[3])
+    table = table.scatter_add(2, codes, by_value)
+    wanted = targets.flatten(2).unsqueeze(-1)
+    sums = table.gather(2, wanted.expand(*wanted.shape[:3], counted.shape[3]))
+    sums = (sums * (wanted > 0)).unflatten(2, targets.shape[2:])
+    return sums.sum(3) if targets.dim() == 4 else sums

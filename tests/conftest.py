@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrff.data.prepare import prepare
-from tests.support.trained import train_small_run
+from tests.support.trained import train_next_runs, train_small_run
 
 DEPLOYMENT = "tests/deployment/"
 
@@ -59,6 +59,14 @@ def trained_home(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A home with the finished run ``small``."""
     home = tmp_path_factory.mktemp("home")
     train_small_run(small_data, home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def next_home(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the finished runs ``next``, ``both``, ``mixed`` and ``click``."""
+    home = tmp_path_factory.mktemp("next")
+    train_next_runs(small_data, home)
     return home
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, results, run
+from mrff.cli import compare, data, deploy, privacy, recommend, results, run
+from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("data", data.commands),
@@ -24,7 +22,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("privacy", privacy.commands),
     ("compare", compare.compare),
     ("report", results.report),
-    ("recommend", results.recommend),
+    ("recommend", recommend.recommend),
     ("export", results.export),
     ("backup", deploy.backup),
 )
@@ -39,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_MRFF_COMPLETE" in os.environ:
         commands(prog_name="mrff")  # the shell asks how a word goes on; this call does not return
     try:
-        with _termination_interrupts(), commands.make_context("mrff", words) as context:
+        with termination_interrupts(), commands.make_context("mrff", words) as context:
             commands.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -80,32 +78,6 @@ def _explained(error: click.ClickException) -> str:
     message = " ".join(found.split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message}; see: {context.command_path if context else 'mrff'} --help"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: what is interrupted cleans up as after Ctrl-C."""
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Lets SIGTERM end a command as Ctrl-C does, so that it stops the processes it has started.
-
-    The first one does; more of them do not disturb the cleaning up. (A handler that does nothing,
-    since processes started meanwhile would inherit that a signal is ignored.)
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,11 @@ def load_titles(folder: Path) -> list[str]:
     return ["", *items.column("title" if "title" in items.names else "item_id").to_pylist()]
 
 
+def load_item_ids(folder: Path) -> list[str]:
+    """The items' ids in the source data by code: entry 0 is empty."""
+    return ["", *_File(folder, ITEMS_FILE).column("item_id").to_pylist()]
+
+
 def load_times(folder: Path) -> NDArray[np.int64]:
     """The time of every interaction, in the order of ``Dataset.items``."""
     return _File(folder, INTERACTIONS_FILE).integers("time").astype(np.int64, copy=False)

@@ -20,58 +20,28 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mrff.data.schema import ITEMS_FILE, SCHEMA_FILE
 from mrff.io.files import write_json
-from mrff.ops.nodes import NodesAtHand, UserModel, windows_of
+from mrff.linear import Mixture, told
+from mrff.ops.device_model import OUTPUTS, PROBABILITIES, DeviceModel
+from mrff.ops.nodes import NodesAtHand, UserModel
 from mrff.ops.trained_run import BestModel, RunError
 from mrff_model.building import tensors_of
 
 MODEL_FILE, PARAMETERS_FILE, META_FILE = "model.onnx", "parameters.safetensors", "meta.json"
-FORMAT_VERSION = 1
-TOLERANCE = 1e-4  # of a logit, between PyTorch and onnxruntime (float32, other order of sums)
+FORMAT_VERSION = 2  # 1 knew probabilities only
+TOLERANCE = 1e-4  # of a logit or score, between PyTorch and onnxruntime (float32, other sums)
 CHECKED_CANDIDATES = 512
-
-
-class DeviceModel(nn.Module):
-    """The network of one user as a device calls it."""
-
-    def __init__(self, user: UserModel) -> None:
-        super().__init__()
-        self.network = user.network
-        self.code_names = list(user.user_codes)
-        for name in self.code_names:
-            self.register_buffer(f"codes_{name}", user.user_codes[name].clone())
-        self.register_buffer("earlier", user.earlier.clone())
-
-    def forward(
-        self, history: Tensor, feedback: Tensor, candidates: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores ``candidates`` after ``history``.
-
-        Args:
-            history: (n,) int64 item codes, newest last, 0 <= n < window-length.
-            feedback: (n,) int64, 2 for liked, 1 for not.
-            candidates: (N,) int64 item codes.
-
-        Returns:
-            Probabilities (N,), the user's group per layer (layers,), its probability (layers,).
-        """
-        codes = {name: self.get_buffer(f"codes_{name}") for name in self.code_names}
-        batch = windows_of(history[None], feedback[None], codes)
-        earlier = self.get_buffer("earlier")
-        batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
-        output = self.network.score_items(batch, candidates)
-        return torch.sigmoid(output.logits[0]), output.routes[0], output.chosen[0]
 
 
 def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
     """Writes the folder ``out``; all of it, or nothing.
 
     Returns:
-        The largest difference between onnxruntime's and PyTorch's logits; None where onnxruntime
-        is not installed.
+        The largest difference between onnxruntime's and PyTorch's logits and scores; None where
+        onnxruntime is not installed.
 
     Raises:
         RunError: no node knows the user, a package is missing, ``out`` exists, or the exported
@@ -81,11 +51,6 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         raise RunError(
             f"user {user.name!r} is not in {nodes.dataset_folder}, nothing was exported; "
             "mrff recommend shows what the shared model says to a user without history"
-        )
-    if user.network.head is None:
-        raise RunError(
-            f"run {nodes.best.training_id} learned training.objective=next only, and the exported "
-            "model answers how likely a click is; run with training.objective=both"
         )
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
@@ -107,7 +72,7 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
 
 
 def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
-    """The largest difference of logits over several lengths of history; None: no onnxruntime.
+    """The largest difference of logits and scores over several histories; None: no onnxruntime.
 
     Raises:
         RunError: it is larger than `TOLERANCE`, or a group differs.
@@ -124,15 +89,20 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
         history, feedback = _example(user, length)
         inputs = {"history": history, "feedback": feedback, "candidates": candidates}
         with torch.no_grad():
-            expected = model(**inputs)
-        found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-        if not np.array_equal(found[1], expected[1].numpy()):
+            expected = dict(zip(model.output_names, model(**inputs), strict=True))
+        answers = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        found = dict(zip(model.output_names, map(torch.tensor, answers), strict=True))
+        if not torch.equal(found["groups"], expected["groups"]):
             raise RunError(
-                f"the exported model sends a history of {length} to groups {found[1].tolist()}, "
-                f"PyTorch to {expected[1].tolist()}: it must not be used"
+                f"the exported model sends a history of {length} to groups "
+                f"{found['groups'].tolist()}, PyTorch to {expected['groups'].tolist()}: "
+                "it must not be used"
             )
-        ours, theirs = (torch.logit(p.double()) for p in (expected[0], torch.tensor(found[0])))
-        worst = max(worst, float((ours - theirs).abs().max()))
+        for name in model.scores:
+            ours, theirs = expected[name].double(), found[name].double()
+            if name == PROBABILITIES:
+                ours, theirs = torch.logit(ours), torch.logit(theirs)
+            worst = max(worst, float((ours - theirs).abs().max()))
     if not worst <= TOLERANCE:
         raise RunError(
             f"the exported model's logits differ from PyTorch's by {worst:.3g}, more than "
@@ -151,7 +121,7 @@ def _write_onnx(model: DeviceModel, user: UserModel, path: Path) -> None:
         torch.onnx.export(
             model, (history, feedback, candidates), path,
             input_names=["history", "feedback", "candidates"],
-            output_names=["probabilities", "groups", "group_probabilities"],
+            output_names=model.output_names,
             dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
 
@@ -203,16 +173,21 @@ def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[st
             },
             "candidates": {**codes, "shape": ["N"], "meaning": "item codes to score"},
         },
-        "outputs": {
-            "probabilities": {"dtype": "float32", "shape": ["N"], "meaning": "of label 1"},
-            "groups": {"dtype": "int64", "shape": ["layers"], "meaning": "group from 0, per layer"},
-            "group_probabilities": {"dtype": "float32", "shape": ["layers"]},
-        },
+        "outputs": {name: OUTPUTS[name] for name in DeviceModel(user).output_names},
+        "left_out": None if user.mixture is None else network_alone(user.mixture),
         "user_codes": {name: codes[0].tolist() for name, codes in user.user_codes.items()},
         "private_parameters": sorted(tensors_of(user.network, "private")),
         "largest_logit_difference_onnxruntime": difference,
         "config": best.config.to_flat(),
     }  # fmt: skip
+
+
+def network_alone(mixture: Mixture) -> str:
+    """What an export lacks of a run that ranks by a mix."""
+    return (
+        f"the network alone is exported; the run ranks by {told(mixture.mixes[0])}, "
+        "and its linear models stay behind"
+    )
 
 
 @contextmanager

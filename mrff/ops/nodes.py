@@ -7,7 +7,7 @@ In simulation that is every node. On a deployed node it is the node itself, name
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,11 @@ class NodesAtHand:
         """Whether any node has trained here."""
         return any(self.state_folder.rglob(PRIVATE_STORE))
 
-    def open_all(self) -> Iterator[Node]:
+    def open_all(self, *, as_split: bool = True) -> Iterator[Node]:
         """One node after the other; they share one network, which holds the best shared model.
+
+        Args:
+            as_split: see `open_node`.
 
         Raises:
             RunError: the run is of a kind that cannot be opened, or its model is damaged.
@@ -78,14 +81,8 @@ class NodesAtHand:
         )
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
-            node = open_node(run_config, node_config, request)
-            if not isinstance(node.network, MRFFNetwork):
-                raise RunError(
-                    f"run {best.training_id} learned by training.algorithm="
-                    f"{best.config.training.algorithm}, a rival to compare with; a single user's "
-                    "model is opened for runs of MRFF's network only"
-                )
-            names = tensors_of(node.network, "public").keys()
+            node = open_node(run_config, node_config, request, as_split=as_split)
+            names = tensors_of(node.mrff, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}
             try:
@@ -127,14 +124,14 @@ class UserModel:
     @property
     def network(self) -> MRFFNetwork:
         """The node's, with this user's private parameters in it."""
-        network = self.node.network
-        assert isinstance(network, MRFFNetwork)  # `NodesAtHand.open_all` opens no other
-        return network
+        return self.node.mrff
 
     @property
     def provenance(self) -> str:
         """Whose parameters answer, in one sentence."""
         shared = f"shared model of round {self.best_round}"
+        if not self.is_known and len(self.items):
+            return f"{self.name}, {len(self.items)} items of history, all liked: the {shared}"
         if not self.is_known:
             return f"user {self.name} is unknown here: no history, the {shared}"
         if not self.private:
@@ -172,7 +169,7 @@ class UserModel:
 
 
 def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]) -> Batch:
-    """Histories of one user (B, n), ``feedback`` being 1 + label, with nothing to predict."""
+    """Histories (B, n), ``feedback`` being 1 + label, of users with codes (B, ...) or (1, ...)."""
     start = torch.zeros((items.shape[0], 1), dtype=torch.int64)
     window = torch.cat([start, items], dim=1)[:, None]  # (B, 1, n + 1)
     nothing = torch.zeros_like(window)
@@ -197,32 +194,55 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
         RunError: see `NodesAtHand.open_all`.
         PrivateStoreError: the private state is damaged or of another network.
     """
-    for node in nodes.open_all():  # there is always one
+    for node in nodes.open_all(as_split=before_test):  # there is always one
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):
             break
-    dataset = node.dataset
-    private: Mapping[str, Tensor] = node.initial_private
-    has_own, events = False, slice(0, 0)
-    features = {name: np.zeros((1, *c.shape[1:])) for name, c in dataset.user_features.items()}
+    model, dataset = _newcomer(nodes, node, user), node.dataset
     if len(rows):
         cohort = node.cohort(rows, up_to_round=nodes.best.round)
-        private, has_own = cohort.private, bool((cohort.routes >= 0).all())
         held_out = nodes.best.config.data.holdout if before_test else 0
         first, last = dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1]
         events = slice(first, max(first, last - held_out))
         features = {name: codes[rows] for name, codes in dataset.user_features.items()}
-    for name, value in tensors_of(node.network, "private").items():
-        value.copy_(private[name])
+        model = replace(
+            model,
+            is_known=True,
+            has_own=bool((cohort.routes >= 0).all()),
+            items=dataset.items[events].astype(np.int64),
+            labels=dataset.labels[events].astype(np.int64),
+            user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
+            private=cohort.private,
+        )
+    return _loaded(model)
+
+
+def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
+    """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last."""
+    newcomer = _newcomer(nodes, next(nodes.open_all()), "somebody who is in no data")
+    return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
+
+
+def _loaded(model: UserModel) -> UserModel:
+    """The same, with the private parameters in the network."""
+    for name, value in tensors_of(model.network, "private").items():
+        value.copy_(model.private[name])
+    return model
+
+
+def _newcomer(nodes: NodesAtHand, node: Node, name: str) -> UserModel:
+    """Somebody without a history, of whom nothing is known."""
+    nothing, features = np.zeros(0, dtype=np.int64), node.dataset.user_features
+    unknown = {n: torch.zeros((1, *c.shape[1:])).long() for n, c in features.items()}
     return UserModel(
-        name=user,
+        name=name,
         node=node,
         best_round=nodes.best.round,
-        is_known=len(rows) > 0,
-        has_own=has_own,
-        items=dataset.items[events].astype(np.int64),
-        labels=dataset.labels[events].astype(np.int64),
-        user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
-        private=private,
+        is_known=False,
+        has_own=False,
+        items=nothing,
+        labels=nothing,
+        user_codes=unknown,
+        private=node.initial_private,
         mixture=nodes.best.mixture,
     )

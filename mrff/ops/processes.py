@@ -11,12 +11,40 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 MARK = "MRFF_PROCESSES"
 _STOP_SECONDS = 10.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: what is interrupted cleans up as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Lets SIGTERM end a command as Ctrl-C does, so that it stops the processes it has started.
+
+    The first one does; more of them do not disturb the cleaning up. (A handler that does nothing,
+    since processes started meanwhile would inherit that a signal is ignored.)
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def start(

@@ -7,39 +7,23 @@ of groups included, react as they would have. Parts therefore need not add up to
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from client_app.learners.ranking import linear_scores, mixed
 from mrff.data.errors import DataError
-from mrff.linear import told
+from mrff.linear import Mixture, told
+from mrff.ops.best_items import CANDIDATES, Met, Readers, best_items
 from mrff.ops.nodes import UserModel
+from mrff.ops.wish import Wish, items_that_fit, nothing_left
 from mrff_model.batch import Batch
 
-CANDIDATES = 65536  # scored at once
 POSITIONS = 65536  # of histories scored at once
 MOVERS = 5  # history items named per item and direction
+LATEST = 10  # items of a history named in an answer
 SHOWN_PART = 0.005  # of a logit; smaller parts are not worth a word
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Which items are asked for.
-
-    Args:
-        top: how many.
-        include_seen: items that the user has met as well.
-        only: values that an item's features must have, by feature.
-    """
-
-    top: int = 10
-    include_seen: bool = False
-    only: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +72,7 @@ def answer(user: UserModel, titles: list[str], wish: Wish, *, explain: bool) -> 
         "provenance": user.provenance,
         "ordered_by": ordered_by(user),
         "history": len(user.recent()[0]),  # items that the network reads
+        "latest": [titles[item] for item in user.items[-LATEST:]],
         "groups": [
             {"layer": layer, "group": int(group) + 1, "probability": float(chance)}
             for layer, (group, chance) in enumerate(zip(found.routes, found.chosen, strict=True), 1)
@@ -105,11 +90,16 @@ def answer(user: UserModel, titles: list[str], wish: Wish, *, explain: bool) -> 
 
 def ordered_by(user: UserModel) -> str:
     """What the order of a user's list means, in a few words."""
-    if user.network.next_head is None:
+    return order_of(user.node.config.objective, user.mixture)
+
+
+def order_of(objective: str, mixture: Mixture | None) -> str:
+    """What the order of a run's lists means, in a few words."""
+    if objective == "click":
         return "how likely the user likes an item they are shown, not which they would choose"
-    if user.mixture is None:
+    if mixture is None:
         return "how likely an item is the user's next"
-    return f"how likely an item is the user's next, by {told(user.mixture.mixes[0])}"
+    return f"how likely an item is the user's next, by {told(mixture.mixes[0])}"
 
 
 def _movers(
@@ -130,66 +120,37 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
     Raises:
         DataError: ``top`` is out of range, or no item is left: the user has met every one of them,
             or none has the values asked for.
+        RunError: a score is no number.
     """
-    num_items = user.node.dataset.schema.num_items
-    if not 1 <= wish.top <= num_items:
-        raise DataError(
-            f"top must be between 1 and {num_items} (the number of items), got {wish.top}"
-        )
-    candidates = _with_values(user, wish.only)
-    if not wish.include_seen:
-        candidates = np.setdiff1d(candidates, user.items)
-    if not len(candidates):
-        if wish.only:
-            named = ", ".join(f"{name}={value}" for name, value in wish.only.items())
-            raise DataError(f"no item with {named} is left that the user has not met")
-        raise DataError(f"the user has met all {num_items} items: there is nothing to recommend")
-    return _best(user, candidates, wish.top)
-
-
-def _best(user: UserModel, candidates: np.ndarray, top: int) -> Recommendations:
-    logits, routes, chosen = score(user, candidates)
-    scores = logits
-    if user.network.next_head is not None:
-        items, labels = user.recent()
-        whole = next_scores(user, user.batch(items[None], labels[None]))[0]
-        scores = whole[candidates - 1]
-        if user.mixture is not None:
-            scores = _mixed(user, candidates, whole)
-    assert scores is not None
-    order = np.argsort(-scores, kind="stable")[:top]
-    liked = None if logits is None else logits[order]
-    return Recommendations(candidates[order], scores[order], liked, routes, chosen)
-
-
-def _mixed(user: UserModel, candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The network's scores (items,) mixed with those of the linear models, of the candidates."""
-    assert user.mixture is not None
-    is_candidate = torch.zeros(1, len(scores), dtype=torch.bool)
-    is_candidate[0, candidates - 1] = True
-    offsets = np.array([0, len(user.items)])
-    linear = linear_scores(user.mixture.part, user.items, offsets, len(scores))
-    by = mixed([torch.from_numpy(scores)[None], *linear], is_candidate, user.mixture)
-    values: np.ndarray = next(iter(by))[0].numpy()
-    return values[candidates - 1]
-
-
-def _with_values(user: UserModel, only: Mapping[str, str]) -> np.ndarray:
-    """Codes of the items that have all of the values."""
     dataset = user.node.dataset
-    fits = np.ones(dataset.schema.num_items + 1, dtype=bool)
-    fits[0] = False
-    known = {f.name: f for f in dataset.schema.item_features if f.kind != "id"}
-    for name, value in only.items():
-        feature = known.get(name)
-        if feature is None:
-            raise DataError(f"items have no feature {name!r}; known: {', '.join(known) or 'none'}")
-        if value not in feature.values:
-            near = difflib.get_close_matches(value, feature.values, n=3) or feature.values[:5]
-            raise DataError(f"{name} has no value {value!r}; near it: {', '.join(near)}")
-        codes = dataset.item_features[name].reshape(len(fits), -1)
-        fits &= (codes == feature.values.index(value) + 1).any(axis=1)
-    return np.flatnonzero(fits)
+    is_candidate = torch.from_numpy(items_that_fit(dataset, wish))[None]
+    readers = readers_of(user)
+    if not wish.include_seen:
+        is_candidate = is_candidate & ~readers.met_items
+    if not is_candidate.any():
+        raise DataError(nothing_left(dataset, wish))
+    found = best_items(readers, is_candidate, wish.top)
+    listed = found.items[0] > 0
+    return Recommendations(
+        found.items[0][listed],
+        found.scores[0][listed],
+        None if found.logits is None else found.logits[0][listed],
+        found.routes[0],
+        found.chosen[0],
+    )
+
+
+def readers_of(user: UserModel) -> Readers:
+    """The user alone, as `best_items` takes them."""
+    items, labels = user.recent()
+    return Readers(
+        user.network,
+        user.private,
+        user.batch(items[None], labels[None]),
+        Met(user.items, user.labels, np.array([0, len(user.items)])),
+        user.mixture,
+        liked_only=user.node.config.data.targets == "liked",
+    )
 
 
 @torch.no_grad()

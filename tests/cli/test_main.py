@@ -57,7 +57,12 @@ def test_ctrl_c_ends_a_command(
         (["data", "lst"], "No such command 'lst'. Did you mean 'list'?; see: mrff data --help"),
         (["run", "--node", "2"], "Did you mean '--nodes'?; see: mrff run --help"),
         (["run", "--nodes", "0"], "0 is not in the range x>=1; see: mrff run --help"),
-        (["recommend", "RUN"], "Missing option '--user'; see: mrff recommend --help"),
+        (["export", "RUN", "--out", "x"], "Missing option '--user'; see: mrff export --help"),
+        (
+            ["recommend", "RUN"],
+            "give one of --user, --history and --all-users, got none of them; "
+            "see: mrff recommend --help",
+        ),
         (["report"], "Missing argument 'RUN'; see: mrff report --help"),
         (["data"], "Missing command; see: mrff data --help"),
         (

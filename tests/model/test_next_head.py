@@ -118,6 +118,23 @@ def test_the_gate_reads_the_items_before_the_window() -> None:
     assert not torch.equal(probabilities, network(other).chosen)
 
 
+@pytest.mark.parametrize("objective", ["next", "both"])
+def test_candidates_of_a_history_score_as_the_whole_catalogue_does(objective: str) -> None:
+    """The same for all users, or each with their own, in any order."""
+    network, batch = moved_network(objective=objective, hidden_dim=6, user_factors=True)
+    batch = batch.map(lambda field: field[:, :1] if field.dim() == 3 else field)
+    whole = network(batch, rank_at=torch.tensor([[3], [3]])).scores[:, 0]
+    items = torch.tensor([[5, 1, 12], [2, 2, 7]])
+    each = network.score_items(batch, items)
+    torch.testing.assert_close(each.scores[:, 0], whole.gather(1, items - 1))
+    shared = network.score_items(batch, items[0])
+    torch.testing.assert_close(shared.scores[:, 0], whole[:, items[0] - 1])
+    torch.testing.assert_close(shared.logits[0], each.logits[0])
+    one = batch.map(lambda field: field[1:])
+    torch.testing.assert_close(network.score_items(one, items[1]).logits[0], each.logits[1])
+    assert each.logits.abs().max() > 0 or objective == "next"
+
+
 def test_each_objective_has_its_heads_and_no_other() -> None:
     names = {
         objective: {

@@ -76,16 +76,19 @@ def test_one_value_counts_as_a_list_of_one_and_as_loops_do() -> None:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_the_newest_position_is_the_last_of_all(several: bool) -> None:
+def test_the_newest_position_is_the_last_of_all_for_as_many_targets_as_one_likes(
+    several: bool,
+) -> None:
     generator = torch.Generator().manual_seed(2)
     shape = (3, 1, 9, 2) if several else (3, 1, 9)
     history = {"g": torch.randint(0, 6, shape, generator=generator)}
-    targets = {"g": torch.randint(0, 6, shape, generator=generator)}
     feedback = torch.randint(0, 3, (3, 1, 9), generator=generator)
-    everywhere = own_rates(feedback, history, targets, newest=False)
-    last = {"g": targets["g"][:, :, -1:]}
-    newest = own_rates(feedback, history, last, newest=True)
-    torch.testing.assert_close(newest[:, :, 0], everywhere[:, :, -1])
+    targets = {"g": torch.randint(0, 6, (3, 1, 20, *shape[3:]), generator=generator)}
+    newest = own_rates(feedback, history, targets, newest=True, sizes={"g": 6})
+    for number in range(20):
+        alone = {"g": targets["g"][:, :, number : number + 1].expand(history["g"].shape)}
+        everywhere = own_rates(feedback, history, alone, newest=False)
+        torch.testing.assert_close(newest[:, :, number], everywhere[:, :, -1])
 
 
 def test_later_feedback_is_not_counted_and_padding_is_like_nothing() -> None:

@@ -15,9 +15,10 @@ import torch
 from mrff.cli.main import main
 from mrff.data.dataset import load_dataset
 from mrff.ops import export as exporting
-from mrff.ops.export import DeviceModel, check_onnx
+from mrff.ops.device_model import DeviceModel
+from mrff.ops.export import check_onnx
 from mrff.ops.nodes import NodesAtHand, UserModel, open_user
-from mrff.ops.recommend import score
+from mrff.ops.recommend import next_scores, score
 from mrff.ops.trained_run import RunError, find_run, load_best
 from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
@@ -120,6 +121,35 @@ def test_what_lies_in_the_folder(device: Path, user: UserModel, small_data: Path
         name: ("tensor(int64)", len(meta["inputs"][name]["shape"])) for name in meta["inputs"]
     }
     assert [o.name for o in session.get_outputs()] == list(meta["outputs"])
+
+
+@pytest.mark.parametrize("run", ["next", "both", "mixed"])
+def test_a_device_scores_the_next_item_as_the_run_does(
+    run: str, small_data: Path, next_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = next_home / "runs" / run, tmp_path / "device"
+    assert export(str(path), name_of(small_data), out) == 0
+    said = capsys.readouterr().out
+    user = open_user(NodesAtHand(load_best(find_run(str(path)))), name_of(small_data))
+    everything = np.arange(1, user.node.dataset.schema.num_items + 1)
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    meta = json.loads((out / "meta.json").read_text())
+    learned = ["probabilities", "scores"] if run == "both" else ["scores"]
+    assert names == list(meta["outputs"]) == [*learned, "groups", "group_probabilities"]
+    for length in (0, 1, 4, user.most_history):
+        items, labels = (v[len(v) - length :] for v in (user.items, user.labels))
+        inputs = {"history": items, "feedback": labels + 1, "candidates": everything}
+        found = dict(zip(names, session.run(None, inputs), strict=True))
+        history = user.batch(items[None], labels[None])  # items before the window are constants
+        np.testing.assert_allclose(found["scores"], next_scores(user, history)[0], atol=1e-5)
+        if run == "both":
+            with torch.no_grad():
+                logits = user.network.score_items(history, torch.from_numpy(everything)).logits[0]
+            np.testing.assert_allclose(found["probabilities"], torch.sigmoid(logits), atol=1e-5)
+    alone = "the network alone is exported; the run ranks by"
+    assert (alone in said) == (run == "mixed")
+    assert (alone in (meta["left_out"] or "")) == (run == "mixed")
 
 
 def test_a_model_that_disagrees_is_refused(device: Path, user: UserModel) -> None:

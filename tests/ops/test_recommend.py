@@ -13,8 +13,9 @@ from mrff.cli.main import main
 from mrff.data.dataset import load_dataset, load_titles
 from mrff.data.prepare import prepare
 from mrff.ops.nodes import NodesAtHand, UserModel, open_user
-from mrff.ops.recommend import Wish, leave_one_out, recommend, score
+from mrff.ops.recommend import leave_one_out, recommend, score
 from mrff.ops.trained_run import BestModel, find_run, load_best
+from mrff.ops.wish import Wish
 from tests.support.federation import run_federation
 from tests.support.scoring import scored_alone
 from tests.support.trained import ROUNDS, RUN

@@ -12,7 +12,7 @@ import pytest
 from mrff.config import ConfigError
 from mrff.config.methods import overrides_of
 from mrff.ops.nodes import NodesAtHand, open_user
-from mrff.ops.trained_run import RunError, find_run, load_best
+from mrff.ops.trained_run import find_run, load_best
 from server_app.run.history import read_history
 from tests.support.federation import run_federation, shared_arrays
 
@@ -93,5 +93,5 @@ def test_what_cannot_go_together_is_refused_in_a_line(
 def test_a_user_of_a_rival_is_not_opened(small_data: Path, tmp_path: Path) -> None:
     run(small_data, tmp_path, "rival", "fedmf")
     best = load_best(find_run(str(tmp_path / "runs" / "rival")))
-    with pytest.raises(RunError, match=r"training\.algorithm=fedmf, a rival to compare with"):
+    with pytest.raises(ConfigError, match=r"training\.algorithm=fedmf is a rival to compare with"):
         open_user(NodesAtHand(best), "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.federation import run_federation
 
@@ -17,3 +18,18 @@ def train_small_run(data: Path, home: Path) -> None:
         private_learning_rate=0.3, num_experts=3, gate_learning_rate_factor=1.0, seed=3,
         user_factors=True,
     )  # fmt: skip
+
+
+NEXT_RUNS = ("next", "both", "mixed", "click")
+
+
+def train_next_runs(data: Path, home: Path) -> None:
+    """Runs of what can be learned: the next item, with clicks, with linear models; clicks alone."""
+    changes: dict[str, dict[str, Any]] = {
+        "both": {"objective": "both"},
+        "mixed": {"linear_items": 15},
+    }
+    changes["click"] = {"objective": "click"}
+    for name in NEXT_RUNS:
+        settings = {"objective": "next", "window_length": 8, **changes.get(name, {})}
+        run_federation(data, home, nodes=2, name=name, **settings)

@@ -30,7 +30,6 @@ from mrff.wire.aggregation import AGGREGATIONS
 from mrff.wire.replies import Reply
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import build_network, initial_shared, load_shared, tensors_of
-from mrff_model.network import MRFFNetwork
 from server_app.parts import model_step, server_view
 from strategies.state import TrainingState
 
@@ -156,8 +155,7 @@ def _directions(
     node: Node, planted: Planted, model: SharedModel, canaries: Cohort
 ) -> NDArray[np.float64]:
     """(m, d) where each canary would push their row from a model and their own parameters."""
-    network = node.network
-    assert isinstance(network, MRFFNetwork)
+    network = node.mrff
     load_shared(network, model.public, model.group)
     shared: Tensors = {**tensors_of(network, "public"), **tensors_of(network, "group")}
     table = shared[planted.table]

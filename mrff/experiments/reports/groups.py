@@ -18,7 +18,6 @@ from mrff.data.dataset import Dataset, load_titles
 from mrff.data.schema import Feature
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
-from mrff_model.network import MRFFNetwork
 
 LEAST_LIKES = 5  # of a feature value in a group before anything is said of it
 PRIOR_LIKES = 20.0  # a group's share is drawn towards the average by so many likes
@@ -76,12 +75,11 @@ def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> 
     counts: _Counts | None = None
     for node in nodes:
         if len(node.users):
-            assert isinstance(node.network, MRFFNetwork)  # `NodesAtHand` opens no other
             cohort = node.cohort(node.users, up_to_round=best_round)
-            learner = CohortLearner(node.network, node.config)
+            learner = CohortLearner(node.mrff, node.config)
             routes = learner.score_as_loaded(cohort, "test").routes
             if counts is None:
-                counts = _Counts(node.dataset, routes.shape[1], node.network.num_experts)
+                counts = _Counts(node.dataset, routes.shape[1], node.mrff.num_experts)
             counts.add(node.dataset, node.users, routes, node.config.data.holdout)
     if counts is None:
         return GroupPicture([], [], 0)
