@@ -22,6 +22,7 @@ from client_app.private_store import PrivateStore
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
+from mrff.data.schema import SCHEMA_FILE, Schema
 from mrff.data.targets import ending_with_targets
 from mrff.data.windows import eligible_users
 from mrff.linear import SCORERS, LinearPart, Mixture
@@ -159,13 +160,19 @@ def open_node(
     """
     config, run = RunConfig.from_flat(run_config), request.run
     mechanism = mechanism_of(config)
-    targets = config.data.holdout if as_split and config.holds_out_targets else 0
-    dataset = _open_dataset(node_config, run.data_dir, targets)
-    if dataset.schema.schema_hash != run.schema_hash:
+    folder = _data_folder(node_config, run.data_dir)
+    schema = _schema(folder, _stamp(folder))
+    if schema.schema_hash != run.schema_hash:
         raise ConfigError(
-            f"this node's data has schema hash {dataset.schema.schema_hash}, the run's is "
+            f"this node's data has schema hash {schema.schema_hash}, the run's is "
             f"{run.schema_hash}: give the node a shard of the dataset the server uses"
         )
+    config = config.for_data(schema.kind)
+    targets = config.data.holdout if as_split and config.holds_out_targets else 0
+    dataset = _load(folder, _stamp(folder), targets)
+    if "data-dir" not in node_config:
+        part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
+        dataset = partition(dataset, part, parts)
     network, initial_private = _network(config, dataset)
     return Node(
         config=config,
@@ -192,16 +199,15 @@ def _mixture(request: Request) -> Mixture | None:
         raise ConfigError(f"the request's linear models cannot be used: {error}") from error
 
 
-def _open_dataset(node_config: Mapping[str, Any], server_data_dir: str, targets: int) -> Dataset:
+def _data_folder(node_config: Mapping[str, Any], server_data_dir: str) -> Path:
     if "data-dir" in node_config:
-        return _load(Path(str(node_config["data-dir"])).expanduser().absolute(), targets)
+        return Path(str(node_config["data-dir"])).expanduser().absolute()
     if "partition-id" not in node_config:
         raise ConfigError(
             "this node does not know its data: start it with "
             '--node-config \'data-dir="/path/to/shard" state-dir="/path/to/state"\''
         )
-    whole = _load(Path(server_data_dir), targets)
-    return partition(whole, int(node_config["partition-id"]), int(node_config["num-partitions"]))
+    return Path(server_data_dir)
 
 
 def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
@@ -217,14 +223,19 @@ def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
     return Path(run.state_dir) / training / part
 
 
-def _load(folder: Path, targets: int) -> Dataset:
-    schema = folder / "schema.json"
-    stamp = schema.stat().st_mtime_ns if schema.exists() else 0
-    return _load_once(folder, stamp, targets)
+def _stamp(folder: Path) -> int:
+    """Another one when the folder was prepared anew."""
+    schema = folder / SCHEMA_FILE
+    return schema.stat().st_mtime_ns if schema.exists() else 0
 
 
 @lru_cache(maxsize=2)
-def _load_once(folder: Path, stamp: int, targets: int) -> Dataset:
+def _schema(folder: Path, stamp: int) -> Schema:
+    return Schema.load(folder)
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path, stamp: int, targets: int) -> Dataset:
     """In simulation one process answers for many nodes: it reads the dataset once.
 
     Args:

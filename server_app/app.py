@@ -18,6 +18,7 @@ from server_app.beginning import begin
 from server_app.model import open_catalogue
 from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
+from server_app.objective import settled
 from server_app.parts import make_strategy, server_view
 from server_app.run.recorder import Recorder, RunIdentity
 from server_app.run.results import final_line, print_table, write_summary
@@ -37,6 +38,7 @@ def main(grid: Grid, context: Context) -> None:
         check_names(config)
         mechanism = mechanism_of(config)
         catalogue = open_catalogue(config)
+        config = settled(config, catalogue.schema)
         with open_run_folder(config, run_id=context.run_id) as folder:
             state = begin(config, catalogue, folder)
             server_half = mechanism.server(server_view(config, catalogue.schema, folder.name))

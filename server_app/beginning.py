@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from logging import getLogger
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import LEARNED_OF, ConfigError, RunConfig
 from mrff.data.dataset import Catalogue
 from mrff.io.files import write_json
 from server_app.model import initial_state
@@ -37,12 +37,15 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
 
 def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
     checkpoint = load_checkpoint(folder.checkpoints)
-    check_same_configuration(checkpoint.config, config.to_flat())
     if checkpoint.schema_hash != catalogue.schema.schema_hash:
         raise CheckpointError(
             f"the checkpoint belongs to data with schema hash {checkpoint.schema_hash}, "
             f"{config.dataset_path} has {catalogue.schema.schema_hash}; resume with the same data"
         )
+    saved = checkpoint.config
+    if saved.get("training.objective") == "auto":  # a run from before they stored what they learn
+        saved = {**saved, "training.objective": LEARNED_OF[catalogue.schema.kind]}
+    check_same_configuration(saved, config.to_flat())
     rounds = config.server.num_server_rounds
     if rounds < checkpoint.state.round:
         raise ConfigError(

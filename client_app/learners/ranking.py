@@ -74,7 +74,8 @@ def ranks_of(
     """The ranks of the held-out items of ``users`` (B,), by the network or by mixes with it.
 
     Each is ranked as its history was: items met before it are no candidates, later ones are. One
-    that was itself met before is ranked among all items.
+    that was itself met before is ranked among all items, and so is every one where repeats mean
+    something: who is asked must not be told whether the answer is new.
 
     Args:
         scores: (B, k, items) of items 1, 2, ... at the held-out positions, in time order.
@@ -90,7 +91,7 @@ def ranks_of(
         met = _met(dataset, users, at)
         is_candidate[met[0], met[1]] = False
         is_repeated = ~is_candidate[rows, target]
-        is_candidate[is_repeated] = True
+        is_candidate[is_repeated | dataset.schema.repeats] = True
         among = is_candidate
         if ranking.drawn is not None:
             keys = user_keys(ranking.seed, number, dataset.user_keys[users], f"candidates {part}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,10 @@ import typer
 from mrff.cli.terminal import AsJson, Dataset, print_json, print_table
 
 commands = typer.Typer(help="Prepare, describe and shard datasets.", rich_markup_mode="rich")
+TITLES = {
+    "log_loss": "log loss", "lists_by": "lists by", "hr10": "HR@10", "ndcg10": "NDCG@10",
+    "mrr10": "MRR@10",
+}  # fmt: skip
 Made = Annotated[int | None, typer.Option(metavar="N", help="Synthetic only.")]
 
 
@@ -51,7 +55,8 @@ def prepare(
 
     NAME is one that mrff data list shows.
     """
-    from mrff.ops.datasets import prepare_dataset  # pyarrow is slow to import
+    from mrff.data.warnings import order_of, warnings_of  # pyarrow is slow to import
+    from mrff.ops.datasets import prepare_dataset
 
     options = {
         "users": users, "items": items, "groups": groups, "facets": facets,
@@ -59,8 +64,9 @@ def prepare(
     }  # fmt: skip
     given = {option: value for option, value in options.items() if value is not None}
     schema, folder = prepare_dataset(name, source=source, out=out, options=given)
-    print(f"{schema.name}: {_counted(schema.counts)}")
+    print(f"{schema.name}: {_counted(schema.kind, schema.counts)}")
     _print_dropped(schema.counts)
+    _print_warnings(warnings_of(schema, order_of(folder, schema)))
     print(f"prepared in {folder}")
 
 
@@ -83,7 +89,8 @@ def describe(
     counts, users = found["counts"], found["users"]
     print(f"{found['name']} in {found['folder']}")
     public = f"the public part only: {found['items']:,} items"
-    print(f"{_counted(counts) if users else public}; label: {found['label']}")
+    rows = _counted(found["kind"], counts) if users else public
+    print(f"{rows}; {found['kind']}; label: {found['label']}")
     if users:
         sizes = "interactions of a user: {fewest} to {most:,}, median {median}"
         print(sizes.format(**users["interactions"]))
@@ -91,16 +98,17 @@ def describe(
         print(f"source {key}: {_short(value)}")
     _print_dropped(counts)
     print(f"schema hash {found['schema_hash']}, content hash {found['content_hash']}")
-    rows = [
+    features = [
         (
             *(line[key] for key in ("feature", "of", "kind", "codes")),
             f"up to {line['most_values']}" if line["kind"] == "multi" else "1",
         )
         for line in found["features"]
     ]
-    print_table(("feature", "of", "kind", "codes", "values per row"), rows)
+    print_table(("feature", "of", "kind", "codes", "values per row"), features)
     if users:
         _print_floors(users)
+    _print_warnings(found["warnings"])
 
 
 @commands.command("shard")
@@ -132,19 +140,28 @@ def _print_floors(users: dict[str, Any]) -> None:
         "split with holdout {holdout}: {users:,} users, {too_short:,} too short, {targets:,} test "
         "targets; predictors that pool the training rows:".format(**users["split"])
     )
-    rows = (
-        (line["predictor"], line["part"], f"{line['auc']:.4f}", f"{line['log_loss']:.4f}")
-        for line in users["predictors"]
-    )
-    print_table(("predictor", "part", "auc", "log loss"), rows)
+    for lines, columns in (
+        (users["predictors"], ("predictor", "part", "auc", "log_loss")),
+        (users["lists"], ("lists_by", "part", "hr10", "ndcg10", "mrr10")),
+    ):
+        shown = [
+            [v if isinstance(v, str) else f"{v:.4f}" for v in map(line.get, columns)]
+            for line in lines
+        ]
+        if shown:
+            print_table([TITLES.get(name, name) for name in columns], shown)
 
 
-def _counted(counts: Mapping[str, Any]) -> str:
-    rate = counts["positive"] / counts["interactions"]
-    return (
-        f"{counts['users']:,} users, {counts['items']:,} items, "
-        f"{counts['interactions']:,} interactions, {rate:.1%} positive"
-    )
+def _counted(kind: str, counts: Mapping[str, Any]) -> str:
+    rows = f"{counts['interactions']:,} " + ("events" if kind == "events" else "interactions")
+    if kind != "events":
+        rows += f", {counts['positive'] / counts['interactions']:.1%} positive"
+    return f"{counts['users']:,} users, {counts['items']:,} items, {rows}"
+
+
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for line in warnings:
+        print(f"warning: {line}")
 
 
 def _print_dropped(counts: Mapping[str, Any]) -> None:

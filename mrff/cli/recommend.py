@@ -39,7 +39,12 @@ Explain = Annotated[
     bool, typer.Option("--explain", help="Name the history items that moved each score most.")
 ]
 IncludeSeen = Annotated[
-    bool, typer.Option("--include-seen", help="Items the user has met as well.")
+    bool | None,
+    typer.Option(
+        "--include-seen/--unseen-only",
+        help="Items the user has met as well, or not; by default where the data's repeats count.",
+        show_default=False,
+    ),
 ]
 Only = Annotated[
     list[str] | None, typer.Option("--filter", metavar="FEATURE=VALUE", help="Only such items.")
@@ -57,14 +62,14 @@ def recommend(
     out: Out = None,
     top: Top = 10,
     explain: Explain = False,
-    include_seen: IncludeSeen = False,
+    include_seen: IncludeSeen = None,
     only: Only = None,
     before_test: BeforeTest = False,
     data_dir: DataDir = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """The best items for a user, those they have met left out.
+    """The best items for a user.
 
     RUN is the name of a run, or its folder.
     """

@@ -14,6 +14,8 @@ from mrff.config.names import GROUPS, SETTINGS, Groups, check_full_names
 from mrff.config.settings import NetworkSettings
 
 Objective = Literal["click", "next", "both"]
+LEARNED_OF: Mapping[str, Objective] = {"labelled": "click", "events": "next", "both": "both"}
+"""What ``training.objective=auto`` learns, by the kind of a dataset's rows."""
 
 
 class RunConfig(Groups):
@@ -39,6 +41,28 @@ class RunConfig(Groups):
             raise ConfigError(conflict)
         return config
 
+    def for_data(self, kind: str) -> RunConfig:
+        """The configuration of a run on data of this kind: what is left to the data is decided.
+
+        Server and nodes both ask, each its own schema, whose hash they share. What a run stores
+        is decided already.
+
+        Args:
+            kind: of rows, as the schema says it: ``labelled``, ``events`` or ``both``.
+
+        Raises:
+            ConfigError: an objective that needs labels on data without, or settings that cannot
+                go with the objective.
+        """
+        objective = self.training.objective or LEARNED_OF[kind]
+        if kind == "events" and objective != "next":
+            raise ConfigError(
+                f"training.objective={objective} cannot go with data.dataset={self.data.dataset}: "
+                "its rows are events without labels, and nothing says what was not liked; "
+                "choose training.objective=next"
+            )
+        return RunConfig.from_flat({**self.to_flat(), "training.objective": objective})
+
     def to_flat(self) -> dict[str, Value]:
         """The inverse of `from_flat`, every setting included."""
         return {
@@ -62,8 +86,8 @@ class RunConfig(Groups):
 
     @property
     def objective(self) -> Objective:
-        """What is learned; of data with labels, where the setting leaves it to the data."""
-        return cast(Objective, self.training.objective or "click")
+        """What is learned; before `for_data`, as if the data had labels."""
+        return cast(Objective, self.training.objective or LEARNED_OF["labelled"])
 
     @property
     def holds_out_targets(self) -> bool:
@@ -123,7 +147,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"{config.objective}: the gate would read the very items that are to be predicted; "
             "choose network.gate-input=earlier"
         )
-    if config.training.linear_items and config.objective == "click":
+    if config.training.linear_items and config.training.objective == "click":
         yield (
             f"training.linear-items={config.training.linear_items} cannot go with "
             "training.objective=click: linear models rank the next item; choose "

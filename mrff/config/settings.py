@@ -118,7 +118,7 @@ class TrainingSettings:
     )
     objective: str | None = setting(
         "auto",
-        "whether a shown item is liked, or which comes next; auto: click where there are labels",
+        "whether a shown item is liked, or which comes next; auto: by the data, next for events",
         Limits(choices=("click", "next", "both"), word="auto"),
     )
     next_weight: float = setting(

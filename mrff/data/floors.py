@@ -88,10 +88,24 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     )
 
 
+def refuse_events(dataset: Dataset) -> None:
+    """Raises DataError for data without labels: what predicts labels has nothing to predict."""
+    if dataset.schema.kind == "events":
+        raise DataError(
+            f"{dataset.schema.name} has events without labels, and rates, trees and AUC need "
+            "labels; use what ranks the next item"
+        )
+
+
 def predict_by_rates(
     dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
 ) -> Predictions:
-    """Every floor's logits; ``user_features`` is absent where items have an id and nothing else."""
+    """Every floor's logits; ``user_features`` is absent where items have an id and nothing else.
+
+    Raises:
+        DataError: no user is long enough, or rows have no labels.
+    """
+    refuse_events(dataset)
     split = split_rows(dataset, holdout=holdout, part=part)
     owner, train, held_out = split.owner, split.train, split.held_out
     labels = dataset.labels[train].astype(np.float64)
@@ -122,7 +136,7 @@ def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) ->
     """Counts rates over the training rows of the eligible users and scores the part's rows.
 
     Raises:
-        DataError: no user is long enough, or the part has only one class.
+        DataError: no user is long enough, rows have no labels, or the part has only one class.
     """
     found = predict_by_rates(dataset, holdout=holdout, part=part)
     scored = {name: floor_of(found.labels, logits) for name, logits in found.logits.items()}

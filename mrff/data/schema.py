@@ -17,7 +17,12 @@ USERS_FILE = "users.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
 RESERVED = ("item_id", "title", "user_id", "user_key")  # columns that are no features
 
+EVENT_RULE = "every row is an event"  # the label rule of data without labels
+
 Kind = Literal["id", "categorical", "multi", "bucket"]
+RowKind = Literal["labelled", "events", "both"]
+"""What rows are: shown items with answers; events that happened, without labels; or both, choices
+that carry a label (a film that a user chose to see, and their rating)."""
 _BINDING = (  # what schema_hash is of
     "format_version", "label_rule", "item_features", "user_features", "num_items", "catalogue_hash",
 )  # fmt: skip
@@ -65,14 +70,38 @@ class Schema:
     source: dict[str, Any] = field(default_factory=dict)
     content_hash: str = ""
     format_version: int = FORMAT_VERSION
+    kind: RowKind = "labelled"
+    repeats: bool = False  # meeting an item again is a choice like any other
+
+    def __post_init__(self) -> None:
+        """Refuses rows of an unknown kind."""
+        if self.kind not in get_args(RowKind):
+            raise DataError(
+                f"{self.name}: kind must be one of {', '.join(get_args(RowKind))}, "
+                f"got {self.kind!r}; prepare the dataset anew"
+            )
+
+    @property
+    def one_class(self) -> str:
+        """Which label no row has, ``negative`` or ``positive``; empty: both occur, or unknown.
+
+        The public part of a dataset counts no rows, and a shard counts those of one node.
+        """
+        rows, positive = self.counts.get("interactions", 0), self.counts.get("positive", 0)
+        if not rows or "shard" in self.source or 0 < positive < rows:
+            return ""
+        return "negative" if positive else "positive"
 
     @property
     def schema_hash(self) -> str:
         """Hash of everything the network's meaning depends on; equal for all shards of a dataset.
 
-        Users and interactions are not in it, so that a node can hold any of them.
+        Users and interactions are not in it, so that a node can hold any of them. The kind is,
+        but for labelled data: folders from before there were kinds hold that, and keep their hash.
         """
         binding = {key: value for key, value in asdict(self).items() if key in _BINDING}
+        if self.kind != "labelled":
+            binding |= {"kind": self.kind, "repeats": self.repeats}
         text = json.dumps(binding, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
-from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, RESERVED, USERS_FILE, Feature, Schema
+from mrff.data.schema import (
+    INTERACTIONS_FILE,
+    ITEMS_FILE,
+    RESERVED,
+    USERS_FILE,
+    Feature,
+    RowKind,
+    Schema,
+)
 from mrff.io.files import sync
 
 Codes = NDArray[np.int32]  # (N,), or (N, width) with zeros behind the values of a row
@@ -66,6 +74,8 @@ class Prepared:
     chunks: Iterable[UserChunk]
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     facts: dict[str, Any] = field(default_factory=dict)  # anything else worth recording
+    kind: RowKind = "labelled"
+    repeats: bool = False  # see `Schema`
 
 
 def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
@@ -97,6 +107,8 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         counts={"items": len(items.ids), **counts, "dropped": dropped},
         source={**source, **prepared.facts},
         content_hash=content_hash,
+        kind=prepared.kind,
+        repeats=prepared.repeats,
     )
     schema.save(folder)
     for path in folder.iterdir():

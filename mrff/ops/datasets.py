@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,11 @@ from mrff.data.errors import DataError
 from mrff.data.floors import floors
 from mrff.data.prepare import prepare
 from mrff.data.recipes import RECIPES, Progress, recipe_named
-from mrff.data.schema import SCHEMA_FILE, USERS_FILE, Schema
+from mrff.data.schema import SCHEMA_FILE, USERS_FILE, RowKind, Schema
+from mrff.data.warnings import order_of, warnings_of
 
-PARTS: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = ("valid", "test")
 
 
 def dataset_folder(dataset: str) -> Path:
@@ -77,11 +79,14 @@ def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
     """
     folder = dataset_folder(dataset)
     schema = load_catalogue(folder).schema
+    users = _users(load_dataset(folder), holdout) if (folder / USERS_FILE).is_file() else None
+    order = order_of(folder, schema)
     return {
         "name": schema.name,
         "folder": str(folder),
         "items": schema.num_items,
         "counts": schema.counts,
+        "kind": schema.kind,
         "label": schema.label_rule,
         "source": schema.source,
         "schema_hash": schema.schema_hash,
@@ -95,7 +100,9 @@ def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
             for side, features in (("items", schema.item_features), ("users", schema.user_features))
             for feature in features
         ],
-        "users": _users(load_dataset(folder), holdout) if (folder / USERS_FILE).is_file() else None,
+        "users": users,
+        "label_order": None if order is None else {**asdict(order), "share": order.share},
+        "warnings": warnings_of(schema, order),
     }  # fmt: skip
 
 
@@ -104,27 +111,49 @@ def _users(dataset: Dataset, holdout: int) -> dict[str, Any]:
     low, middle, high = np.quantile(np.diff(dataset.offsets), [0, 0.5, 1])
     found: dict[str, Any] = {
         "interactions": {"fewest": int(low), "median": int(middle), "most": int(high)},
-        "split": None, "predictors": [], "no_floors": {},
+        "split": None, "predictors": [], "lists": [], "no_floors": {},
     }  # fmt: skip
     for part in PARTS:
-        try:
-            measured = floors(dataset, holdout=holdout, part=part)
-        except DataError as error:
-            found["no_floors"][part] = str(error)
-            continue
-        short = dataset.num_users - measured.users
-        found["split"] = {
-            "holdout": holdout, "users": measured.users, "too_short": short,
-            "targets": measured.targets,
-        }  # fmt: skip
-        for name, floor in (
-            ("user rate", measured.user),
-            ("user x item rate", measured.user_item),
-            ("user x feature rates", measured.user_features),
-        ):
-            if floor is not None:
-                found["predictors"].append({"predictor": name, "part": part, **asdict(floor)})
+        for add in FLOORS_OF[dataset.schema.kind]:
+            try:
+                add(found, dataset, holdout, part)
+            except DataError as error:
+                found["no_floors"][part] = str(error)
     return found
+
+
+def _add_rates(found: dict[str, Any], dataset: Dataset, holdout: int, part: Part) -> None:
+    """Predictors of labels."""
+    measured = floors(dataset, holdout=holdout, part=part)
+    found["split"] = _split(dataset, holdout, measured.users, measured.targets)
+    for name, floor in (
+        ("user rate", measured.user),
+        ("user x item rate", measured.user_item),
+        ("user x feature rates", measured.user_features),
+    ):
+        if floor is not None:
+            found["predictors"].append({"predictor": name, "part": part, **asdict(floor)})
+
+
+def _add_popularity(found: dict[str, Any], dataset: Dataset, holdout: int, part: Part) -> None:
+    """Lists of what comes next."""
+    from mrff.ops.popularity import popularity_floor  # brings PyTorch
+
+    measured = asdict(popularity_floor(dataset, holdout=holdout, part=part))
+    found["split"] = _split(dataset, holdout, measured.pop("users"), measured.pop("targets"))
+    found["lists"].append({"lists_by": "popularity", "part": part, **measured})
+
+
+def _split(dataset: Dataset, holdout: int, users: int, targets: int) -> dict[str, int]:
+    too_short = dataset.num_users - users
+    return {"holdout": holdout, "users": users, "too_short": too_short, "targets": targets}
+
+
+FLOORS_OF: Mapping[RowKind, tuple[Callable[[dict[str, Any], Dataset, int, Part], None], ...]] = {
+    "labelled": (_add_rates,),
+    "events": (_add_popularity,),
+    "both": (_add_rates, _add_popularity),
+}
 
 
 def _data_home() -> Path:

@@ -90,7 +90,7 @@ class AllUsers:
         def answer(rows: np.ndarray) -> BestItems:
             readers = self._readers(node, cohort.part(rows), spans[rows])
             is_candidate = fits.expand(len(rows), -1)
-            if not self.wish.include_seen:
+            if self.wish.leaves_out_met(node.dataset.schema):
                 is_candidate = is_candidate & ~readers.met_items
             return best_items(readers, is_candidate, self.wish.top)
 

@@ -125,7 +125,7 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
     dataset = user.node.dataset
     is_candidate = torch.from_numpy(items_that_fit(dataset, wish))[None]
     readers = readers_of(user)
-    if not wish.include_seen:
+    if wish.leaves_out_met(dataset.schema):
         is_candidate = is_candidate & ~readers.met_items
     if not is_candidate.any():
         raise DataError(nothing_left(dataset, wish))

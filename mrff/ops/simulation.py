@@ -12,9 +12,11 @@ from typing import Any
 from mrff.config import ConfigError, RunConfig, full_names
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
+from mrff.data.schema import Schema
 from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import is_prepared
 from server_app.names import check_names
+from server_app.objective import settled
 
 Values = dict[str, bool | int | float | str]
 
@@ -103,6 +105,7 @@ def app_folder(app: Path | None) -> Path:
 def _check_dataset(config: RunConfig) -> None:
     """What the run would find out as well, but after Flower has started."""
     if is_prepared(config):
+        settled(config, Schema.load(config.dataset_path))
         return
     name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:

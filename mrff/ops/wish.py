@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
+from mrff.data.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,18 @@ class Wish:
 
     Args:
         top: how many.
-        include_seen: items that the user has met as well.
+        include_seen: items that the user has met as well; None: where the data's repeats mean
+            something.
         only: values that an item's features must have, by feature.
     """
 
     top: int = 10
-    include_seen: bool = False
+    include_seen: bool | None = None
     only: Mapping[str, str] = field(default_factory=dict)
+
+    def leaves_out_met(self, schema: Schema) -> bool:
+        """Whether items that a user has met are no answer."""
+        return not (schema.repeats if self.include_seen is None else self.include_seen)
 
 
 def items_that_fit(dataset: Dataset, wish: Wish) -> NDArray[np.bool_]:

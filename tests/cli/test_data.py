@@ -9,6 +9,7 @@ import pytest
 
 from mrff.cli.main import main
 from mrff.data.schema import Schema
+from tests.support.events import plays
 from tests.support.own_data import example
 
 
@@ -67,6 +68,81 @@ def test_own_data_gets_its_own_name(
     assert "dropped: 2 malformed rows" in said
     assert mrff("describe", "shop") == 0
     assert "no floors for test: no user has the 3 interactions" in capsys.readouterr().out
+
+
+def test_events_have_no_rates_and_popularity_is_their_floor(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mrff("prepare", "csv", "--from", plays(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "plays: 120 users, 30 items, 2,544 events" in said
+    assert "positive" not in said
+    assert mrff("describe", "plays") == 0
+    said = capsys.readouterr().out
+    assert " events; events; label: every row is an event" in said
+    assert "HR@10" in said
+    assert "auc" not in said
+    assert "warning" not in said
+    assert mrff("describe", "plays", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "events"
+    assert found["label_order"] is None
+    assert found["users"]["predictors"] == []
+    assert found["users"]["no_floors"] == {}
+    assert found["users"]["split"]["users"] == 120
+    by_part = {line["part"]: line for line in found["users"]["lists"]}
+    assert set(by_part) == {"valid", "test"}
+    assert 0 < by_part["test"]["ndcg10"] < by_part["test"]["hr10"] < 1
+
+
+def rated(folder: Path, rows: list[str], *, kind: str = "labelled") -> Path:
+    """A TOML with these rows of user, item, label, the order of rows being that of time."""
+    (folder / "rows.csv").write_text("\n".join(["u,i,y", *rows]) + "\n")
+    (folder / "rated.toml").write_text(
+        f'[interactions]\nfile = "rows.csv"\nuser = "u"\nitem = "i"\nlabel = "y"\nkind = "{kind}"\n'
+    )
+    return folder / "rated.toml"
+
+
+def test_choices_with_labels_have_both_floors(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{user},{row % 5},{(user + row * row) % 3 % 2}" for user in range(9) for row in range(6)
+    ]
+    assert mrff("prepare", "csv", "--from", rated(tmp_path, rows, kind="both")) == 0
+    capsys.readouterr()
+    assert mrff("describe", "rated") == 0
+    said = capsys.readouterr().out
+    assert "positive; both; label: y" in said
+    assert "user x item rate" in said
+    assert "popularity" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "warning"),
+    [
+        (
+            [f"{u},{i},{1 - i % 2}" for u in range(40) for i in range(20)],
+            "warning: labels can be told from the labels of the rows before and after: AUC 1.000",
+        ),
+        ([f"{u},{i},1" for u in range(3) for i in range(5)], "warning: by the label rule 'y' no "),
+        ([f"{u},0,{i % 2}" for u in range(3) for i in range(5)], "warning: the catalogue has one"),
+    ],
+    ids=["negatives beside positives", "one class", "one item"],
+)
+def test_what_spoils_learning_is_said_when_prepared_and_when_described(
+    rows: list[str],
+    warning: str,
+    tmp_path: Path,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (("prepare", "csv", "--from", rated(tmp_path, rows)), ("describe", "rated")):
+        assert mrff(*words) == 0
+        told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        assert len(told) == 1
+        assert told[0].startswith(warning)
 
 
 def test_out(tmp_path: Path, home: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from mrff.cli.main import main
 from mrff.config import ConfigError
+from mrff.data.prepare import prepare
 from mrff.ops.simulation import read_settings
+from tests.support.events import plays
 
 
 def test_texts_win_over_the_file_and_are_typed(tmp_path: Path) -> None:
@@ -102,6 +104,18 @@ def test_a_dataset_that_is_not_there_starts_nothing(
     monkeypatch.setenv("MRFF_HOME", str(home))
     said = refusal("run", change.replace("HOME", str(home)), home, capsys)
     assert message.replace("HOME", str(home)) in said
+
+
+def test_a_dataset_that_cannot_teach_the_objective_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare("csv", source=plays(tmp_path, users=4), out=tmp_path / "d")
+    settings = ("objective=click", f"data-dir={tmp_path}/d", f"home={tmp_path}/home")
+    assert main(["run", *(word for change in settings for word in ("-c", change))]) == 2
+    said = capsys.readouterr().err
+    assert "choose training.objective=next" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_home_that_cannot_be_written_is_one_line(

@@ -1,6 +1,7 @@
 """Whom a held-out item is ranked against, and what an attack on the protocol would show."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,25 @@ def test_linear_models_read_liked_rows_only_where_those_are_what_is_predicted() 
         mine = liked[of_liked[user] : of_liked[user + 1]]
         assert mine.tolist() == dataset.items[rows][dataset.labels[rows] > 0].tolist()
         assert every[offsets[user] : offsets[user + 1]].tolist() == dataset.items[rows].tolist()
+
+
+def test_where_repeats_mean_something_candidates_do_not_tell_whether_the_answer_is_new() -> None:
+    once, users = small_dataset((9, 7, 14)), np.arange(3)
+    dataset = replace(once, schema=replace(once.schema, kind="events", repeats=True))
+    torch.manual_seed(0)
+    scores = torch.randn(3, 2, NUM_ITEMS)
+    found = ranks_of(scores.clone(), dataset, users, "test", Ranking(lists=True))
+    assert (found.candidates == NUM_ITEMS).all()
+    order = (-scores).argsort(-1) + 1
+    np.testing.assert_array_equal(found.listed, order[..., :10].numpy())
+    for user in range(3):
+        rows = dataset.items[dataset.offsets[user] : dataset.offsets[user + 1]].tolist()
+        for number, place in enumerate((-2, -1)):
+            rank = order[user, number].tolist().index(rows[place])
+            assert found.better[user, number, 0] == rank
+            assert found.met[user, number] == (rows[place] in rows[:place])
+    told_apart = ranks_of(scores.clone(), once, users, "test")
+    assert (told_apart.candidates < NUM_ITEMS).any()
 
 
 def test_a_network_that_has_diverged_ranks_nothing_well() -> None:

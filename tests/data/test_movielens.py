@@ -10,6 +10,7 @@ import pytest
 from mrff.data.dataset import load_dataset, load_titles
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
+from mrff.data.label_order import first_rows, label_order
 from mrff.data.prepare import prepare
 from mrff.data.recipes import movielens
 from mrff.data.recipes.movielens_files import GENRES
@@ -244,6 +245,9 @@ def test_the_real_download(
     schema = prepare(name, out=tmp_path / "d")
     counted = {key: schema.counts[key] for key in ("users", "items", "interactions", "dropped")}
     assert counted == {"users": users, "items": items, "interactions": rows, "dropped": {}}
+    order = label_order(first_rows(tmp_path / "d"))
+    assert order is not None
+    assert not order.warning
     found = floors(load_dataset(tmp_path / "d"), holdout=1, part="test")
     assert found.user.auc == pytest.approx(user_auc, abs=6e-4)
     assert found.user_item.auc == pytest.approx(item_auc, abs=6e-4)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from mrff.data.errors import DataError
-from mrff.data.schema import Feature, Schema
+from mrff.data.schema import Feature, RowKind, Schema
 
 SCHEMA = Schema(
     name="small",
@@ -83,3 +84,41 @@ def test_impossible_features() -> None:
         Feature("x", "number", 3)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="at least 1, got 0 and 1"):
         Feature("x", "id", 0)
+
+
+def test_the_kind_of_rows_is_binding_and_labelled_keeps_the_hash_of_earlier_folders(
+    tmp_path: Path,
+) -> None:
+    hashes = {replace(SCHEMA, kind=kind).schema_hash for kind in get_args(RowKind)}
+    assert len(hashes) == 3
+    SCHEMA.save(tmp_path)
+    content = json.loads((tmp_path / "schema.json").read_text())
+    del content["kind"]  # as folders were written before there were kinds
+    (tmp_path / "schema.json").write_text(json.dumps(content))
+    assert Schema.load(tmp_path) == SCHEMA
+    assert Schema.load(tmp_path).kind == "labelled"
+
+
+def test_a_kind_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    replace(SCHEMA, kind="events").save(tmp_path)
+    text = (tmp_path / "schema.json").read_text()
+    for told, message in (("both", "changed by hand"), ("clicks", "kind must be one of")):
+        (tmp_path / "schema.json").write_text(text.replace('"events"', f'"{told}"'))
+        with pytest.raises(DataError, match=message):
+            Schema.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("counts", "source", "missing"),
+    [
+        ({"interactions": 4, "positive": 4}, {}, "negative"),
+        ({"interactions": 4, "positive": 0}, {}, "positive"),
+        ({"interactions": 4, "positive": 1}, {}, ""),
+        ({"items": 3}, {}, ""),  # the public part
+        ({"interactions": 4, "positive": 4}, {"shard": {"node": 0}}, ""),  # of a whole that has two
+    ],
+)
+def test_the_label_that_no_row_has(
+    counts: dict[str, int], source: dict[str, Any], missing: str
+) -> None:
+    assert replace(SCHEMA, counts=counts, source=source).one_class == missing

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from mrff.data.encoding import Repeats
 from mrff.data.recipes.toml_keys import Keys
-from mrff.data.schema import RESERVED, Kind
+from mrff.data.schema import EVENT_RULE, RESERVED, Kind, RowKind
 from mrff.data.tables import Layout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -49,10 +49,13 @@ class Side:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """``column operator value``, or a column of 0 and 1 if ``operator`` is None."""
+    """``column operator value``, or a column of 0 and 1 if ``operator`` is None.
+
+    Without a column every row is an event.
+    """
 
     text: str
-    column: str
+    column: str | None = None
     operator: str | None = None
     value: str = ""
 
@@ -70,6 +73,7 @@ class Description:
     time: str | None  # None: the order of the rows is the order in time
     time_format: str | None  # of strptime; None: numbers or ISO dates
     label: LabelRule
+    kind: RowKind
     repeats: Repeats
     drop_bad_rows: bool
     items: Side
@@ -90,7 +94,7 @@ def read_description(path: Path) -> Description:
     files = rows.texts("files") if "files" in rows.content else (rows.text("file"),)
     paths = tuple(path.parent / file for file in files or ())
     layout = _layout(rows, paths[0])
-    user, item = rows.text("user"), rows.text("item")
+    user, item, label = rows.text("user"), rows.text("item"), _label_rule(rows)
     found = Description(
         path=path,
         name=name,
@@ -100,7 +104,8 @@ def read_description(path: Path) -> Description:
         item=item,
         time=rows.text("time", "") or None,
         time_format=_time_format(rows),
-        label=_label_rule(rows),
+        label=label,
+        kind=_kind(rows, label),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
         drop_bad_rows=rows.choice("on-bad-row", "error", ("error", "drop")) == "drop",
         items=_side(top.table("items"), layout, item, of_items=True),
@@ -157,7 +162,9 @@ def _is_pattern(pattern: str) -> bool:
 
 
 def _label_rule(keys: Keys) -> LabelRule:
-    text = keys.text("label")
+    text = keys.text("label", "")
+    if not text:
+        return LabelRule(EVENT_RULE)
     match = _RULE.fullmatch(text)
     if match is None:
         if any(sign in text for sign in "<>=!"):
@@ -166,6 +173,17 @@ def _label_rule(keys: Keys) -> LabelRule:
         return LabelRule(text, text.strip())
     column, sign, value = match.groups()
     return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
+
+
+def _kind(keys: Keys, label: LabelRule) -> RowKind:
+    """What rows are, where the description says it; else by whether they have labels."""
+    has_labels = label.column is not None
+    kind = keys.choice("kind", "labelled" if has_labels else "events", get_args(RowKind))
+    if has_labels and kind == "events":
+        raise keys.wrong("kind", f"is events, which have no label: leave {keys.name('label')} out")
+    if not has_labels and kind != "events":
+        raise keys.wrong("kind", f"is {kind}, which needs {keys.name('label')}")
+    return cast(RowKind, kind)
 
 
 def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:

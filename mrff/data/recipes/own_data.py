@@ -40,8 +40,9 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 class OwnData(Recipe):
     """``--from`` names the TOML; the dataset's name is in it.
 
-    Without an item file the catalogue is every item that occurs. Items that the item file does
-    not have are dropped and counted; users that the user file does not have keep code 0.
+    Without a label rule every row is an event. Without an item file the catalogue is every item
+    that occurs. Items that the item file does not have are dropped and counted; users that the
+    user file does not have keep code 0.
     """
 
     name = "csv"
@@ -80,12 +81,15 @@ class OwnData(Recipe):
         if described.users.file is not None:
             (chunk,) = made.chunks
             facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
-        return replace(made, dropped=bad | made.dropped, facts=facts)
+        kind, dropped = described.kind, bad | made.dropped
+        again = kind != "labelled" and described.repeats in ("keep", "exact")
+        return replace(made, dropped=dropped, facts=facts, kind=kind, repeats=again)
 
 
 def _read_interactions(described: Description, progress: Progress) -> Table:
     """All files one below the other, as one table."""
-    columns = [described.user, described.item, described.label.column]
+    columns = [described.user, described.item]
+    columns += [] if described.label.column is None else [described.label.column]
     columns += [] if described.time is None else [described.time]
     for side in (described.items, described.users):
         columns += side.columns if side.file is None else []
@@ -106,6 +110,8 @@ def _times(log: Table, described: Description) -> NDArray[np.int64]:
 
 
 def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
+    if rule.column is None:  # what happened counts as liked
+        return np.ones(log.num_rows, dtype=np.int8)
     if rule.operator is None:
         return log.binary(rule.column)
     compare = _COMPARE[rule.operator]

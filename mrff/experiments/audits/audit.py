@@ -130,6 +130,7 @@ def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit
         config = RunConfig.from_flat({**DEFAULTS, **settings, **own})
         _check(config, setup.noise)
         dataset, holdout = load_dataset(folder), config.data.holdout
+        config = config.for_data(dataset.schema.kind)
         rows = eligible_users(dataset, holdout=holdout)
         chosen = np.random.default_rng(setup.seed).permutation(rows)[: setup.users]
         planted = plant(take_users(dataset, np.sort(chosen)), setup.canaries, holdout=holdout)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.floors import SMOOTHING, Floats, Split, floor_of, split_rows
+from mrff.data.floors import SMOOTHING, Floats, Split, floor_of, refuse_events, split_rows
 from mrff.experiments.central import Note, Predicted, nobody
 
 FOLDS = 5
@@ -50,10 +50,12 @@ def predict_by_trees(
         history: whether trees see what the user liked lately, and of the same kind.
 
     Raises:
-        DataError: no user is long enough, or the validation part has one class only.
+        DataError: no user is long enough, rows have no labels, or the validation part has one class
+            only.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier  # heavy
 
+    refuse_events(dataset)
     holdout, seed = config.data.holdout, config.training.seed % 2**32
     valid, test = (split_rows(dataset, holdout=holdout, part=part) for part in ("valid", "test"))
     inputs = row_inputs(dataset, valid, history=history)

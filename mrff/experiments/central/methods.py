@@ -45,6 +45,7 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
         raise ConfigError(f"method {name} is federated: it runs through Flower, not in one place")
     open_catalogue(config)  # prepares the dataset on its first use
     dataset = load_dataset(config.dataset_path)
+    config = config.for_data(dataset.schema.kind)
     began = time.perf_counter()
     found = CENTRAL[name](dataset, config, note)
     return CentralResult(

@@ -132,7 +132,7 @@ def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str
 
     Args:
         home: of all comparisons' cells.
-        data: the prepared dataset, and the hash of its content.
+        data: the prepared dataset, and what its content is known by.
     """
     folder, content_hash = data
     settings: Settings = {**row.settings, "data.data-dir": str(folder), "data.home": str(home)}
@@ -162,7 +162,7 @@ def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
     """
     test = summary["test"]
     of_run = {key: summary[key] for key in ("best_round", "seconds", "bytes_up", "bytes_down")}
-    of_test = {key: test[key] for key in ("auc", "log_loss", "gauc", "hr10", "ndcg10")}
+    of_test = {key: test.get(key) for key in ("auc", "log_loss", "gauc", "hr10", "ndcg10")}
     outcome = CellOutcome(status="finished", **of_test, **of_run)
     scores = cell.scores()
     if scores is None:
@@ -170,15 +170,15 @@ def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
     measures = {
         name: float(of([1.0] * len(scores.labels))[0]) for name, of in measured(scores).items()
     }
-    bounds = {"auc": float(test["auc_error_bound"] or 0.0) + 1e-9}
+    bounds = {"auc": float(test.get("auc_error_bound") or 0.0) + 1e-9}
     for name, value in measures.items():
-        told = test[name]
+        told = test.get(name)
         if told is not None and abs(value - told) > bounds.get(name, 1e-6):
             raise KeptScoresError(
                 f"the nodes' test scores give {TESTED[name].label} {value:.6f}, the server "
                 f"measured {told:.6f}; the run cannot be trusted"
             )
-    exact = {name: value for name, value in measures.items() if test[name] is not None}
+    exact = {name: value for name, value in measures.items() if test.get(name) is not None}
     return CellOutcome(**{**asdict(outcome), **exact})
 
 

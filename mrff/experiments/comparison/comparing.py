@@ -127,7 +127,7 @@ def _about(plan: ComparisonPlan, runs: Runs) -> dict[str, Any]:
 
 
 def _prepare(plan: ComparisonPlan) -> dict[str, tuple[Path, str]]:
-    """The prepared folder and the content hash of every dataset; prepares what is not there.
+    """The prepared folder of every dataset, and its content; prepares what is not there.
 
     Raises:
         DataError: a dataset that is unknown or has no source.
@@ -150,8 +150,13 @@ def _prepare(plan: ComparisonPlan) -> dict[str, tuple[Path, str]]:
                 ) from None
             folder = RunConfig.from_flat({"data.dataset": name}).dataset_path
             prepare_dataset(name, source=source, out=folder)
-        found[name] = folder, Schema.load(folder).content_hash
+        found[name] = folder, content_of(Schema.load(folder))
     return found
+
+
+def content_of(schema: Schema) -> str:
+    """What runs depend on: the rows, and what kind they are, as objectives follow it."""
+    return " ".join([schema.content_hash, *([] if schema.kind == "labelled" else [schema.kind])])
 
 
 def _shared(name: str) -> Path | None:

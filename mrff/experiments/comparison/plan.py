@@ -28,7 +28,7 @@ from mrff.experiments.comparison.reading import (
 )
 
 _KEYS = [
-    "name", "methods", "datasets", "seeds", "reference", "nodes", "cpus-per-node",
+    "name", "methods", "datasets", "seeds", "reference", "nodes", "cpus-per-node", "preset",
     "settings", "dataset", "method", "vary", "sources", "statistics",
 ]  # fmt: skip
 
@@ -133,7 +133,7 @@ def _plan(path: Path, content: dict[str, Any], presets: Path, part: PlanPart) ->
     rows = []
     for dataset, (label, (base, changes)) in itertools.product(datasets, shown.items()):
         settings = {  # the more particular one wins
-            **preset_of(presets, dataset),
+            **preset_of(presets, dataset, str(content.get("preset", ""))),
             **general,
             **of_datasets.get(dataset, {}),
             **base.overrides,

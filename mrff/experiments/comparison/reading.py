@@ -106,10 +106,22 @@ def _check_known(name: str, names: list[str], told: str) -> None:
         raise ConfigError(f"{told}; {hint}")
 
 
-def preset_of(presets: Path, dataset: str) -> Settings:
-    """A dataset's settings, from ``NAME.toml`` in that folder; none where there is no such file."""
-    path = presets / f"{dataset}.toml"
+def preset_of(presets: Path, dataset: str, kind: str = "") -> Settings:
+    """A dataset's settings, from ``NAME.toml`` in that folder; none where there is no such file.
+
+    Args:
+        kind: which of them, ``NAME-KIND.toml``, which then has to be there.
+
+    Raises:
+        ConfigError: it is not, or it cannot be read.
+    """
+    path = presets / f"{dataset}{kind and f'-{kind}'}.toml"
     if "/" in dataset or not path.is_file():
+        if kind:
+            raise ConfigError(
+                f"preset={kind!r} needs {path.name} beside the datasets' settings in {presets}; "
+                "write it, or leave preset out"
+            )
         return {}
     values = read_settings(path, [])
     values.pop("data.dataset", None)

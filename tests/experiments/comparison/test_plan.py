@@ -76,6 +76,19 @@ TUNED = SMALL + (
 )
 
 
+def test_another_preset_takes_the_place_of_the_datasets_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text("[network]\nnum-layers = 3\ndropout = 0.4\n")
+    (tmp_path / "shop-next.toml").write_text("[network]\nnum-layers = 1\n")
+    content = 'methods = ["mrff"]\ndatasets = ["shop"]\n'
+    (row,) = plan_of(content + 'preset = "next"\n', tmp_path).rows
+    assert row.settings["network.num-layers"] == 1
+    assert "network.dropout" not in row.settings
+    with pytest.raises(
+        ConfigError, match=r"preset='last' needs shop-last\.toml .* leave preset out"
+    ):
+        plan_of(content + 'preset = "last"\n', tmp_path)
+
+
 def test_a_part_keeps_the_settings_of_the_file_and_needs_no_change_of_it(tmp_path: Path) -> None:
     part = PlanPart(["mrff", "mrff local-steps=5", "ifca"], ["kuaisar-r", "shop"], [7])
     plan = plan_of(TUNED, tmp_path, part)

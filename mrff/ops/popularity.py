@@ -1,0 +1,59 @@
+"""What lists of popular items reach on a split: the floor of data without labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from client_app.learners.ranking import history_of, ranks_of
+from mrff.data.dataset import Dataset
+from mrff.data.errors import DataError
+from mrff.data.windows import eligible_users
+from mrff.metrics.metric import Ranks
+from mrff.metrics.ranking import BRIEF_LENGTH, LENGTHS, expected_gains
+from mrff.wire.requests import Part
+
+SCORES_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class ListFloor:
+    """Measures at 10 over the held-out items, each ranked as a run ranks it."""
+
+    hr10: float
+    ndcg10: float
+    mrr10: float
+    users: int
+    targets: int
+    candidates: float  # on average
+
+
+def popularity_floor(dataset: Dataset, *, holdout: int, part: Part) -> ListFloor:
+    """Ranks by how often items are in everybody's training rows, pooled.
+
+    Raises:
+        DataError: no user is long enough for the split.
+    """
+    users = eligible_users(dataset, holdout=holdout)
+    if not len(users):
+        raise DataError(
+            f"no user has the {2 * holdout + 1} interactions that a holdout of {holdout} needs; "
+            "use a smaller holdout"
+        )
+    ends = dataset.offsets[users + 1] - 2 * holdout
+    items, _ = history_of(dataset, users, ends, liked_only=False)
+    counts = np.bincount(items, minlength=dataset.schema.num_items + 1)[1:]
+    scores = torch.from_numpy(counts.astype(np.float32))
+    at_once = max(1, SCORES_AT_ONCE // (holdout * len(counts)))
+    found = [
+        ranks_of(scores.expand(len(some), holdout, -1), dataset, some, part)
+        for some in np.split(users, np.arange(at_once, len(users), at_once))
+    ]
+    ranks = Ranks.joined(found, np.arange(len(users)))
+    place = LENGTHS.index(BRIEF_LENGTH)
+    hr, ndcg, mrr = (
+        float(expected_gains(ranks, kind)[:, :, 0, place].mean()) for kind in ("hr", "ndcg", "mrr")
+    )
+    return ListFloor(hr, ndcg, mrr, len(users), ranks.better[..., 0].size, ranks.candidates.mean())
