@@ -4,7 +4,8 @@
 
 Every seed is a run of its own through ``flwr run``'s simulation, tested at its best validation
 round, among all items that a user had not met. One row per seed and method: `mrff` is the mix that
-validation chose, the others are its parts. A row that is there already is replaced.
+validation chose, the others are its parts; a rival is one row by its own name. A row that is there
+already is replaced.
 """
 
 from __future__ import annotations
@@ -53,16 +54,19 @@ def main() -> None:
 def rows_of(summary: dict[str, Any], config: RunConfig) -> list[dict[str, Any]]:
     """One per method that the run's test ranked by."""
     test = summary["test"]
-    parts = summary["test_parts"] or {"network": test}
+    parts, own = summary["test_parts"], "mixed"
+    if not parts:  # a rival, or MRFF without linear models
+        own = config.training.algorithm or "network"
+        parts = {own: test}
     return [
         {
             "dataset": summary["dataset"],
             "split": f"last-{config.data.holdout}",
             "method": NAMES.get(method, method),
-            "kind": KINDS.get(method, "floor"),
+            "kind": KINDS.get(method, "federated" if method == own else "floor"),
             "seed": config.training.seed,
             **{name: round(part[measure], 6) for name, measure in MEASURES.items()},
-            "hr10_apart": round(test["hr10_apart"], 6) if method == "mixed" else None,
+            "hr10_apart": round(test["hr10_apart"], 6) if method == own else None,
             "apart_share": round(test["apart_share"], 6),
             "rounds": summary["rounds"],
             "best_round": summary["best_round"],

@@ -19,6 +19,7 @@ from torch import Tensor
 from client_app.devices import device_for, host_memory
 from client_app.learners import Cohort, SharedModel
 from client_app.private_store import PrivateStore
+from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.schema import SCHEMA_FILE, Schema
@@ -30,8 +31,9 @@ from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
 from mrff.wire.aggregation import AGGREGATIONS, Aggregation
 from mrff.wire.requests import Request, RunFacts
-from mrff_model.building import build_network, tensors_of
+from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
+from mrff_model.shared import Network
 
 OWN_LIMITS = ("epsilon-budget", "delta")
 
@@ -43,13 +45,27 @@ class Node:
     config: RunConfig
     dataset: Dataset
     users: np.ndarray  # rows of the users long enough for the split
-    network: MRFFNetwork
+    network: Network
     initial_private: dict[str, Tensor]  # (1, ...) each, a new user's own parameters
     store: PrivateStore
     ledger_folder: Path  # outlives runs
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
     aggregation: Aggregation
+
+    @property
+    def mrff(self) -> MRFFNetwork:
+        """The network, for whoever reads more of it than its parameters.
+
+        Raises:
+            ConfigError: it is a rival's.
+        """
+        if isinstance(self.network, MRFFNetwork):
+            return self.network
+        raise ConfigError(
+            f"training.algorithm={self.config.training.algorithm} is a rival to compare with; "
+            "a single user's model is opened for runs of MRFF's network only"
+        )
 
     @property
     def user_keys(self) -> np.ndarray:
@@ -229,14 +245,13 @@ def _load(folder: Path, stamp: int, targets: int) -> Dataset:
     return ending_with_targets(dataset, holdout=targets) if targets else dataset
 
 
-def _network(config: RunConfig, dataset: Dataset) -> tuple[MRFFNetwork, dict[str, Tensor]]:
+def _network(config: RunConfig, dataset: Dataset) -> tuple[Network, dict[str, Tensor]]:
     """The network and a copy of the private parameters it starts with."""
-    arguments = config.network_arguments()
-    key = (dataset.schema.schema_hash, config.training.seed, tuple(arguments.items()))
+    seed, algorithm = config.training.seed, config.training.algorithm
+    arguments = tuple(config.network_arguments().items())
+    key = (dataset.schema.schema_hash, seed, algorithm, arguments)
     if key not in _networks:
-        network = build_network(
-            arguments, dataset.schema, dataset.item_features, seed=config.training.seed
-        )
+        network = network_of(config, dataset.schema, dataset.item_features, seed=seed)
         private = {n: value.clone() for n, value in tensors_of(network, "private").items()}
         _networks.clear()
         _networks[key] = network, private
@@ -244,4 +259,4 @@ def _network(config: RunConfig, dataset: Dataset) -> tuple[MRFFNetwork, dict[str
 
 
 # The one network of this process; every message loads its own parameters into it.
-_networks: dict[tuple[Any, ...], tuple[MRFFNetwork, dict[str, Tensor]]] = {}
+_networks: dict[tuple[Any, ...], tuple[Network, dict[str, Tensor]]] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from mrff_model.features import DatasetFeatures, FeatureSpec
 from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import names_by_scope, scope_of, split_bank
 from mrff_model.shape import NetworkShape
+from mrff_model.shared import Network
 
 Arrays = dict[str, np.ndarray]
+Made = TypeVar("Made", bound=Network)
 
 
 class FeatureSchema(Protocol):
@@ -33,24 +35,34 @@ def build_network(
     *,
     seed: int,
 ) -> MRFFNetwork:
-    """The network as it starts, the same on every machine for the same ``seed``.
+    """MRFF's network as it starts, the same on every machine for the same ``seed``.
 
     Args:
         shape: the fields of `NetworkShape`.
         item_codes: the catalogue, (items + 1,) or (items + 1, M) by feature.
         seed: of all initial values, those of a new user's private parameters included.
     """
+    features = features_of(schema, item_codes)
+    return made(lambda: MRFFNetwork(NetworkShape(**shape), features), seed)
+
+
+def features_of(schema: FeatureSchema, item_codes: Mapping[str, np.ndarray]) -> DatasetFeatures:
+    """What a network is made for: features and catalogue."""
     catalogue = {name: torch.from_numpy(codes) for name, codes in item_codes.items()}
-    features = DatasetFeatures(schema.item_features, schema.user_features, catalogue)
+    return DatasetFeatures(schema.item_features, schema.user_features, catalogue)
+
+
+def made(make: Callable[[], Made], seed: int) -> Made:
+    """The network that ``make`` makes, all of its initial values drawn from ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = MRFFNetwork(NetworkShape(**shape), features)
+        network = make()
     parameters = [name for name, _ in network.named_parameters()]
     names_by_scope(parameters, network.kept_private)  # fails on an unknown name
     return network
 
 
-def tensors_of(network: MRFFNetwork, scope: str) -> dict[str, Tensor]:
+def tensors_of(network: Network, scope: str) -> dict[str, Tensor]:
     """The network's own tensors of one scope, by parameter name (experts as banks).
 
     Private ones have a leading dimension of users, here 1, whether the module has it or not.
@@ -76,7 +88,7 @@ def rows_suffice(network: MRFFNetwork) -> bool:
     return network.kept_private == "user"
 
 
-def initial_shared(network: MRFFNetwork, *, experts_alike: bool = False) -> tuple[Arrays, Arrays]:
+def initial_shared(network: Network, *, experts_alike: bool = False) -> tuple[Arrays, Arrays]:
     """The network's public arrays, and one array per weight of every expert.
 
     Args:
@@ -90,7 +102,7 @@ def initial_shared(network: MRFFNetwork, *, experts_alike: bool = False) -> tupl
     return public, group
 
 
-def load_shared(network: MRFFNetwork, public: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+def load_shared(network: Network, public: Mapping[str, Any], group: Mapping[str, Any]) -> None:
     """Copies public arrays and experts into the network.
 
     Raises:

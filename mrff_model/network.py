@@ -28,13 +28,14 @@ from mrff_model.head import Head
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
 from mrff_model.shape import NetworkShape
+from mrff_model.shared import Network
 
 FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 # Places of dropout; masks depend on these numbers, and so does every trained result.
 BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
 
 
-class MRFFNetwork(nn.Module):
+class MRFFNetwork(Network):
     """A click's logit, the next item's surprise, or both, for every position of a history.
 
     Modules are made in the order in which their initial values are drawn, and parameters are named

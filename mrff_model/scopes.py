@@ -34,11 +34,13 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"head\..+", "public"),
     (r"item_bias\.weight", "public"),
     (r"next_head\.(query|item_bias)\.weight", "public"),
+    (r"item_table\.weight", "public"),
     (_LAYER + r"experts\.(up|down)_(weight|bias)", "group"),
     (_LAYER + r"user_network\.(up|down)_(weight|bias)", "private"),
     (r"user_embedding", "private"),
     (r"user_bias", "private"),
     (r"user_factors", "private"),
+    (r"user_vector", "private"),
 )
 KEPT_PRIVATE: Mapping[str, str] = {"user": "", "head": r"head\..+", "all": r".+"}
 """What a run keeps private beside the private scope, by the value of ``private-parameters``."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from logging import getLogger
 
-from mrff.algorithms import algorithm_of
+from mrff.algorithms import algorithm_of, network_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Catalogue, load_catalogue
-from mrff_model.building import build_network
-from mrff_model.network import MRFFNetwork
+from mrff_model.shared import Network
 from server_app.data_folder import is_prepared
 from strategies.state import TrainingState
 
@@ -30,9 +29,8 @@ def open_catalogue(config: RunConfig) -> Catalogue:
 def initial_state(config: RunConfig, catalogue: Catalogue) -> TrainingState:
     """The state of a run before its first round; it depends on configuration and schema only."""
 
-    def build(seed: int) -> MRFFNetwork:
-        shape, schema = config.network_arguments(), catalogue.schema
-        return build_network(shape, schema, catalogue.item_codes, seed=seed)
+    def build(seed: int) -> Network:
+        return network_of(config, catalogue.schema, catalogue.item_codes, seed=seed)
 
     public, group = algorithm_of(config).first_model(config, build)
     return TrainingState(public=public, group=group)

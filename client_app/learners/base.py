@@ -18,7 +18,7 @@ from mrff.sums.sampling import drawn_items, user_keys
 from mrff_model.batch import Batch
 from mrff_model.building import tensors_of
 from mrff_model.losses import LossWeights
-from mrff_model.network import MRFFNetwork
+from mrff_model.shared import Network
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def work_on(model: SharedModel, cohort: Cohort, config: RunConfig, like: Tensor)
     )
 
 
-def trained_parameters(network: MRFFNetwork, mechanism: ClientHalf) -> Tensors:
+def trained_parameters(network: Network, mechanism: ClientHalf) -> Tensors:
     """The network's own shared parameters that the mechanism trains, public ones first."""
     parameters = dict(network.named_parameters())
     names = [*tensors_of(network, "public"), *tensors_of(network, "group")]

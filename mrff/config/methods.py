@@ -157,6 +157,28 @@ _POOLED_RANKING: dict[str, tuple[str, Overrides]] = {
     "ials": ("factors by alternating least squares (Hu et al. 2008)", {}),
     "bpr": ("factors by pairwise ranking (Rendle et al. 2009)", {}),
 }
+# Rivals in ranking the next item; each learns by settings of its own (docs/ranking.md).
+_FACTORS: Overrides = {
+    **_NEXT,
+    "linear-items": "off",
+    "num-layers": 1,
+    "num-experts": 1,
+    "feature-dim": 32,
+    "sampling-rate": 1.0,
+    "server-optimizer": "average",
+    "server-learning-rate": 1.0,
+    "server-final-rate": 1.0,
+}
+_BASELINES |= {
+    "fedmf": (
+        "users' vectors at home, the items' table averaged (Chai et al. 2021)",
+        _FACTORS | {"algorithm": "fedmf", "user-bias": False},
+    ),
+    "pfedrec": (
+        "a score function and fine-tuned items for each user (Zhang et al. 2023)",
+        _FACTORS | {"algorithm": "pfedrec"},
+    ),
+}
 _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
     "mrff": {"mrff": ("the method as configured", {})},
     "ablation": _ABLATIONS,

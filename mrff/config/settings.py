@@ -131,6 +131,14 @@ class TrainingSettings:
         128, "items of a larger catalogue that a user draws to compare with, per round",
         Limits(1, 65536),
     )  # fmt: skip
+    negatives: int = setting(
+        4, "items drawn for each item of a user, to tell apart; of rivals that factorise",
+        Limits(0, 1000),
+    )  # fmt: skip
+    local_batch: int | None = setting(
+        256, "of such rivals: items and negatives of a gradient step; all: a pass is one step",
+        Limits(1, word="all"),
+    )  # fmt: skip
     linear_items: int | None = setting(
         "off",
         "items, those met most, of linear models that are mixed with the network",

@@ -81,7 +81,7 @@ class AllUsers:
 
     def _best(self, node: Node, cohort: Cohort, fits: torch.Tensor) -> BestItems:
         """Of every user of the cohort; ``fits`` (items,) are those asked for."""
-        network = node.network
+        network = node.mrff
         spans = self._spans(node, cohort.users)
         found = BestItems.none(
             (len(cohort), self.wish.top), len(network.layers), clicks=network.head is not None
@@ -112,9 +112,9 @@ class AllUsers:
         chunks: list[np.ndarray] = []
         for length in np.unique(lengths):
             rows = np.flatnonzero(lengths == length)
-            if not rows_suffice(node.network):
+            if not rows_suffice(node.mrff):
                 most = 1
-            elif node.network.next_head is None:
+            elif node.mrff.next_head is None:
                 most = CANDIDATES // items
             else:
                 row = items * (NEXT_BYTES if self.nodes.best.mixture is None else MIXED_BYTES)
@@ -137,7 +137,7 @@ class AllUsers:
             histories = histories._replace(earlier=(torch.from_numpy(before),))
         rows = rows_between(begin, end)
         return Readers(
-            node.network,
+            node.mrff,
             cohort.private,
             histories,
             Met(dataset.items[rows], dataset.labels[rows], np.cumsum([0, *(end - begin)])),

@@ -82,7 +82,7 @@ class NodesAtHand:
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
             node = open_node(run_config, node_config, request, as_split=as_split)
-            names = tensors_of(node.network, "public").keys()
+            names = tensors_of(node.mrff, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}
             try:
@@ -124,7 +124,7 @@ class UserModel:
     @property
     def network(self) -> MRFFNetwork:
         """The node's, with this user's private parameters in it."""
-        return self.node.network
+        return self.node.mrff
 
     @property
     def provenance(self) -> str:

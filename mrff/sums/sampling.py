@@ -33,9 +33,13 @@ def user_keys(seed: int, round_number: int, users: np.ndarray, purpose: str) -> 
 
 def drawn_items(keys: np.ndarray, number: int, items: int) -> np.ndarray:
     """(U, number) int64 item codes 1..items, uniform with replacement, by the users' keys (U,)."""
+    return (words(keys, number) % np.uint64(items)).astype(np.int64) + 1
+
+
+def words(keys: np.ndarray, number: int) -> np.ndarray:
+    """(U, number) uint64, uniform, by the users' keys (U,)."""
     counters = np.arange(number, dtype=np.uint64) * np.uint64(_GOLDEN)
-    words = _mix(keys.astype(np.uint64)[:, None] + counters)
-    return (words % np.uint64(items)).astype(np.int64) + 1
+    return _mix(keys.astype(np.uint64)[:, None] + counters)
 
 
 def sampled_users(seed: int, round_number: int, users: np.ndarray, rate: float) -> np.ndarray:

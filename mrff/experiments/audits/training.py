@@ -155,7 +155,7 @@ def _directions(
     node: Node, planted: Planted, model: SharedModel, canaries: Cohort
 ) -> NDArray[np.float64]:
     """(m, d) where each canary would push their row from a model and their own parameters."""
-    network = node.network
+    network = node.mrff
     load_shared(network, model.public, model.group)
     shared: Tensors = {**tensors_of(network, "public"), **tensors_of(network, "group")}
     table = shared[planted.table]

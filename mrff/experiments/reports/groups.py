@@ -76,10 +76,10 @@ def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> 
     for node in nodes:
         if len(node.users):
             cohort = node.cohort(node.users, up_to_round=best_round)
-            learner = CohortLearner(node.network, node.config)
+            learner = CohortLearner(node.mrff, node.config)
             routes = learner.score_as_loaded(cohort, "test").routes
             if counts is None:
-                counts = _Counts(node.dataset, routes.shape[1], node.network.num_experts)
+                counts = _Counts(node.dataset, routes.shape[1], node.mrff.num_experts)
             counts.add(node.dataset, node.users, routes, node.config.data.holdout)
     if counts is None:
         return GroupPicture([], [], 0)

@@ -17,8 +17,8 @@ from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
 from mrff_model.building import tensors_of
-from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import split_bank
+from mrff_model.shared import Network
 
 Needs = Literal["sum", "each_user", "each_record"]
 Shape = tuple[int, ...]
@@ -31,7 +31,7 @@ class Accumulator(Protocol):
     def accumulate(self, chunk: Chunk) -> None:
         """Takes in the users of a chunk who are finite; see `ClientHalf.needs`."""
 
-    def sums(self, network: MRFFNetwork) -> CohortSums:
+    def sums(self, network: Network) -> CohortSums:
         """Everything accumulated, by the names arrays have outside the network."""
 
 
@@ -140,7 +140,7 @@ class Mechanism(Protocol):
         """
 
 
-def named_outside(network: MRFFNetwork, arrays: Tensors) -> dict[str, NDArray[Any]]:
+def named_outside(network: Network, arrays: Tensors) -> dict[str, NDArray[Any]]:
     """Arrays of the network by the names they have outside it, where each expert is its own."""
     bank = tensors_of(network, "group").keys()
     on_cpu = {name: value.cpu() for name, value in arrays.items()}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mrff.privacy.mechanisms.base import named_outside
 from mrff.sums import Chunk, CohortSums, Tensors
-from mrff_model.network import MRFFNetwork
+from mrff_model.shared import Network
 
 STATISTICS = "statistics"  # the name of the part of the vector that `Bound.statistics` describes
 Floats = NDArray[np.float64]
@@ -130,13 +130,13 @@ class ClippedUsers:
         )
         self._statistics += bound.statistics(routes[kept], clipped[kept]).sum(axis=0)
 
-    def sums(self, network: MRFFNetwork) -> CohortSums:
+    def sums(self, network: Network) -> CohortSums:
         """See `Accumulator`; every array of the vector is there."""
         update = {name: self._update[name].view_as(v) for name, v in self._shared.items()}
         return whole_vector(network, update, self._statistics)
 
 
-def whole_vector(network: MRFFNetwork, update: Tensors, statistics: np.ndarray) -> CohortSums:
+def whole_vector(network: Network, update: Tensors, statistics: np.ndarray) -> CohortSums:
     """One summed vector by the names arrays have outside the network: the whole bank is in it."""
     return CohortSums({**named_outside(network, update), STATISTICS: statistics})
 

@@ -20,7 +20,7 @@ from mrff.privacy.mechanisms.noised import NoisedClient
 from mrff.privacy.noise import NoiseSource
 from mrff.sums import CohortSums, Tensors
 from mrff.sums.cohort_sums import as_numbers
-from mrff_model.network import MRFFNetwork
+from mrff_model.shared import Network
 
 
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -130,7 +130,7 @@ class NoisySteps:
         noisy = self._optimizer.released(list(self._own_sums.values()))
         return dict(zip(self._own_sums, noisy, strict=True))
 
-    def sums(self, network: MRFFNetwork) -> CohortSums:
+    def sums(self, network: Network) -> CohortSums:
         """The weighted change of the shared parameters, times the users it stands for."""
         users, training = self._users, self._config.training
         update = {

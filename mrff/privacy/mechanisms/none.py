@@ -23,8 +23,8 @@ from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, na
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
 from mrff.sums.expected import require_arrays
-from mrff_model.network import MRFFNetwork
 from mrff_model.scopes import expert_of, has_expert, is_expert
+from mrff_model.shared import Network
 
 _ROUNDING = 1.0 + 1e-5
 
@@ -100,7 +100,7 @@ class PlainSum:
         }
         self._sums += CohortSums({}, as_numbers(numbers))
 
-    def sums(self, network: MRFFNetwork) -> CohortSums:
+    def sums(self, network: Network) -> CohortSums:
         """An expert that nobody chose is absent."""
         total = self._sums
         if not total.number("users"):

@@ -1,0 +1,1 @@
+"""Published federated rivals by the protocols of their papers, in one process."""
