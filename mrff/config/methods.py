@@ -35,6 +35,11 @@ class Method:
     overrides: Mapping[str, Value]  # by full name
 
     @property
+    def draws(self) -> bool:
+        """Whether it depends on the seed; the others count, or solve."""
+        return self.name not in _DRAW_NOTHING
+
+    @property
     def is_federated(self) -> bool:
         """Whether the data stays with the users."""
         return self.kind in FEDERATED
@@ -199,6 +204,10 @@ _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
         ),
     },
 }
+_DRAW_NOTHING = {
+    "user-rate", "user-item-rate", "user-feature-rate",
+    "popularity", "item-knn", "rules", "ease", "slit",
+}  # fmt: skip
 METHODS: Mapping[str, Method] = {
     name: Method(name, description, kind, full_names(overrides))
     for kind, methods in _KINDS.items()

@@ -142,7 +142,7 @@ def _plan(path: Path, content: dict[str, Any], presets: Path, part: PlanPart) ->
             **{key: value for key, value in wanted.items() if key not in base.overrides},
             **changes,
         }
-        for seed in seeds if _draws(base) else [None]:
+        for seed in seeds if base.draws else [None]:
             rows.append(_row(dataset, label, base, seed, settings))
     return ComparisonPlan(
         name=name,
@@ -194,11 +194,6 @@ def _row(dataset: str, label: str, base: Method, seed: int | None, settings: Set
     except ConfigError as error:
         raise ConfigError(f"method {label} on {dataset}: {error}") from error
     return Row(dataset, label, base, seed, values)
-
-
-def _draws(base: Method) -> bool:
-    """Whether a method depends on the seed: floors of rates only count."""
-    return not base.name.endswith("-rate")
 
 
 def _variants(methods: list[str], vary: Any) -> dict[str, Variant]:
