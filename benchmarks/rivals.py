@@ -25,8 +25,9 @@ from mrff.experiments.central import Measures
 from mrff.experiments.central.methods import CentralResult, run_central
 from mrff.ops.simulation import read_settings
 
-WITHOUT_SEED = ("popularity", "item-knn", "rules", "ease", "slit")  # nothing is drawn
-RIVALS = (*WITHOUT_SEED, "ials", "bpr", "sasrec-pooled", "hstu-pooled")
+RIVALS = (
+    "popularity", "item-knn", "rules", "ease", "slit", "ials", "bpr", "sasrec-pooled", "hstu-pooled",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -41,12 +42,12 @@ def main() -> None:
     )
     rows = []
     for method in options.methods:
-        for seed in options.seeds[:1] if method in WITHOUT_SEED else options.seeds:
+        for seed in options.seeds if method_named(method).draws else options.seeds[:1]:
             base = read_settings(options.config, [*options.set, f"training.seed={seed}"])
             config = RunConfig.from_flat(overrides_of(method, base))
             result = run_central(method, config, partial(told, method))
             rows.append(row_of(method, config, result))
-            print(f"{method}: {result.chosen or result.best_round} of {result.tried} candidates")
+            print(f"{method}: best {result.best_round} {result.chosen}, tried {rows[-1]['rounds']}")
             if options.csv:
                 write(pd.DataFrame(rows[-1:]), options.csv)
     table = pd.DataFrame(rows)[["method", "seed", *MEASURES, "hr10_apart", "best_round", "seconds"]]
