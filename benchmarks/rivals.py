@@ -26,7 +26,8 @@ from mrff.experiments.central.methods import CentralResult, run_central
 from mrff.ops.simulation import read_settings
 
 RIVALS = (
-    "popularity", "item-knn", "rules", "ease", "slit", "ials", "bpr", "sasrec-pooled", "hstu-pooled",
+    "popularity", "item-knn", "rules", "ease", "slit", "ials", "bpr",
+    "sasrec-pooled", "hstu-pooled",
 )  # fmt: skip
 
 
