@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from logging import getLogger
 from typing import Protocol
 
@@ -55,7 +56,7 @@ class Finish:
 
     def fit_linear(self, most: int) -> Mixture:
         """Linear models of the ``most`` items met most, and the mixes with them to test by."""
-        tried = all_mixes(fit(self._query, self._item_counts(), most))
+        tried = all_mixes(fit(self._query, self._item_counts, most))
         _, sums = self._evaluated("valid", tried)
         mixture = chosen_mixes(tried, sums)
         items, mix = len(mixture.part.items), told(mixture.mixes[0])
@@ -74,6 +75,7 @@ class Finish:
         asked = Asked(message_type, self.best.facts.round, expected, check_linear_sums, least)
         return self.ask(request, message_type, asked)[0]
 
+    @cached_property
     def _item_counts(self) -> CohortSums:
         """How often every item of the catalogue was met in training."""
         counted = {ITEM_COUNTS: Quantity((self.conduct.catalogue,), whole=True)}
@@ -94,7 +96,7 @@ class Finish:
         asked = asked_to_evaluate(part, request.facts.round, evaluation, least)
         sums, traffic = self.ask(request, MessageType.EVALUATE, asked)
         if "listed" in evaluation.quantities():
-            sums += self._item_counts()
+            sums += self._item_counts
         report = EvaluationReport.of(part, request.facts.round, evaluation, (sums, traffic))
         return report, sums
 

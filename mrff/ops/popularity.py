@@ -9,8 +9,7 @@ import torch
 
 from client_app.learners.ranking import history_of, ranks_of
 from mrff.data.dataset import Dataset
-from mrff.data.errors import DataError
-from mrff.data.windows import eligible_users
+from mrff.data.floors import split_rows
 from mrff.metrics.metric import Ranks
 from mrff.metrics.ranking import BRIEF_LENGTH, LENGTHS, expected_gains
 from mrff.wire.requests import Part
@@ -36,12 +35,7 @@ def popularity_floor(dataset: Dataset, *, holdout: int, part: Part) -> ListFloor
     Raises:
         DataError: no user is long enough for the split.
     """
-    users = eligible_users(dataset, holdout=holdout)
-    if not len(users):
-        raise DataError(
-            f"no user has the {2 * holdout + 1} interactions that a holdout of {holdout} needs; "
-            "use a smaller holdout"
-        )
+    users = split_rows(dataset, holdout=holdout, part=part).users
     ends = dataset.offsets[users + 1] - 2 * holdout
     items, _ = history_of(dataset, users, ends, liked_only=False)
     counts = np.bincount(items, minlength=dataset.schema.num_items + 1)[1:]
