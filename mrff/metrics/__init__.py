@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 
+import numpy as np
+
 from mrff.config import RunConfig
 from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
 from mrff.metrics.calibration import CALIBRATION_ERROR
 from mrff.metrics.gauc import GAUC
 from mrff.metrics.lists import COVERAGE, POPULARITY
 from mrff.metrics.log_loss import LOG_LOSS
-from mrff.metrics.metric import Grain, Metric, Reads, Scored, Statistic
+from mrff.metrics.metric import Grain, Metric, Ranks, Reads, Scored, Statistic
 from mrff.metrics.people import PEOPLE
 from mrff.metrics.ranking import CANDIDATES, PART_METRICS, RANKING_METRICS
 from mrff.metrics.routes import CHURN, LOAD_ENTROPY
@@ -114,6 +116,14 @@ def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
     return Evaluation(
         grain, routes_are_hidden=private, bounded_only=private, reads=reads, drawn=drawn
     )
+
+
+def measures_of_ranks(ranks: Ranks) -> dict[str, float]:
+    """What ranks alone come to, by the names of metrics; undefined ones are left out."""
+    nothing, routes = np.zeros(ranks.counts.shape), np.zeros((len(ranks.counts), 1), dtype=np.int64)
+    evaluation = Evaluation(Grain(1, (1, 1), ranks.counts.shape[1]), reads=frozenset({"ranks"}))
+    sums = evaluation.sums_of(Scored(nothing, nothing, routes, routes, ranks))
+    return {n: value for n, value in evaluation.measures(sums).items() if value is not None}
 
 
 def metric_named(name: str) -> Metric:

@@ -10,8 +10,8 @@ import torch
 from client_app.learners.ranking import history_of, ranks_of
 from mrff.data.dataset import Dataset
 from mrff.data.floors import split_rows
+from mrff.metrics import measures_of_ranks
 from mrff.metrics.metric import Ranks
-from mrff.metrics.ranking import BRIEF_LENGTH, LENGTHS, expected_gains
 from mrff.wire.requests import Part
 
 SCORES_AT_ONCE = 4_000_000
@@ -46,8 +46,6 @@ def popularity_floor(dataset: Dataset, *, holdout: int, part: Part) -> ListFloor
         for some in np.split(users, np.arange(at_once, len(users), at_once))
     ]
     ranks = Ranks.joined(found, np.arange(len(users)))
-    place = LENGTHS.index(BRIEF_LENGTH)
-    hr, ndcg, mrr = (
-        float(expected_gains(ranks, kind)[:, :, 0, place].mean()) for kind in ("hr", "ndcg", "mrr")
-    )
-    return ListFloor(hr, ndcg, mrr, len(users), ranks.better[..., 0].size, ranks.candidates.mean())
+    m = measures_of_ranks(ranks)
+    targets = ranks.better[..., 0].size
+    return ListFloor(m["hr10"], m["ndcg10"], m["mrr10"], len(users), targets, m["candidates"])

@@ -23,7 +23,7 @@ from mrff.experiments.central.factorisation import bpr, ials
 from mrff.experiments.central.neighbours import item_knn, popularity, rules
 from mrff.experiments.central.pooled import train_pooled
 from mrff.experiments.central.ranking import rank_by
-from mrff.experiments.central.validation import measures_of_ranks
+from mrff.metrics import measures_of_ranks
 from mrff_model.building import build_network
 from server_app.model import open_catalogue
 

@@ -23,9 +23,10 @@ from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.floors import split_rows
 from mrff.experiments.central import Note, Ranked, nobody
-from mrff.experiments.central.validation import Best, measures_of_ranks
+from mrff.experiments.central.validation import Best
 from mrff.linear.base import decay
 from mrff.linear.sequences import LEFT_OUT, Sequences
+from mrff.metrics import measures_of_ranks
 from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
 

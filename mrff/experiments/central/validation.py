@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mrff.config import ConfigError, RunConfig
 from mrff.data.floors import floor_of
 from mrff.experiments.central import Measures
-from mrff.metrics import Evaluation, evaluation_of, metric_named
-from mrff.metrics.metric import Grain, Ranks, Reads, Scored
+from mrff.metrics import evaluation_of, metric_named
+from mrff.metrics.metric import Reads, Scored
 
 
 def measures_of(scored: Scored, config: RunConfig) -> Measures:
@@ -18,20 +16,12 @@ def measures_of(scored: Scored, config: RunConfig) -> Measures:
         DataError: the labels are of one class, and clicks are learned.
     """
     evaluation = evaluation_of(config, private=False)
-    found = _defined(evaluation, scored)
+    measures = evaluation.measures(evaluation.sums_of(scored))
+    found = {name: value for name, value in measures.items() if value is not None}
     if config.objective != "next":
         exact = floor_of(scored.labels, scored.logits)
         found = {**found, "auc": exact.auc, "log_loss": exact.log_loss}
     return found
-
-
-def measures_of_ranks(ranks: Ranks) -> Measures:
-    """What ranks alone come to."""
-    holdout = ranks.counts.shape[1]
-    nothing = np.zeros(ranks.counts.shape)
-    routes = np.zeros((len(nothing), 1), dtype=np.int64)
-    evaluation = Evaluation(Grain(1, (1, 1), holdout), reads=frozenset({"ranks"}))
-    return _defined(evaluation, Scored(nothing, nothing, routes, routes, ranks))
 
 
 class Best:
@@ -62,8 +52,3 @@ class Best:
             return False
         self._value, self.step = value, step
         return True
-
-
-def _defined(evaluation: Evaluation, scored: Scored) -> dict[str, float]:
-    measures = evaluation.measures(evaluation.sums_of(scored))
-    return {name: value for name, value in measures.items() if value is not None}

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from client_app.learners.ranking import ranks_of
 from mrff.data.dataset import Dataset
-from mrff.metrics.ranking import LENGTHS, expected_gains
+from mrff.metrics import measures_of_ranks
+from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
-
-PLACE = LENGTHS.index(10)
 
 
 def measured(
@@ -23,9 +22,9 @@ def measured(
     Args:
         scores: rows of ``users`` with scores (B, items) of items 1, 2, ...
     """
-    gains: dict[str, list[np.ndarray]] = {"hr": [], "ndcg": [], "mrr": []}
+    parts, order = list[Ranks](), list[np.ndarray]()
     for rows, values in scores:
-        ranks = ranks_of(values.unsqueeze(1), dataset, users[rows], part)
-        for kind, found in gains.items():
-            found.append(expected_gains(ranks, kind)[:, 0, 0, PLACE])
-    return {f"{kind}10": float(np.concatenate(found).mean()) for kind, found in gains.items()}
+        parts.append(ranks_of(values.unsqueeze(1), dataset, users[rows], part))
+        order.append(rows)
+    found = measures_of_ranks(Ranks.joined(parts, np.argsort(np.concatenate(order))))
+    return {name: found[name] for name in ("hr10", "ndcg10", "mrr10")}
