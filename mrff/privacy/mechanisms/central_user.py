@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrff.config import RunConfig
-from mrff.privacy.accounting import Release, check_delta
+from mrff.privacy.accounting import Limit, Release, check_delta
 from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
-from mrff.sums import CohortSums, Expected, ServerView, require
+from mrff.privacy.spending import WHOLE_DATASET, limit_of
+from mrff.sums import CohortSums, Expected, require
 from mrff.sums.cohort_sums import as_numbers
 
 
@@ -40,15 +40,11 @@ class CentralClient(NoisedClient):
 class CentralServer(NoisedServer):
     """One noise, added before anything else sees the sum."""
 
-    def __init__(self, view: ServerView, release: Release) -> None:
-        super().__init__(view, release)
-        self._ledger = server_ledger(view.ledger_folder, view.population)
-
-    def spend(self, server_round: int) -> float | None:
-        about = {"training": self.view.training, "round": server_round}
-        limit = limit_of(self.config.privacy)
-        self._ledger.append(WHOLE_DATASET, self._release, about, limit)
-        return self._ledger.epsilon(WHOLE_DATASET, limit)
+    def spend(self, server_round: int, limit: Limit | None = None) -> float | None:
+        limit = limit or limit_of(self.config.privacy)
+        super().spend(server_round, limit)
+        epsilon = self._ledger.epsilon(WHOLE_DATASET, limit)
+        return epsilon if math.isfinite(epsilon) else None
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
