@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from flwr.app import RecordDict
 from torch import Tensor
 
 from client_app.devices import device_for, host_memory
@@ -29,7 +30,8 @@ from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
-from mrff.wire.aggregation import AGGREGATIONS, Aggregation
+from mrff.wire.aggregation import ClientSums, NodeSide, aggregation_of
+from mrff.wire.aggregation.secure.client import SecureClient
 from mrff.wire.requests import Request, RunFacts
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
@@ -51,7 +53,7 @@ class Node:
     ledger_folder: Path  # outlives runs
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
-    aggregation: Aggregation
+    aggregation: ClientSums
 
     @property
     def mrff(self) -> MRFFNetwork:
@@ -174,17 +176,41 @@ def open_node(
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
     network, initial_private = _network(config, dataset)
+    side = _side(config, node_config, run)
     return Node(
         config=config,
         dataset=dataset,
         users=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
-        store=PrivateStore(_state_folder(node_config, run), request.facts.epoch_starts),
-        ledger_folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
+        store=PrivateStore(side.training_folder, request.facts.epoch_starts),
+        ledger_folder=side.folder,
         limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
         mechanism=mechanism,
-        aggregation=AGGREGATIONS["plain"],
+        aggregation=aggregation_of(config.privacy).client(side),
+    )
+
+
+def secure_client(
+    run_config: Mapping[str, Any], node_config: Mapping[str, Any], content: RecordDict
+) -> SecureClient:
+    """For the stages of a secure sum that need no data.
+
+    Raises:
+        ConfigError: settings that cannot be used, or a node without keys.
+    """
+    config, run = RunConfig.from_flat(run_config), RunFacts.of(content.config_records["run"])
+    if not config.privacy.secure_aggregation:
+        raise ConfigError("this run has privacy.secure-aggregation=false: there are no secure sums")
+    return SecureClient(_side(config, node_config, run))
+
+
+def _side(config: RunConfig, node_config: Mapping[str, Any], run: RunFacts) -> NodeSide:
+    return NodeSide(
+        config=config,
+        node_config=node_config,
+        training_folder=_state_folder(node_config, run),
+        folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
     )
 
 
