@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.app import RecordDict
 
+from client_app.pins import refuse_other_settings
 from mrff.config import ConfigError, RunConfig
 from mrff.wire.aggregation import NodeSide
 from mrff.wire.aggregation.secure.client import SecureClient
@@ -18,8 +19,9 @@ def node_side(config: RunConfig, node_config: Mapping[str, Any], run: RunFacts) 
     """Of a node in a run.
 
     Raises:
-        ConfigError: it has nowhere to keep anything.
+        ConfigError: it has nowhere to keep anything, or insists on other settings.
     """
+    refuse_other_settings(config, node_config)
     return NodeSide(
         config=config,
         node_config=node_config,

@@ -219,13 +219,9 @@ def test_a_node_opens_only_so_many_evaluations_in_a_round(tmp_path: Path) -> Non
         server.whole(session(9), server.names, {"a": np.full(3, 9, np.float32)})
 
 
-def test_a_node_insists_on_its_least_number_of_nodes_and_on_its_sampling_rate(
-    tmp_path: Path,
-) -> None:
+def test_a_node_insists_on_its_least_number_of_nodes(tmp_path: Path) -> None:
     with pytest.raises(SecureError, match=r"3 nodes take part .* wants secure-min-nodes=4"):
         Server(tmp_path, **{"secure-min-nodes": 4}).begin(session())
-    with pytest.raises(ConfigError, match=r"sampling-rate=0\.5 only, the run has .*=0\.2"):
-        Server(tmp_path, **{"sampling-rate": 0.5}).begin(session())
 
 
 def test_secrets_are_gone_when_a_sum_is_opened(tmp_path: Path) -> None:
