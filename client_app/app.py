@@ -1,13 +1,23 @@
-"""The ClientApp: Flower calls it with a message, it answers for the users of its node."""
+"""The ClientApp: Flower calls it with a message, it answers for the users of its node.
+
+A deployed node answers every message in a new process: the stages of a secure sum that need neither
+network nor data do not import PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client_app.evaluate import evaluate_round
-from client_app.item_sums import item_counts, linear_sums
-from client_app.node import open_node
-from client_app.train import train_round
+from client_app.sides import secure_client
+from mrff.wire.replies import Reply
 from mrff.wire.requests import Request
+
+if TYPE_CHECKING:
+    from client_app.node import Node
 
 app = ClientApp()
 
@@ -15,30 +25,60 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Trains the round's users on this node; answers with sums of their updates."""
-    request = Request.read(message.content)
-    node = open_node(context.run_config, context.node_config, request)
-    return Message(node.aggregation.submit(train_round(node, request)), reply_to=message)
+    from client_app.train import train_round  # brings PyTorch
+
+    return _answer(message, context, train_round)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Scores this node's users on held-out interactions; answers with sums and histograms."""
-    request = Request.read(message.content)
-    node = open_node(context.run_config, context.node_config, request)
-    return Message(node.aggregation.submit(evaluate_round(node, request)), reply_to=message)
+    from client_app.evaluate import evaluate_round  # brings PyTorch
+
+    return _answer(message, context, evaluate_round)
 
 
 @app.query("item_counts")
 def count_items(message: Message, context: Context) -> Message:
     """Answers with how often each item is in the training part of this node's users."""
-    request = Request.read(message.content)
-    node = open_node(context.run_config, context.node_config, request)
-    return Message(node.aggregation.submit(item_counts(node, request)), reply_to=message)
+    from client_app.item_sums import item_counts  # brings PyTorch
+
+    return _answer(message, context, item_counts)
 
 
 @app.query("linear_sums")
 def add_up_for_linear_models(message: Message, context: Context) -> Message:
     """Answers with the sums that closed-form linear models are solved from."""
+    from client_app.item_sums import linear_sums  # brings PyTorch
+
+    return _answer(message, context, linear_sums)
+
+
+@app.query("secure_keys")
+def show_keys(message: Message, context: Context) -> Message:
+    """Answers with keys for one secure sum."""
+    node = secure_client(context.run_config, context.node_config, message.content)
+    return Message(node.keys(message.content), reply_to=message)
+
+
+@app.query("secure_shares")
+def share_secrets(message: Message, context: Context) -> Message:
+    """Answers with what other nodes need to open the sum without this node."""
+    node = secure_client(context.run_config, context.node_config, message.content)
+    return Message(node.shares(message.content), reply_to=message)
+
+
+@app.query("secure_unmask")
+def open_sum(message: Message, context: Context) -> Message:
+    """Signs who is left, then answers with what opens their sum."""
+    node = secure_client(context.run_config, context.node_config, message.content)
+    return Message(node.unmask(message.content), reply_to=message)
+
+
+def _answer(message: Message, context: Context, work: Callable[[Node, Request], Reply]) -> Message:
+    from client_app.node import open_node  # brings PyTorch
+
     request = Request.read(message.content)
     node = open_node(context.run_config, context.node_config, request)
-    return Message(node.aggregation.submit(linear_sums(node, request)), reply_to=message)
+    content = node.aggregation.submit(message.content, lambda: work(node, request))
+    return Message(content, reply_to=message)

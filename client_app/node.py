@@ -19,6 +19,7 @@ from torch import Tensor
 from client_app.devices import device_for, host_memory
 from client_app.learners import Cohort, SharedModel
 from client_app.private_store import PrivateStore
+from client_app.sides import node_side
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
@@ -29,8 +30,8 @@ from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
-from mrff.wire.aggregation import AGGREGATIONS, Aggregation
-from mrff.wire.requests import Request, RunFacts
+from mrff.wire.aggregation import ClientSums, aggregation_of
+from mrff.wire.requests import Request
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
@@ -51,7 +52,7 @@ class Node:
     ledger_folder: Path  # outlives runs
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
-    aggregation: Aggregation
+    aggregation: ClientSums
 
     @property
     def mrff(self) -> MRFFNetwork:
@@ -173,17 +174,18 @@ def open_node(
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
     network, initial_private = _network(config, dataset)
+    side = node_side(config, node_config, run)
     return Node(
         config=config,
         dataset=dataset,
         users=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
-        store=PrivateStore(_state_folder(node_config, run), request.facts.epoch_starts),
-        ledger_folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
+        store=PrivateStore(side.training_folder, request.facts.epoch_starts),
+        ledger_folder=side.folder,
         limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
         mechanism=mechanism,
-        aggregation=AGGREGATIONS["plain"],
+        aggregation=aggregation_of(config.privacy).client(side),
     )
 
 
@@ -207,19 +209,6 @@ def _data_folder(node_config: Mapping[str, Any], server_data_dir: str) -> Path:
             '--node-config \'data-dir="/path/to/shard" state-dir="/path/to/state"\''
         )
     return Path(server_data_dir)
-
-
-def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
-    training = run.training_id
-    if "state-dir" in node_config:
-        return Path(str(node_config["state-dir"])).expanduser().absolute() / training
-    if "partition-id" not in node_config:
-        raise ConfigError(
-            "this node has nowhere to keep private parameters: start it with "
-            "--node-config 'state-dir=\"/path/to/state\"'"
-        )
-    part = f"node-{node_config['partition-id']}-of-{node_config['num-partitions']}"
-    return Path(run.state_dir) / training / part
 
 
 def _stamp(folder: Path) -> int:

@@ -7,6 +7,7 @@ from mrff.data.schema import Schema
 from mrff.metrics import evaluation_of, metric_named
 from mrff.privacy.mechanisms.base import ServerHalf
 from mrff.sums import ServerView
+from mrff.wire.aggregation import aggregation_of
 from strategies.learning_rates import LearningRates
 from strategies.model_step import ModelStep
 from strategies.mrff import MRFF
@@ -38,6 +39,7 @@ def make_strategy(
             beside=beside,
         ),
         observer=observer,
+        aggregation=aggregation_of(config.privacy).server(config.privacy),
         send_window=server.send_window or SEND_WINDOW,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

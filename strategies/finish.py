@@ -72,7 +72,9 @@ class Finish:
         """An answer that needs no shared model."""
         request = replace(self.best, public={}, group={}, linear=linear)
         least = self.conduct.min_reply_fraction
-        asked = Asked(message_type, self.best.facts.round, expected, check_linear_sums, least)
+        asked = Asked(
+            message_type, self.best.facts.round, expected, check_linear_sums, least, exact=True
+        )
         return self.ask(request, message_type, asked)[0]
 
     @cached_property

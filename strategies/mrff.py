@@ -170,7 +170,7 @@ class MRFF(Strategy):
         state, server_round = self.state, self.state.round + 1
         self._begin_phase()
         messages = self.configure_train(server_round, self._arrays, config, grid)
-        replies = self._exchange(grid, messages)
+        replies = self._exchange(grid, messages, self._asked_to_train(server_round))
         arrays, metrics = self.aggregate_train(server_round, replies)
         if arrays is not self._arrays:  # somebody's own `aggregate_train` has changed them
             self._arrays, state.public = arrays, arrays_of(arrays)
@@ -214,9 +214,7 @@ class MRFF(Strategy):
         Raises:
             RoundFailedError: too few replies counted.
         """
-        least = self.conduct.min_reply_fraction
-        asked = asked_to_evaluate("valid", server_round, self.evaluation, least)
-        collected = self._collect(replies, asked)
+        collected = self._collect(replies, self._asked_to_validate(server_round))
         report = EvaluationReport.of("valid", server_round, self.evaluation, collected)
         self._evaluation_report = report
         return metric_record(report)
@@ -225,11 +223,15 @@ class MRFF(Strategy):
         server_round = self.state.round
         self._begin_phase()
         messages = self.configure_evaluate(server_round, self._arrays, config, grid)
-        replies = self._exchange(grid, messages)
+        replies = self._exchange(grid, messages, self._asked_to_validate(server_round))
         metrics = self.aggregate_evaluate(server_round, replies)
         if self._evaluation_report is not None:  # somebody's own `aggregate_evaluate` makes none
             self._count(self._evaluation_report.traffic, messages)
         self._note_validation(server_round, metrics, self._evaluation_report)
+
+    def _asked_to_validate(self, server_round: int) -> Asked:
+        least = self.conduct.min_reply_fraction
+        return asked_to_evaluate("valid", server_round, self.evaluation, least)
 
     def _note_validation_beside(self, sums: CohortSums, traffic: Traffic) -> None:
         """Of the model that was sent; bytes and seconds are the training's already."""
@@ -267,7 +269,7 @@ class MRFF(Strategy):
     def _ask(self, grid: Grid, request: Request, message_type: str, asked: Asked) -> Collected:
         """A phase that is one question to every node."""
         messages = self._messages(request, message_type, grid)
-        sums, traffic = self._collect(self._exchange(grid, messages), asked)
+        sums, traffic = self._collect(self._exchange(grid, messages, asked), asked)
         self._count(traffic, messages)
         return sums, traffic
 
@@ -290,15 +292,20 @@ class MRFF(Strategy):
     def _messages(self, request: Request, message_type: str, grid: Grid) -> list[Message]:
         return messages_for(request, message_type, grid.get_node_ids(), ttl=self.timeout)
 
-    def _exchange(self, grid: Grid, messages: Sequence[Message]) -> Exchange:
-        return Exchange(grid, messages, window=self.conduct.send_window, timeout=self.timeout)
+    def _exchange(self, grid: Grid, messages: list[Message], asked: Asked) -> Iterable[Message]:
+        window, timeout = self.conduct.send_window, self.timeout
+
+        def send(batch: list[Message]) -> Exchange:
+            return Exchange(grid, batch, window=window, timeout=timeout)
+
+        return self.conduct.aggregation.exchange(send, messages, asked)
 
     def _collect(self, replies: Iterable[Message], asked: Asked) -> Collected:
         return self.conduct.aggregation.collect(replies, asked)
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
         if messages:
-            traffic.bytes_down = content_bytes(messages[0].content) * len(messages)
+            traffic.bytes_down += content_bytes(messages[0].content) * len(messages)
         self.state.bytes_down += traffic.bytes_down
         self.state.bytes_up += traffic.bytes_up
         self.state.seconds += traffic.seconds

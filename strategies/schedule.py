@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mrff.config import PrivacySettings
 from mrff.metrics import METRICS
 from mrff.metrics.metric import Metric
-from mrff.wire.aggregation import AGGREGATIONS, Aggregation
+from mrff.wire.aggregation import AGGREGATIONS, ServerSums
 from strategies.reports import Observer, Silent
 from strategies.state import TrainingState
 
@@ -72,7 +73,9 @@ class Conduct:
 
     schedule: Schedule = field(default_factory=Schedule)
     observer: Observer = field(default_factory=Silent)
-    aggregation: Aggregation = AGGREGATIONS["plain"]
+    aggregation: ServerSums = field(
+        default_factory=lambda: AGGREGATIONS["plain"].server(PrivacySettings())
+    )
     linear_items: int | None = None
     catalogue: int = 0
     send_window: int = 32

@@ -9,7 +9,7 @@ from mrff.config.declaration import ConfigError, Limits, setting
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """What is promised to whom, and what it costs. Nothing here matters in mode ``none``."""
+    """What is promised to whom, and what it costs. In mode ``none`` secure sums matter alone."""
 
     mode: str = setting(
         "none", "who is not trusted: docs/privacy.md", Limits(registry="privacy mechanisms")
@@ -45,6 +45,24 @@ class PrivacySettings:
     )
     clipping_weights: str | None = setting(
         "off", "prefix=factor, by comma: what arrays count in the norm", Limits(word="off")
+    )
+    secure_aggregation: bool = setting(False, "the server sees sums over nodes, and no node's own")
+    secure_threshold: float = setting(
+        0.6, "share of nodes that have to be left for a sum to be opened", Limits(above=0.5, high=1)
+    )
+    secure_colluders: int = setting(
+        0, "c, nodes that may help the server; they raise the threshold", Limits(0, 1_000_000)
+    )
+    secure_ring_bits: int = setting(
+        32, "of an array's element in a secure sum: 16, 32 or 64", Limits(16, 64)
+    )
+    secure_value_bits: int = setting(
+        24, "of what one node adds to it; every doubling of the nodes takes one", Limits(4, 53)
+    )
+    secure_range: float = setting(
+        64.0,
+        "largest value of one node's sum before sums were seen; larger ones are cut, counted",
+        Limits(above=0.0),
     )
 
     @property

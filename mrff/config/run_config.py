@@ -159,6 +159,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"{config.privacy.mode}: their sums name the items of a one-user node; "
             "use training.linear-items=off"
         )
+    yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
     if name and resume:
         yield (
@@ -169,6 +170,23 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             "run.name may hold letters, digits, '.', '_' and '-' only, and is not off, "
             f"got {name!r}"
+        )
+
+
+def _secure_conflicts(config: RunConfig) -> Iterator[str]:
+    privacy, norm = config.privacy, config.server.max_update_norm
+    if privacy.secure_ring_bits not in (16, 32, 64):
+        yield f"privacy.secure-ring-bits must be 16, 32 or 64, got {privacy.secure_ring_bits}"
+    if privacy.secure_value_bits > privacy.secure_ring_bits:
+        yield (
+            f"privacy.secure-value-bits={privacy.secure_value_bits} cannot go with "
+            f"privacy.secure-ring-bits={privacy.secure_ring_bits}: a value has to fit into the "
+            "ring, with one bit more for every doubling of the nodes; use fewer value bits"
+        )
+    if privacy.secure_aggregation and norm:
+        yield (
+            f"server.max-update-norm={norm:g} cannot go with privacy.secure-aggregation=true: the "
+            "server sees no node's update; set server.max-update-norm=off"
         )
 
 

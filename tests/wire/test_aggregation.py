@@ -10,11 +10,12 @@ import pytest
 from flwr.app import Error, Message
 
 from mrff.sums import CohortSums, Expected
-from mrff.wire.aggregation import AGGREGATIONS, RoundFailedError
+from mrff.wire.aggregation import RoundFailedError
+from mrff.wire.aggregation.plain import PlainAggregation
 from mrff.wire.replies import Reply
 from tests.support.replies import PUBLIC, USERS, User, asked, expert, message, train_content
 
-PLAIN = AGGREGATIONS["plain"]
+PLAIN = PlainAggregation()
 
 
 def test_what_nodes_submit_is_collected_as_its_sum() -> None:
@@ -22,7 +23,7 @@ def test_what_nodes_submit_is_collected_as_its_sum() -> None:
         CohortSums({PUBLIC: np.full(3, 0.5 + node, np.float32)}, {"users": np.array(node + 1)})
         for node in range(3)
     ]
-    contents = [PLAIN.submit(Reply(4, of_node)) for of_node in sums]
+    contents = [Reply(4, of_node).content() for of_node in sums]
     quantities = {"users": asked().expected.numbers["users"]}
     anything = replace(
         asked(4), expected=Expected({PUBLIC: (3,)}, quantities), check=lambda sums: None

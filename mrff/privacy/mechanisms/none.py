@@ -140,7 +140,8 @@ class PlainServer:
         chosen, trained = sums.numbers["expert_weight"] > 0.0, sums.number("users") > 0
         names = expected.updates
         wanted = {n for n in names if (chosen[expert_of(n)] if has_expert(n) else trained)}
-        require_arrays(sums.updates.keys(), wanted)
+        there = {n for n in sums.updates if n in wanted or sums.updates[n].any()}  # 0 is no array
+        require_arrays(there, wanted)
         if self._most_norm > 0.0 and trained:
             self._check_norms(sums)
 

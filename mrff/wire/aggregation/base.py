@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 
+from mrff.config import PrivacySettings, RunConfig
 from mrff.sums import CohortSums, Expected
 from mrff.wire.replies import Reply
 from mrff.wire.traffic import Traffic
@@ -27,6 +29,7 @@ class Asked:
         expected: of every reply.
         check: raises BadReplyError for sums that are well formed and still impossible.
         min_fraction: share of the nodes asked whose replies must count; at least one must.
+        exact: arrays are sums of counts and weights, which must not be rounded.
     """
 
     phase: str
@@ -34,6 +37,7 @@ class Asked:
     expected: Expected
     check: Callable[[CohortSums], None]
     min_fraction: float = 0.5
+    exact: bool = False
 
 
 @runtime_checkable
@@ -50,17 +54,75 @@ class Exchanged(Protocol):
     def __iter__(self) -> Iterator[Message]: ...
 
 
-class Aggregation(Protocol):
-    """Server half `collect`, client half `submit`."""
+Send = Callable[[list[Message]], Iterable[Message]]
+"""Sends messages and hands out replies; see `Exchanged`."""
+
+
+@dataclass(frozen=True)
+class NodeSide:
+    """What the client half may know of a node.
+
+    Args:
+        config: of the run.
+        node_config: the node's own.
+        training_folder: of its state in this training.
+        folder: of its state in all trainings.
+    """
+
+    config: RunConfig
+    node_config: Mapping[str, Any]
+    training_folder: Path
+    folder: Path
+
+
+class ServerSums(Protocol):
+    """Server half."""
+
+    def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
+        """Sends what a phase asks, and whatever has to go before it.
+
+        Raises:
+            RoundFailedError: the phase cannot take place.
+        """
+        ...
 
     def collect(self, replies: Iterable[Message], asked: Asked) -> tuple[CohortSums, Traffic]:
         """The sum over all nodes whose replies count, and who answered.
+
+        Args:
+            replies: as `exchange` has handed them out.
 
         Raises:
             RoundFailedError: too few replies count.
         """
         ...
 
-    def submit(self, reply: Reply) -> RecordDict:
-        """What leaves the node."""
+
+class ClientSums(Protocol):
+    """Client half."""
+
+    def submit(self, content: RecordDict, work: Callable[[], Reply]) -> RecordDict:
+        """What leaves the node in answer to the request ``content``; ``work`` gives its sums."""
         ...
+
+
+class Aggregation(Protocol):
+    """One way from nodes' sums to the server's; an object in `AGGREGATIONS`."""
+
+    def server(self, privacy: PrivacySettings) -> ServerSums:
+        """For one run."""
+        ...
+
+    def client(self, node: NodeSide) -> ClientSums:
+        """For one message.
+
+        Raises:
+            ConfigError: the node cannot or will not take part.
+        """
+        ...
+
+
+def one_line(text: str) -> str:
+    """Of a reason that a node gave."""
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else line[:300] + "..."

@@ -7,22 +7,31 @@ number of nodes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Message, RecordDict
 
+from mrff.config import PrivacySettings
 from mrff.sums import BadReplyError, CohortSums
-from mrff.wire.aggregation.base import Asked, Exchanged, RoundFailedError
+from mrff.wire.aggregation.base import Asked, Exchanged, NodeSide, RoundFailedError, Send, one_line
 from mrff.wire.records import content_bytes
 from mrff.wire.replies import Reply, largest_reply
 from mrff.wire.traffic import Rejection, Traffic
 
 
 class PlainAggregation:
-    """See `Aggregation`."""
+    """See `Aggregation`, `ServerSums` and `ClientSums`: there is nothing to remember."""
+
+    def server(self, privacy: PrivacySettings) -> PlainAggregation:
+        return self
+
+    def client(self, node: NodeSide) -> PlainAggregation:
+        return self
+
+    def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
+        return send(messages)
 
     def collect(self, replies: Iterable[Message], asked: Asked) -> tuple[CohortSums, Traffic]:
-        """See `Aggregation.collect`."""
         began, sums, traffic = time.monotonic(), CohortSums(), Traffic()
         exchange = replies if isinstance(replies, Exchanged) else None
         for message in replies:
@@ -40,15 +49,14 @@ class PlainAggregation:
             raise RoundFailedError(_too_few(traffic, asked))
         return sums, traffic
 
-    def submit(self, reply: Reply) -> RecordDict:
-        """See `Aggregation.submit`."""
-        return reply.content()
+    def submit(self, content: RecordDict, work: Callable[[], Reply]) -> RecordDict:
+        return work().content()
 
 
 def _counted(message: Message, asked: Asked, traffic: Traffic) -> CohortSums:
     """A reply's sums, or BadReplyError before anything has changed."""
     if message.has_error():
-        raise BadReplyError(_one_line(message.error.reason or "error without a reason"))
+        raise BadReplyError(one_line(message.error.reason or "error without a reason"))
     size, most = content_bytes(message.content), largest_reply(asked.expected)
     traffic.bytes_up += size
     if size > most:
@@ -66,8 +74,3 @@ def _too_few(traffic: Traffic, asked: Asked) -> str:
     )
     reasons = [f"node {rejection.node}: {rejection.reason}" for rejection in traffic.rejected[:3]]
     return "; ".join([text, *reasons])
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else line[:300] + "..."

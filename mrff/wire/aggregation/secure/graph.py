@@ -1,0 +1,94 @@
+"""Who shares masks and secrets with whom, and how many it takes to open a sum.
+
+Up to 64 nodes everybody with everybody (Bonawitz et al., CCS 2017). Above, every node has 100
+neighbours in a ring whose order nobody knows before all keys are there (Bell et al., CCS 2020):
+work per node grows with the logarithm of their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrff.wire.aggregation.secure.primitives import SecureError
+
+COMPLETE_UP_TO = 64
+NEIGHBOURS = 100
+_UNLIKELY = 1e-9  # that more colluding nodes than reckoned with meet in one neighbourhood
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all nodes of a sum have to agree on.
+
+    Args:
+        nodes: n, who sent keys.
+        threshold: share of a neighbourhood that has to be left, in (0.5, 1].
+        colluders: c, nodes that may help the server.
+    """
+
+    nodes: int
+    threshold: float
+    colluders: int
+
+    @property
+    def neighbourhood(self) -> int:
+        """Nodes in it, the one in its middle included."""
+        return self.nodes if self.nodes <= COMPLETE_UP_TO else min(NEIGHBOURS + 1, self.nodes)
+
+    @property
+    def needed(self) -> int:
+        """t: members of a neighbourhood whose answers open a secret of it.
+
+        Two survivor lists would need 2 t signatures. Honest nodes sign one list, so with more than
+        half of the honest and all of the colluding nodes t is out of reach for the second. And a
+        sum of fewer than two honest nodes would be no sum.
+
+        Raises:
+            SecureError: no such number of nodes exists.
+        """
+        size, colluders = self.neighbourhood, self._colluders_near
+        needed = max(
+            math.ceil(self.threshold * size - 1e-9), (size + colluders) // 2 + 1, colluders + 2
+        )
+        if needed > size:
+            raise SecureError(
+                f"{self.nodes} nodes cannot hide anybody from a server with {self.colluders} "
+                f"colluding nodes: {needed} of {size} would be needed; let more nodes take part, "
+                "or lower privacy.secure-colluders"
+            )
+        return needed
+
+    @property
+    def _colluders_near(self) -> int:
+        """At most how many of the colluding nodes are in one neighbourhood."""
+        size = self.neighbourhood
+        if size == self.nodes or not self.colluders:
+            return self.colluders
+        from scipy.stats import hypergeom  # only large federations need it
+
+        one = _UNLIKELY / self.nodes
+        return int(hypergeom.isf(one, self.nodes, min(self.colluders, self.nodes), size))
+
+
+def neighbourhoods(names: Sequence[str], terms: Terms, seed: bytes) -> dict[str, list[str]]:
+    """By name, who holds shares of a node's secrets: its neighbours and itself, in order.
+
+    Args:
+        names: of all nodes of the sum.
+        seed: fixed by the keys of all of them.
+    """
+    order = sorted(names)
+    size = terms.neighbourhood
+    if size >= len(order):
+        return dict.fromkeys(order, order)
+    words = np.frombuffer(seed, dtype=np.uint32)
+    ring = [order[place] for place in np.random.default_rng(words).permutation(len(order))]
+    half = (size - 1) // 2
+    return {
+        name: sorted(ring[(place + step) % len(ring)] for step in range(-half, half + 1))
+        for place, name in enumerate(ring)
+    }
