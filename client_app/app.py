@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from client_app.errors import without_paths
 from client_app.sides import secure_client
 from mrff.wire.replies import Reply
 from mrff.wire.requests import Request
@@ -19,7 +20,7 @@ from mrff.wire.requests import Request
 if TYPE_CHECKING:
     from client_app.node import Node
 
-app = ClientApp()
+app = ClientApp(mods=[without_paths])
 
 
 @app.train()

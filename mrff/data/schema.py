@@ -90,14 +90,14 @@ class Schema:
     def known_as(self) -> tuple[str, ...]:
         """What ledgers may call its people; new entries go under the first name.
 
-        A shard and the server's part say `ANY_HASH` for earlier notes: their own hash changes with
-        every interaction and every other sharding.
+        A shard and the server's part add `ANY_HASH`, for notes from before there were populations:
+        their hash was another one with every interaction and every other sharding.
         """
-        own_hash = self.content_hash or self.schema_hash
         if not self.population:
-            return (own_hash,)
-        is_part = "shard" in self.source or not self.content_hash
-        return (self.population, ANY_HASH if is_part else own_hash, *self.earlier)
+            return (self.content_hash or self.schema_hash,)
+        own = (self.content_hash,) if self.content_hash else ()
+        is_part = "shard" in self.source or not own
+        return (self.population, *own, *self.earlier, *([ANY_HASH] if is_part else []))
 
     @property
     def one_class(self) -> str:

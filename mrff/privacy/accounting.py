@@ -12,8 +12,9 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,8 @@ class Release:
     sampling_rate: float = 1.0
     steps: int = 1
     mechanism: Literal["gaussian", "laplace"] = "gaussian"
-    predictable: bool = False  # a test made the noise so: whoever knows how subtracts it
+    # A test made the noise so: whoever knows how subtracts it.
+    predictable: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0.0):
@@ -100,16 +102,8 @@ def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
     for release in releases:
         steps[replace(release, steps=1)] += release.steps
     kinds = (replace(kind, steps=n) for kind, n in steps.items() if n)
-    return tuple(sorted(kinds, key=_order))
-
-
-def _order(release: Release) -> tuple[str, float, float, bool]:
-    return (
-        release.mechanism,
-        release.noise_multiplier,
-        release.sampling_rate,
-        release.predictable,
-    )
+    order = attrgetter("mechanism", "noise_multiplier", "sampling_rate", "predictable")
+    return tuple(sorted(kinds, key=order))
 
 
 def pure_epsilon(releases: Iterable[Release]) -> float:

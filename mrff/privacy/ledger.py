@@ -125,8 +125,8 @@ class Ledger:
             return
         self._import_earlier()
         with self._writing() as database:
+            join(database, self._names)
             with transaction(database):
-                join(database, self._names)
                 names = all_names(database, self._names)
                 chains = Chains(names, _numbers(keys % CHAINS))
                 self._checked(database, chains, self._heads())

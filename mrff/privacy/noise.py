@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_STEP = 2.0**-53  # of uniform numbers
 _BLOCK = 1 << 20  # numbers drawn at once: bounds memory
 _test_seed: int | None = None
 
@@ -63,6 +64,19 @@ class NoiseSource:
         bits = np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
         return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
+    def exponential(self, count: int) -> Floats:
+        """(count,) exponential numbers of mean 1, without an upper end.
+
+        -log of a uniform number ends at 37.4, beyond which noise would never hide anything. The
+        distribution has no memory: behind the last of the 2**53 steps it begins anew.
+        """
+        uniform = self.uniform(count)
+        found = -np.log(uniform)
+        (last,) = np.nonzero(uniform < _STEP)
+        if len(last):
+            found[last] = self.exponential(len(last)) - math.log(_STEP)
+        return found
+
     def coins(self, count: int, rate: float) -> NDArray[np.bool_]:
         """(count,) booleans, each true with probability ``rate``."""
         return self.uniform(count) < rate
@@ -73,7 +87,7 @@ class NoiseSource:
         for first in range(0, len(noise), _BLOCK):
             part = noise[first : first + _BLOCK]
             half = (len(part) + 1) // 2
-            radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
+            radius = np.sqrt(2.0 * self.exponential(half))
             angle = 2.0 * np.pi * self.uniform(half)
             part[:half] = radius * np.cos(angle)
             part[half:] = (radius * np.sin(angle))[: len(part) - half]
@@ -86,7 +100,7 @@ class NoiseSource:
         for first in range(0, len(total), _BLOCK):
             part = total[first : first + _BLOCK]
             for _ in range(count):  # the difference of two exponential numbers
-                part += np.log(self.uniform(len(part)))
-                part -= np.log(self.uniform(len(part)))
+                part -= self.exponential(len(part))
+                part += self.exponential(len(part))
         total *= scale
         return total.reshape(shape)

@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from mrff.io.sqlite import transaction
+
 _TOGETHER = """
 SELECT name FROM names WHERE people IN
     (SELECT people FROM names WHERE name IN (SELECT value FROM json_each(?)))
@@ -28,11 +30,13 @@ def all_names(database: sqlite3.Connection, names: Sequence[str]) -> list[str]:
 
 
 def join(database: sqlite3.Connection, names: Sequence[str]) -> None:
-    """Notes that ``names`` are the same people."""
-    alike = all_names(database, _plain(names))
-    rows = [(name, alike[0]) for name in alike]
-    if len(rows) > 1:
-        database.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
+    """Notes that ``names`` are the same people, where that is new."""
+    plain = _plain(names)
+    known = {name for (name,) in database.execute(_TOGETHER, (json.dumps(plain[:1]),))}
+    if len(plain) > 1 and not known.issuperset(plain):
+        with transaction(database):
+            rows = [(name, plain[0]) for name in all_names(database, plain)]
+            database.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", rows)
 
 
 def matching(found: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import dp_accounting
@@ -10,6 +11,8 @@ import pytest
 from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants import PRVAccountant
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from mrff.privacy.accounting import Release, check_delta, epsilon_of, merged, pure_epsilon
@@ -132,6 +135,46 @@ def test_gaussian_and_laplace_add_up() -> None:
 def test_impossible_releases(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Release(**arguments)  # type: ignore[arg-type]
+
+
+def exact_epsilon(noise: float, delta: float) -> float:
+    """Of one Gaussian release (Balle and Wang 2018, theorem 8), in logarithms."""
+
+    def excess(epsilon: float) -> float:
+        above = norm.logcdf(0.5 / noise - epsilon * noise)
+        below = epsilon + norm.logcdf(-0.5 / noise - epsilon * noise)
+        return float(above + math.log1p(-math.exp(below - above)) - math.log(delta))
+
+    return float(brentq(excess, 1e-6, 100.0))
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-8, 1e-10, 1e-11, 1e-13])
+@pytest.mark.parametrize("steps", [1, 100, 10_000])
+def test_no_epsilon_is_below_the_exact_one_however_small_delta_is(steps: int, delta: float) -> None:
+    """Below 1e-10, or 1e-14 a step, the PRV accountant's transforms are not exact enough."""
+    release = Release(3.0 * math.sqrt(steps), steps=steps)  # together one release of noise 3
+    exact = exact_epsilon(3.0, delta)
+    ours = epsilon_of([release], delta)
+    assert exact <= ours <= 1.1 * exact
+    if delta >= max(1e-10, 1e-14 * steps):
+        assert ours < epsilon_of([release], delta, "rdp")  # the tight one is still used
+
+
+def test_the_prv_accountant_alone_would_claim_too_little() -> None:
+    """Why there is a limit; a better accountant may have none."""
+    accountant = PRVAccountant()
+    accountant.history = [(300.0, 1.0, 10_000)]
+    claimed = accountant.get_epsilon(1e-13, eps_error=0.01)
+    assert claimed == pytest.approx(2.280, abs=0.01)
+    assert exact_epsilon(3.0, 1e-13) == pytest.approx(2.362, abs=0.001)
+
+
+def test_predictable_noise_hides_nothing() -> None:
+    known = Release(4.0, predictable=True)
+    assert epsilon_of([known], DELTA) == math.inf
+    assert epsilon_of([Release(4.0), replace(known, steps=0)], DELTA) < math.inf
+    laplace = Release(4.0, mechanism="laplace", predictable=True)
+    assert epsilon_of([laplace], DELTA) == pure_epsilon([laplace]) == math.inf
 
 
 def test_delta_must_say_something() -> None:

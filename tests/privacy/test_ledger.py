@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -223,14 +224,19 @@ CHANGES: dict[str, list[str]] = {
     "another run": ["UPDATE releases SET run = 'other' WHERE number = 2"],
 }
 FILES = [
-    "head removed", "head unreadable", "head of another end", "ledger removed", "ledger emptied",
-    "ledger truncated", "no database",
+    "forgotten chain", "head removed", "head unreadable", "head of another end", "ledger removed",
+    "ledger emptied", "ledger truncated", "no database",
 ]  # fmt: skip
 
 
 def touch(folder: Path, change: str) -> None:
     path, head = folder / "ledger.sqlite", folder / "ledger.head"
     match change:
+        case "forgotten chain":
+            edit(folder, "DELETE FROM releases WHERE chain = 1")
+            heads = json.loads(head.read_text())
+            del heads["data"]["1"]
+            head.write_text(json.dumps(heads))
         case "head removed":
             head.unlink()
         case "head unreadable":
@@ -259,6 +265,54 @@ def test_a_ledger_that_was_touched_stops_everything(folder: Path, change: str) -
         Ledger(folder, "data", "user").releases(1)
     with pytest.raises(LedgerError, match=r"cannot be trusted: .*it is never begun anew"):
         honest.append([1], ROUND, ABOUT)  # whoever had it open already notices too
+
+
+def test_a_chain_that_is_gone_is_noticed_by_whoever_looks_at_everybody(folder: Path) -> None:
+    fill(folder, 2)
+    fill(folder, 1, (2, 3, 70))
+    touch(folder, "forgotten chain")
+    with pytest.raises(LedgerError, match="chain 1 has 0 rows where 2 were written"):
+        Ledger(folder, "data", "user").users()
+    assert Ledger(folder, "data", "user").releases(2) == (ROUND,)  # other chains are whole
+
+
+def test_a_ledger_from_before_chains_were_counted_goes_on(folder: Path) -> None:
+    fill(folder, 2)
+    edit(folder, "DROP TABLE ends", "DROP TABLE names", "PRAGMA user_version = 0")
+    assert Ledger(folder, "data", "user").releases(1) == (Release(4.0, 1.0, 4),)
+    touch(folder, "forgotten chain")
+    with pytest.raises(LedgerError, match="chain 1 has 0 rows where 2 were written"):
+        Ledger(folder, "data", "user").releases(1)
+
+
+def test_what_one_run_released_is_told_apart(folder: Path) -> None:
+    """With rounds that were done again: they are rows like any other."""
+    ledger = Ledger(folder, "data", "user")
+    for run, number in (("a", 1), ("a", 2), ("b", 1), ("a", 2)):
+        ledger.append([1], ROUND, {"training": run, "round": number})
+    assert ledger.releases(1, run="a") == (Release(4.0, 1.0, 6),)
+    assert ledger.releases(1, run="b") == (ROUND,)
+    assert ledger.releases(1, run="c") == ()
+
+
+def test_a_release_with_predictable_noise_is_worth_nothing_for_ever(folder: Path) -> None:
+    ledger = Ledger(folder, "data", "user")
+    ledger.append([1, 2], ROUND, ABOUT)
+    ledger.append([1], Release(4.0, predictable=True), ABOUT)
+    restarted = Ledger(folder, "data", "user")
+    assert restarted.epsilon([1], NO_LIMIT) == math.inf
+    assert restarted.epsilon([2], NO_LIMIT) == epsilon_of([ROUND], 1e-5)
+    with pytest.raises(BudgetExceededError, match="from inf to inf"):
+        restarted.append([1], ROUND, ABOUT, Limit(1e6, 1e-5))
+
+
+def test_it_says_which_other_units_it_leaves_out(folder: Path) -> None:
+    users, records = Ledger(folder, "data", "user"), Ledger(folder, "data", "record")
+    users.append([1], ROUND, ABOUT)
+    records.append([1, 65], ROUND, ABOUT)
+    assert users.units_apart([1]) == users.units_apart([65]) == ["record"]
+    assert records.units_apart([1]) == ["user"]
+    assert records.units_apart([65]) == users.units_apart([2]) == []
 
 
 def test_a_flipped_bit_never_makes_it_forget(folder: Path) -> None:

@@ -35,6 +35,33 @@ def test_laplace_sums(count: int) -> None:
         assert kstest(sums, laplace(scale=3.0).cdf).pvalue > LEVEL
 
 
+class Stuck(NoiseSource):
+    """A source whose first ``count`` uniform numbers are the smallest there are."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(1)
+        self._left = count
+
+    def uniform(self, count: int) -> np.ndarray:
+        found = super().uniform(count)
+        found[: self._left] = 2.0**-54
+        self._left = max(self._left - count, 0)
+        return found
+
+
+def test_laplace_and_gaussian_noise_have_no_end() -> None:
+    """-log of a 53 bit number is at most 37.4: noise beyond that would say who was there."""
+    last = 53.0 * np.log(2.0)
+    (once,) = Stuck(1).exponential(1)
+    (twice,) = Stuck(2).exponential(1)
+    assert last < once < 2.0 * last < twice
+    (far,) = Stuck(3).laplace_sums((1,), 2.0, 1)
+    assert abs(far) > 2.0 * 100.0
+    assert np.abs(Stuck(4).gaussian((2,), 1.0)).max() > np.sqrt(2.0 * 4.0 * last)
+    exponential = NoiseSource().exponential(100_000)
+    assert kstest(exponential, "expon").pvalue > LEVEL
+
+
 def test_coins_are_independent_draws_at_their_rate() -> None:
     coins = NoiseSource().coins(100_000, 0.2)
     assert abs(coins.mean() - 0.2) < 6 * np.sqrt(0.16 / 100_000)
