@@ -17,8 +17,9 @@ from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
-from mrff.sums import CohortSums, Expected, ServerView, require
+from mrff.sums import CohortSums, Expected, NodeView, ServerView, require
 from mrff.sums.cohort_sums import as_numbers
 
 
@@ -49,6 +50,16 @@ class CentralServer(NoisedServer):
         limit = limit_of(self.config.privacy)
         self._ledger.append(WHOLE_DATASET, self._release, about, limit)
         return self._ledger.epsilon(WHOLE_DATASET, limit)
+
+    def spend_test(self, server_round: int) -> None:
+        about = {"training": self.view.training, "round": server_round}
+        limit = limit_of(self.config.privacy)
+        self._ledger.append(WHOLE_DATASET, self.noisy_test.release, about, limit)
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """The server adds the noise before anything else reads the sums."""
+        source = NoiseSource(purpose="server, test")
+        return super().release_test(self.noisy_test.noised(sums, source))
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
@@ -85,6 +96,11 @@ class CentralUser(NoisedMechanism):
     not_trusted = "everyone after the server; the server itself is trusted and sees updates"
     covers = "the model after every round, and all published numbers of training"
     client_half, server_half = CentralClient, CentralServer
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """The server's ledger counts, and the server adds the noise."""
+        refuse_own_budget(view, self.name)
+        return NoisyTest(view.config).vector(sums)
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, config.training.sampling_rate)

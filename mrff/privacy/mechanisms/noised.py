@@ -22,6 +22,7 @@ from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
 from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.privacy.spending import planned, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
@@ -100,7 +101,8 @@ class NoisedServer:
 
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
-        planned(view, release)
+        self.noisy_test = NoisyTest(view.config)
+        planned(view, release, self.noisy_test.release)
         self._norm = self.config.privacy.clipping_norm
         self._epsilon: float | None = None
 
@@ -113,6 +115,13 @@ class NoisedServer:
     def spend(self, server_round: int) -> float | None:
         """Notes a round; epsilon with it. None: nodes keep the ledgers."""
         return None
+
+    def spend_test(self, server_round: int) -> None:
+        """Nodes keep the ledgers."""
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """Nodes have added the noise."""
+        return self.noisy_test.measured(sums)
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without units sends no arrays."""
@@ -202,6 +211,14 @@ class NoisedMechanism(ABC):
 
     def client(self, view: NodeView) -> NoisedClient:
         return self.client_half(view, self.release(view.config))
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """Each node adds the noise to its own."""
+        test = NoisyTest(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, test.release)
+        source = NoiseSource(purpose=f"node, test of round {view.round_number}")
+        return test.noised(test.vector(sums), source)
 
     def server(self, view: ServerView) -> NoisedServer:
         return self.server_half(view, self.release(view.config))

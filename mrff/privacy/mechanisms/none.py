@@ -46,6 +46,10 @@ class NoMechanism:
     def client(self, view: NodeView) -> PlainClient:
         return PlainClient(view)
 
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        refuse_own_budget(view, view.config.privacy.mode)
+        return sums
+
     def server(self, view: ServerView) -> PlainServer:
         return PlainServer(view.config.server.max_update_norm or 0.0)
 
@@ -120,12 +124,19 @@ class PlainServer:
     """
 
     hides_routes = False
+    noisy_test = None
 
     def __init__(self, most_norm: float = 0.0) -> None:
         self._most_norm = most_norm
 
     def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
         return {}
+
+    def spend_test(self, server_round: int) -> None:
+        """Nothing is promised."""
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        return sums
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without users sends no arrays."""
