@@ -80,7 +80,7 @@ def server_view(config: RunConfig, schema: Schema, training: str) -> ServerView:
     return ServerView(
         config=config,
         units=_most_units(config, schema),
-        population=schema.content_hash or schema.schema_hash,
+        population=schema.known_as,
         ledger_folder=config.home / "state",
         training=training,
     )

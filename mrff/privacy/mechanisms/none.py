@@ -20,6 +20,7 @@ from mrff.metrics.routes import (
 )
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, named_outside
+from mrff.privacy.spending import own_budget
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
 from mrff.sums.expected import require_arrays
@@ -212,9 +213,9 @@ def refuse_own_budget(view: NodeView, mode: str) -> None:
     """A node that limits what it gives away sends nothing that the server sees without noise.
 
     Raises:
-        ConfigError: the node has an epsilon-budget of its own.
+        ConfigError: the node has an epsilon-budget of its own, or one that cannot be read.
     """
-    if float(view.limits.get("epsilon-budget", 0.0)) > 0.0:
+    if own_budget(view):
         raise ConfigError(
             f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
             "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
