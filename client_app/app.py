@@ -1,6 +1,7 @@
 """The ClientApp: Flower calls it with a message, it answers for the users of its node."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -63,5 +64,9 @@ def open_sum(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context, work: Callable[[Node, Request], Reply]) -> Message:
     request = Request.read(message.content)
     node = open_node(context.run_config, context.node_config, request)
-    content = node.aggregation.submit(message.content, lambda: work(node, request))
+
+    def answered(honest_nodes: int) -> Reply:
+        return work(replace(node, honest_nodes=honest_nodes), request)
+
+    content = node.aggregation.submit(message.content, answered)
     return Message(content, reply_to=message)

@@ -206,8 +206,8 @@ def refuse_own_budget(view: NodeView, mode: str) -> None:
     if float(view.limits.get("epsilon-budget", 0.0)) > 0.0:
         raise ConfigError(
             f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
-            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
-            "without epsilon-budget"
+            "would see its updates without noise: use local-dp-sgd, laplace or distributed-user, "
+            "or start the node without epsilon-budget"
         )
 
 

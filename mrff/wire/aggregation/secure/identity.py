@@ -17,10 +17,11 @@ from mrff.wire.aggregation.secure.primitives import verify_key_of
 from mrff.wire.aggregation.secure.shares import Identity
 
 KEY, ROSTER = "secure-key", "secure-roster"
-LEAST_NODES, SUMS_PER_ROUND, SAMPLING_RATE = (
+LEAST_NODES, SUMS_PER_ROUND, SAMPLING_RATE, COLLUDERS = (
     "secure-min-nodes",
     "secure-sums-per-round",
     "sampling-rate",
+    "secure-colluders",
 )
 
 
@@ -41,13 +42,20 @@ class Pins:
         """From the node's configuration.
 
         Raises:
-            ConfigError: the run draws users at another rate than the node has pinned.
+            ConfigError: the run draws users at another rate than the node has pinned, or reckons
+                with fewer colluding nodes.
         """
         pinned, rate = node_config.get(SAMPLING_RATE), config.training.sampling_rate
         if pinned is not None and float(pinned) != rate:
             raise ConfigError(
                 f"this node takes part with {SAMPLING_RATE}={float(pinned):g} only, the run has "
                 f"training.sampling-rate={rate:g}"
+            )
+        feared, reckoned = int(node_config.get(COLLUDERS, 0)), config.privacy.secure_colluders
+        if reckoned < feared:
+            raise ConfigError(
+                f"this node reckons with {COLLUDERS}={feared}, the run with privacy."
+                f"{COLLUDERS}={reckoned} only: raise it there"
             )
         own = cls()
         return cls(
