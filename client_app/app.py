@@ -1,17 +1,24 @@
-"""The ClientApp: Flower calls it with a message, it answers for the users of its node."""
+"""The ClientApp: Flower calls it with a message, it answers for the users of its node.
+
+A deployed node answers every message in a new process: the stages of a secure sum that need neither
+network nor data do not import PyTorch.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client_app.evaluate import evaluate_round
-from client_app.item_sums import item_counts, linear_sums
-from client_app.node import Node, open_node, secure_client
-from client_app.train import train_round
+from client_app.sides import secure_client
 from mrff.wire.replies import Reply
 from mrff.wire.requests import Request
+
+if TYPE_CHECKING:
+    from client_app.node import Node
 
 app = ClientApp()
 
@@ -19,24 +26,32 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Trains the round's users on this node; answers with sums of their updates."""
+    from client_app.train import train_round  # brings PyTorch
+
     return _answer(message, context, train_round)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Scores this node's users on held-out interactions; answers with sums and histograms."""
+    from client_app.evaluate import evaluate_round  # brings PyTorch
+
     return _answer(message, context, evaluate_round)
 
 
 @app.query("item_counts")
 def count_items(message: Message, context: Context) -> Message:
     """Answers with how often each item is in the training part of this node's users."""
+    from client_app.item_sums import item_counts  # brings PyTorch
+
     return _answer(message, context, item_counts)
 
 
 @app.query("linear_sums")
 def add_up_for_linear_models(message: Message, context: Context) -> Message:
     """Answers with the sums that closed-form linear models are solved from."""
+    from client_app.item_sums import linear_sums  # brings PyTorch
+
     return _answer(message, context, linear_sums)
 
 
@@ -62,6 +77,8 @@ def open_sum(message: Message, context: Context) -> Message:
 
 
 def _answer(message: Message, context: Context, work: Callable[[Node, Request], Reply]) -> Message:
+    from client_app.node import open_node  # brings PyTorch
+
     request = Request.read(message.content)
     node = open_node(context.run_config, context.node_config, request)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import RecordDict
 from torch import Tensor
 
 from client_app.devices import device_for, host_memory
 from client_app.learners import Cohort, SharedModel
 from client_app.private_store import PrivateStore
+from client_app.sides import node_side
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
@@ -30,9 +30,8 @@ from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
-from mrff.wire.aggregation import ClientSums, NodeSide, aggregation_of
-from mrff.wire.aggregation.secure.client import SecureClient
-from mrff.wire.requests import Request, RunFacts
+from mrff.wire.aggregation import ClientSums, aggregation_of
+from mrff.wire.requests import Request
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
@@ -178,7 +177,7 @@ def open_node(
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
     network, initial_private = _network(config, dataset)
-    side = _side(config, node_config, run)
+    side = node_side(config, node_config, run)
     return Node(
         config=config,
         dataset=dataset,
@@ -190,29 +189,6 @@ def open_node(
         limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
         mechanism=mechanism,
         aggregation=aggregation_of(config.privacy).client(side),
-    )
-
-
-def secure_client(
-    run_config: Mapping[str, Any], node_config: Mapping[str, Any], content: RecordDict
-) -> SecureClient:
-    """For the stages of a secure sum that need no data.
-
-    Raises:
-        ConfigError: settings that cannot be used, or a node without keys.
-    """
-    config, run = RunConfig.from_flat(run_config), RunFacts.of(content.config_records["run"])
-    if not config.privacy.secure_aggregation:
-        raise ConfigError("this run has privacy.secure-aggregation=false: there are no secure sums")
-    return SecureClient(_side(config, node_config, run))
-
-
-def _side(config: RunConfig, node_config: Mapping[str, Any], run: RunFacts) -> NodeSide:
-    return NodeSide(
-        config=config,
-        node_config=node_config,
-        training_folder=_state_folder(node_config, run),
-        folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
     )
 
 
@@ -236,19 +212,6 @@ def _data_folder(node_config: Mapping[str, Any], server_data_dir: str) -> Path:
             '--node-config \'data-dir="/path/to/shard" state-dir="/path/to/state"\''
         )
     return Path(server_data_dir)
-
-
-def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
-    training = run.training_id
-    if "state-dir" in node_config:
-        return Path(str(node_config["state-dir"])).expanduser().absolute() / training
-    if "partition-id" not in node_config:
-        raise ConfigError(
-            "this node has nowhere to keep private parameters: start it with "
-            "--node-config 'state-dir=\"/path/to/state\"'"
-        )
-    part = f"node-{node_config['partition-id']}-of-{node_config['num-partitions']}"
-    return Path(run.state_dir) / training / part
 
 
 def _stamp(folder: Path) -> int:

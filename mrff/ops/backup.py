@@ -1,4 +1,7 @@
-"""A copy of a node's state while the node works: private stores and privacy ledgers."""
+"""A copy of a node's state while the node works: private stores and privacy ledgers.
+
+Not the secrets of a secure sum under way: whoever restores them could open its masks once more.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from pathlib import Path
 
 from mrff.io.files import OutputError, sync_folder
 from mrff.io.sqlite import opened
+from mrff.wire.aggregation.secure.state import SESSIONS
 
 # Heads come first: a ledger may know more than its head, as after a crash, and never less.
 _PLAIN = ("*.head", "*.jsonl")
+_NEVER = {SESSIONS}
 
 
 def backup(state_dir: Path, out: Path) -> list[Path]:
@@ -28,7 +33,11 @@ def backup(state_dir: Path, out: Path) -> list[Path]:
         DatabaseError: a database is damaged, or the copy cannot be written.
     """
     state_dir, out = state_dir.expanduser().absolute(), out.expanduser().absolute()
-    databases = sorted(path.relative_to(state_dir) for path in state_dir.rglob("*.sqlite"))
+    databases = sorted(
+        path.relative_to(state_dir)
+        for path in state_dir.rglob("*.sqlite")
+        if path.name not in _NEVER
+    )
     if not databases:
         raise OutputError(f"{state_dir} holds no private store and no ledger: give a state-dir")
     if out.exists() or out.is_relative_to(state_dir):

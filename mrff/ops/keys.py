@@ -5,9 +5,12 @@
     superlink/  ca.crt, server.crt, server.key, superexec.secret
     node-N/     the same, and auth.key, auth.pub: who the node is
     superlink-executor/, node-N-executor/   ca.crt, superexec.secret: for a process that runs apps
+    node-N/, node-N-executor/   secure.key, secure-roster.json: who the node is in secure sums
 
 A party needs its own folder and no other. An executor runs code that others wrote: it has the
-secret that lets it fetch work, and neither a certificate's key nor the node's. Keys are made by
+secret that lets it fetch work, and neither a certificate's key nor the node's. The app signs with a
+key of its own (Flower gives it none), and knows the other nodes by the roster, not by the server:
+bring the roster to the nodes yourself. Keys are made by
 ``cryptography``, which Flower depends on: neither openssl nor ssh-keygen has to be installed.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from base64 import b64encode
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +26,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,14 +36,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mrff.io.files import write_bytes
+from mrff.io.files import json_bytes, write_bytes
 
 CA_DAYS = 3650
 SERVER_DAYS = 365
 RENEW_BEFORE = timedelta(days=30)
 SUPERLINK = "superlink"
 LOOPBACK = ("localhost", "127.0.0.1")
-RENEWABLE = CERTIFICATES, NODE_KEYS = "certificates", "node-keys"
+RENEWABLE = CERTIFICATES, NODE_KEYS, SECURE_KEYS = "certificates", "node-keys", "secure-keys"
 
 
 class KeyFolderError(ValueError):
@@ -69,7 +73,8 @@ def make_keys(
         node_hosts: the same for every node's own runtime port, if its executors run on another
             host; ``node-N`` and those of the loopback are always among them.
         renew: of `RENEWABLE`, what is made anew although it is there. Server certificates get a
-            new key, the CA stays; nodes with new keys must be registered again.
+            new key, the CA stays; nodes with new keys must be registered again. After new secure
+            keys every node needs the new roster.
 
     Raises:
         KeyFolderError: certificates are there but the CA's key that made them is not.
@@ -95,6 +100,7 @@ def make_keys(
         writer.put(f"{party}-executor/superexec.secret", secret.read_bytes(), secret=True)
     for node in range(nodes):
         _authentication_key(folder, node_name(node), writer, renew=NODE_KEYS in renew)
+    _secure_keys(folder, nodes, writer, renew=SECURE_KEYS in renew)
     return tuple(writer.written)
 
 
@@ -166,6 +172,26 @@ def _authentication_key(folder: Path, party: str, writer: _Writer, *, renew: boo
     writer.put(f"public/{party}.pub", public.read_bytes())
 
 
+def _secure_keys(folder: Path, nodes: int, writer: _Writer, *, renew: bool) -> None:
+    """An Ed25519 key per node, and the roster of all of them, also of those made before."""
+    for node in range(nodes):
+        path = folder / node_name(node) / "secure.key"
+        if renew or not path.exists():
+            content = _private_pem(ed25519.Ed25519PrivateKey.generate())
+            writer.put(f"{node_name(node)}/secure.key", content, secret=True)
+        writer.put(f"{node_name(node)}-executor/secure.key", path.read_bytes(), secret=True)
+    roster = {}
+    for path in sorted(folder.glob("node-*/secure.key")):
+        key = load_pem_private_key(path.read_bytes(), None)
+        if not isinstance(key, ed25519.Ed25519PrivateKey):
+            raise KeyFolderError(f"{path} must hold an Ed25519 key; remove it to have it made anew")
+        if not path.parent.name.endswith("-executor"):
+            public = key.public_key().public_bytes_raw()
+            roster[path.parent.name] = b64encode(public).decode()
+    for party in (name for node in roster for name in (node, f"{node}-executor")):
+        writer.put(f"{party}/secure-roster.json", json_bytes(roster))
+
+
 def _serves(file: Path, hosts: Sequence[str], authority: _Authority) -> bool:
     """Whether the certificate is of this CA, valid for a while and for all of ``hosts``."""
     if not (file.exists() and file.with_suffix(".key").exists()):
@@ -203,7 +229,7 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

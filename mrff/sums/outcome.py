@@ -1,15 +1,19 @@
-"""What the local training of a chunk of users gives, before a mechanism adds it up."""
+"""What the local training of a chunk of users gives, before a mechanism adds it up.
+
+PyTorch is not imported for it: what a node answers in secure sums needs the sums alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-Tensors = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
 
 
 class Outcome(NamedTuple):
@@ -40,4 +44,6 @@ class Chunk:
 
 def visited_experts(routes: Tensor, num_experts: int) -> Tensor:
     """Routes (B, layers) as (B, layers, K) bool."""
-    return torch.nn.functional.one_hot(routes, num_experts).bool()
+    from torch.nn.functional import one_hot  # heavy: see above
+
+    return one_hot(routes, num_experts).bool()

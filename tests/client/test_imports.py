@@ -45,3 +45,12 @@ def test_a_message_without_privacy_imports_no_more_than_it_needs(
     imported = set(done.stdout.split())
     assert imported & NEVER == set()
     assert {"torch", "flwr", "pyarrow"} <= imported, "the list is that of a node"
+
+
+def test_stages_of_a_secure_sum_bring_neither_pytorch_nor_scipy() -> None:
+    """What a process of the app imports before it knows which message it answers."""
+    script = "import sys, client_app.app; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not set(done.stdout.split()) & {*NEVER, "torch", "client_app.node"}

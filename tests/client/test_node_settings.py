@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from client_app.node import Node, open_node
+from mrff.config import full_names
 from mrff.data.dataset import load_dataset
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from tests.support.small_data import small_config
@@ -49,6 +50,28 @@ def test_a_missing_setting_is_named(
 def test_a_folder_that_is_not_there_is_named(small_data: Path, tmp_path: Path) -> None:
     settings = {"data-dir": str(tmp_path / "nowhere"), "state-dir": str(tmp_path)}
     with pytest.raises(ValueError, match=str(tmp_path / "nowhere")):
+        open_with(small_data, settings)
+
+
+@pytest.mark.parametrize(
+    ("pin", "value"),
+    [("histogram-bins", 64), ("mode", "laplace"), ("secure-aggregation", True), ("holdout", 2),
+     ("training.sampling-rate", 0.5), ("select-best-by", "log_loss")],
+)  # fmt: skip
+def test_a_node_takes_part_in_runs_with_the_settings_that_it_has_pinned(
+    small_data: Path, tmp_path: Path, pin: str, value: Any
+) -> None:
+    """Above all those that an evaluation with a crafted model needs."""
+    settings = {"data-dir": str(small_data), "state-dir": str(tmp_path), pin: value}
+    with pytest.raises(ValueError, match=rf"runs with \S*{pin}=.* only, this one has"):
+        open_with(small_data, settings)
+    as_it_is = {**settings, pin: small_config().to_flat()[next(iter(full_names({pin: value})))]}
+    assert open_with(small_data, as_it_is)
+
+
+def test_a_pin_with_a_slip_in_its_name_is_refused(small_data: Path, tmp_path: Path) -> None:
+    settings = {"data-dir": str(small_data), "state-dir": str(tmp_path), "histogram-bin": 64}
+    with pytest.raises(ValueError, match="'histogram-bin'; did you mean histogram-bins"):
         open_with(small_data, settings)
 
 

@@ -13,6 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from mrff.ops.keys import KeyFolderError, make_keys
+from mrff.wire.aggregation.secure.identity import identity_of
+
+SECURE_FILES = ("secure.key", "secure-roster.json")
 
 
 def test_every_party_gets_its_own_folder(tmp_path: Path) -> None:
@@ -20,19 +23,22 @@ def test_every_party_gets_its_own_folder(tmp_path: Path) -> None:
     party = {"ca.crt", "server.crt", "server.key", "superexec.secret"}
     assert {p.name for p in (tmp_path / "superlink").iterdir()} == party
     for node in ("node-0", "node-1"):
-        assert {p.name for p in (tmp_path / node).iterdir()} == party | {"auth.key", "auth.pub"}
+        own = {"auth.key", "auth.pub", "secure.key", "secure-roster.json"}
+        assert {p.name for p in (tmp_path / node).iterdir()} == party | own
     assert {p.name for p in (tmp_path / "public").iterdir()} == {
         "ca.crt",
         "node-0.pub",
         "node-1.pub",
     }
     secrets = [p for p in tmp_path.rglob("*") if p.suffix in (".key", ".secret")]
-    assert len(secrets) == 1 + 3 * 3 + 2  # CA; certificate key, two secrets; node keys
+    # CA; certificate key, two secrets; node keys; keys of secure sums, twice
+    assert len(secrets) == 1 + 3 * 3 + 2 + 2 * 2
     assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in secrets)
-    assert len({p.read_bytes() for p in secrets}) == len(secrets) - 3
+    assert len({p.read_bytes() for p in secrets}) == len(secrets) - 3 - 2
     for party_name in ("superlink", "node-0", "node-1"):
         executor = tmp_path / f"{party_name}-executor"
-        assert {p.name for p in executor.iterdir()} == {"ca.crt", "superexec.secret"}
+        secure = set() if party_name == "superlink" else {"secure.key", "secure-roster.json"}
+        assert {p.name for p in executor.iterdir()} == {"ca.crt", "superexec.secret"} | secure
         own = (tmp_path / party_name / "superexec.secret").read_bytes()
         assert (executor / "superexec.secret").read_bytes() == own
 
@@ -42,7 +48,7 @@ def test_a_second_call_changes_nothing_and_a_new_node_adds_its_own(tmp_path: Pat
     assert make_keys(tmp_path, nodes=1) == ()
     added = make_keys(tmp_path, nodes=2)
     assert added
-    assert all("node-1" in name for name in added)
+    assert all("node-1" in name or name.endswith("secure-roster.json") for name in added)
 
 
 def test_renewal_keeps_the_ca_and_the_rest(tmp_path: Path) -> None:
@@ -58,7 +64,25 @@ def test_renewal_keeps_the_ca_and_the_rest(tmp_path: Path) -> None:
     }
     assert changed() == server
     make_keys(tmp_path, nodes=1, renew=["node-keys"])
-    assert changed() == server | {"node-0/auth.key", "node-0/auth.pub", "public/node-0.pub"}
+    node = {"node-0/auth.key", "node-0/auth.pub", "public/node-0.pub"}
+    assert changed() == server | node
+    make_keys(tmp_path, nodes=1, renew=["secure-keys"])
+    secure = {f"{p}/{f}" for p in ("node-0", "node-0-executor") for f in SECURE_FILES}
+    assert changed() == server | node | secure
+
+
+def test_the_roster_names_every_node_and_each_key_is_in_it_once(tmp_path: Path) -> None:
+    make_keys(tmp_path, nodes=2)
+    make_keys(tmp_path, nodes=1)  # a smaller number later forgets nobody
+    for node in ("node-0", "node-1"):
+        settings = {
+            "secure-key": str(tmp_path / node / "secure.key"),
+            "secure-roster": str(tmp_path / f"{node}-executor" / "secure-roster.json"),
+        }
+        who = identity_of(settings)
+        assert who.name == node
+        assert who.roster is not None
+        assert who.roster.keys() == {"node-0", "node-1"}
 
 
 def test_a_new_host_name_makes_a_new_certificate(tmp_path: Path) -> None:

@@ -133,8 +133,14 @@ class Federation(Processes):
         return int(self.log(node_name(node)).split(CONNECTED)[1].split()[0])
 
     def settings(self, node: int) -> dict[str, object]:
-        """Its shard, and where it keeps private parameters."""
-        return {"data-dir": node_folder(self.shards, node), "state-dir": self.state(node)}
+        """Its shard, where it keeps private parameters, and who it is in secure sums."""
+        keys = self.keys / node_name(node)
+        return {
+            "data-dir": node_folder(self.shards, node),
+            "state-dir": self.state(node),
+            "secure-key": keys / "secure.key",
+            "secure-roster": keys / "secure-roster.json",
+        }
 
     def state(self, node: int) -> Path:
         """Where this node keeps private parameters."""

@@ -30,7 +30,7 @@ class SecureClient:
     """One node in secure sums.
 
     Raises:
-        ConfigError: see `identity_of` and `Pins.of`.
+        ConfigError: see `identity_of`.
     """
 
     def __init__(self, node: NodeSide) -> None:
@@ -42,7 +42,7 @@ class SecureClient:
 
         self._party_of = party_of
         self._identity = identity_of(node.node_config)
-        self._pins = Pins.of(node.node_config, node.config)
+        self._pins = Pins.of(node.node_config)
         self._state = SecureState(node.training_folder, party_of)
         self._opened = Opened(node.folder, self._identity.name)
 

@@ -12,17 +12,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import ConfigError
 from mrff.wire.aggregation.secure.primitives import verify_key_of
 from mrff.wire.aggregation.secure.shares import Identity
 
 KEY, ROSTER = "secure-key", "secure-roster"
-LEAST_NODES, SUMS_PER_ROUND, SAMPLING_RATE, COLLUDERS = (
-    "secure-min-nodes",
-    "secure-sums-per-round",
-    "sampling-rate",
-    "secure-colluders",
-)
+LEAST_NODES, SUMS_PER_ROUND = "secure-min-nodes", "secure-sums-per-round"
+SECURE_KEYS = (KEY, ROSTER, LEAST_NODES, SUMS_PER_ROUND)
 
 
 @dataclass(frozen=True)
@@ -38,25 +34,8 @@ class Pins:
     sums_per_round: int = 4
 
     @classmethod
-    def of(cls, node_config: Mapping[str, Any], config: RunConfig) -> Pins:
-        """From the node's configuration.
-
-        Raises:
-            ConfigError: the run draws users at another rate than the node has pinned, or reckons
-                with fewer colluding nodes.
-        """
-        pinned, rate = node_config.get(SAMPLING_RATE), config.training.sampling_rate
-        if pinned is not None and float(pinned) != rate:
-            raise ConfigError(
-                f"this node takes part with {SAMPLING_RATE}={float(pinned):g} only, the run has "
-                f"training.sampling-rate={rate:g}"
-            )
-        feared, reckoned = int(node_config.get(COLLUDERS, 0)), config.privacy.secure_colluders
-        if reckoned < feared:
-            raise ConfigError(
-                f"this node reckons with {COLLUDERS}={feared}, the run with privacy."
-                f"{COLLUDERS}={reckoned} only: raise it there"
-            )
+    def of(cls, node_config: Mapping[str, Any]) -> Pins:
+        """From the node's configuration."""
         own = cls()
         return cls(
             int(node_config.get(LEAST_NODES, own.least_nodes)),

@@ -210,9 +210,12 @@ class SecureServer:
         signatures = {
             names[node]: block for node, block in stages.ask(UNMASK, dict.fromkeys(names, asked))
         }
-        signed = StageRequest(stages.session, survivors=survivors, contents=signatures)
-        still = [nodes[name] for name in signatures]
-        for node, block in stages.ask(UNMASK, dict.fromkeys(still, signed)):
+
+        def to_open(name: str) -> StageRequest:
+            near = {n: signatures[n] for n in opening.party.neighbours[name] if n in signatures}
+            return StageRequest(stages.session, survivors=survivors, contents=near)
+
+        for node, block in stages.ask(UNMASK, {nodes[name]: to_open(name) for name in signatures}):
             try:
                 opening.take_opened(names[node], contents_of(block))
             except SecureError as error:
