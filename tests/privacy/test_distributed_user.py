@@ -277,7 +277,7 @@ def test_a_node_pins_the_budget_and_the_colluding_nodes_it_reckons_with(
     with pytest.raises(RoundFailedError, match="the privacy budget does not allow this round"):
         run(small_data, tmp_path, "dear", grid_type=with_limits(epsilon_budget=1.01 * one))
     assert spent_on_nodes(small_data, tmp_path)[0] == one
-    with pytest.raises(RoundFailedError, match="in runs with privacy.secure-colluders=1 only"):
+    with pytest.raises(RoundFailedError, match=r"in runs with privacy.secure-colluders=1 only"):
         run(small_data, tmp_path, "naive", grid_type=with_limits(secure_colluders=1))
     assert spent_on_nodes(small_data, tmp_path)[0] == one  # refused before anything was computed
 

@@ -69,7 +69,7 @@ class Server:
         asked = StageRequest(opening.party.session, layout=layout().packed(), contents=shares)
         request = content(asked, model or MODEL)
 
-        def work() -> Reply:
+        def work(_honest: int) -> Reply:
             self.worked.append(name)
             return Reply(1, sums_of(int(name.removeprefix("node-"))))
 
