@@ -77,11 +77,10 @@ class Node:
 
     def view(self, request: Request) -> NodeView:
         """What a mechanism may know."""
-        schema = self.dataset.schema
         return NodeView(
             config=self.config,
             user_keys=self.user_keys,
-            population=schema.content_hash or schema.schema_hash,
+            population=self.dataset.schema.known_as,
             ledger_folder=self.ledger_folder,
             limits=self.limits,
             training=request.run.training_id,

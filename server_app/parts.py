@@ -37,6 +37,7 @@ def make_strategy(
             checkpoint_every=config.run.checkpoint_every,
             best_by=metric_named(config.best_by),
             beside=beside,
+            validates=mechanism.noisy_test is None,
         ),
         observer=observer,
         aggregation=aggregation_of(config.privacy).server(config.privacy),
@@ -79,7 +80,7 @@ def server_view(config: RunConfig, schema: Schema, training: str) -> ServerView:
     return ServerView(
         config=config,
         units=_most_units(config, schema),
-        population=schema.content_hash or schema.schema_hash,
+        population=schema.known_as,
         ledger_folder=config.home / "state",
         training=training,
     )

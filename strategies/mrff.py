@@ -122,6 +122,9 @@ class MRFF(Strategy):
                     self._validate(grid, evaluate_config)
                 if schedule.checkpoint_due(state, num_rounds):
                     self._checkpoint()
+            if not schedule.validates and state.round:
+                state.take_last()
+                self._checkpoint()
             self._test(grid, evaluate_config)
         except Exception:
             if state.round > state.checkpoint_round:
@@ -261,7 +264,7 @@ class MRFF(Strategy):
         facts = self._facts(state.best_round, "")
         best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
         ask = partial(self._ask, grid)
-        finish = Finish(best, self.evaluation, self.conduct, ask)
+        finish = Finish(best, self.evaluation, self.conduct, ask, self.mechanism)
         if self.conduct.linear_items is not None:
             mixture = finish.fit_linear(self.conduct.linear_items)
             self.observer.linear_fitted(mixture)

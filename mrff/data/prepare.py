@@ -36,7 +36,8 @@ def prepare(
 
     A valid folder of the same recipe version and source is left alone; without an explicit
     source, one of any source is. Otherwise the new folder is built beside it and put in its place
-    by renaming: a crash leaves the old folder or none, never a part.
+    by renaming: a crash leaves the old folder or none, never a part. Its people stay the same
+    population: budgets are counted by it.
 
     Raises:
         DataError: unknown name, unusable source or folder.
@@ -54,7 +55,7 @@ def prepare(
 
     def build(staging: Path) -> Schema:
         prepared = recipe.build(source, options, staging, report)
-        return write_folder(prepared, staging, source=identity)
+        return write_folder(prepared, staging, source=identity, replaced=_readable(out))
 
     found = _already(out, name, identity)
     if found is None:
@@ -114,9 +115,8 @@ def _swap(new: Path, out: Path, *, aside: Path) -> None:
 
 def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
     """The schema of ``out`` if it is what is wanted; None if it has to be (re)built."""
-    try:
-        schema = Schema.load(out)
-    except DataError:
+    schema = _readable(out)
+    if schema is None:
         return None
     if schema.name != name:
         raise DataError(
@@ -127,6 +127,13 @@ def _already(out: Path, name: str, wanted: Mapping[str, Any]) -> Schema | None:
         raise DataError(f"{out} holds a node's shard; choose another folder with --out")
     same = all(schema.source.get(key) == value for key, value in wanted.items())
     return schema if same and _complete(out, schema) else None
+
+
+def _readable(folder: Path) -> Schema | None:
+    try:
+        return Schema.load(folder)
+    except DataError:
+        return None
 
 
 def _complete(folder: Path, schema: Schema) -> bool:

@@ -17,6 +17,7 @@ USERS_FILE = "users.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
 RESERVED = ("item_id", "title", "user_id", "user_key")  # columns that are no features
 
+ANY_HASH = "?" * 32  # among the names of a population, a pattern: every hash of data
 EVENT_RULE = "every row is an event"  # the label rule of data without labels
 
 Kind = Literal["id", "categorical", "multi", "bucket"]
@@ -72,6 +73,10 @@ class Schema:
     format_version: int = FORMAT_VERSION
     kind: RowKind = "labelled"
     repeats: bool = False  # meeting an item again is a choice like any other
+    # Who the people are, whatever the data's hash; empty: from before there was such a name. What
+    # ledgers called them before. Two folders of the same data are equal all the same.
+    population: str = field(default="", compare=False)
+    earlier: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Refuses rows of an unknown kind."""
@@ -80,6 +85,19 @@ class Schema:
                 f"{self.name}: kind must be one of {', '.join(get_args(RowKind))}, "
                 f"got {self.kind!r}; prepare the dataset anew"
             )
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What ledgers may call its people; new entries go under the first name.
+
+        A shard and the server's part say `ANY_HASH` for earlier notes: their own hash changes with
+        every interaction and every other sharding.
+        """
+        own_hash = self.content_hash or self.schema_hash
+        if not self.population:
+            return (own_hash,)
+        is_part = "shard" in self.source or not self.content_hash
+        return (self.population, ANY_HASH if is_part else own_hash, *self.earlier)
 
     @property
     def one_class(self) -> str:
@@ -140,6 +158,7 @@ class Schema:
                     Feature(**{**feature, "values": tuple(feature.get("values", ()))})
                     for feature in content[key]
                 )
+            content["earlier"] = tuple(content.get("earlier", ()))
             schema = cls(**content)
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); prepare the dataset anew") from None

@@ -10,6 +10,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,14 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
     check_nodes(nodes, dataset.num_users)
     if out == folder or out in folder.parents:
         raise DataError(f"{out} contains the dataset itself; choose another folder with --out")
-    schema, times = dataset.schema, load_times(folder)
+    before = _populations_in(out, dataset.schema.name)
+    population = dataset.schema.population or next(iter(before), str(uuid4()))
+    schema = replace(
+        dataset.schema,
+        population=population,
+        earlier=tuple(name for name in before if name != population),
+    )
+    times = load_times(folder)
 
     def new_folder(path: Path) -> Path:
         path.mkdir()
@@ -57,7 +65,7 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
             place = new_folder(node_folder(staging, node))
             chunk = _users(dataset, times, np.arange(node, dataset.num_users, nodes))
             counts, content_hash = write_users(place, schema.user_features, [chunk])
-            origin = {"node": node, "nodes": nodes, "of": schema.content_hash}
+            origin = {"node": node, "nodes": nodes}
             own = replace(
                 schema,
                 source={**schema.source, "shard": origin},
@@ -66,12 +74,26 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
             )
             own.save(place)
             schemas.append(own)
-        public = replace(schema, counts={"items": schema.num_items})
+        # A hash of everybody's data would confirm whoever guesses them: it stays where they are.
+        public = replace(schema, counts={"items": schema.num_items}, content_hash="")
         public.save(new_folder(staging / SERVER_FOLDER))
         return schemas
 
     with exclusive(out):
         return replace_folder(out, build, is_own=lambda name: bool(_OWN.fullmatch(name)))
+
+
+def _populations_in(out: Path, name: str) -> list[str]:
+    """What the shards in ``out`` call their people, and called them before; of this dataset."""
+    found: dict[str, None] = {}
+    for folder in sorted(out.glob("*")) if out.is_dir() else ():
+        try:
+            old = Schema.load(folder)
+        except DataError:
+            continue
+        if old.name == name and old.population:
+            found |= dict.fromkeys((old.population, *old.earlier))
+    return list(found)
 
 
 def _users(dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64]) -> UserChunk:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -78,8 +79,13 @@ class Prepared:
     repeats: bool = False  # see `Schema`
 
 
-def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) -> Schema:
+def write_folder(
+    prepared: Prepared, folder: Path, *, source: dict[str, Any], replaced: Schema | None = None
+) -> Schema:
     """Writes the four files into an existing folder; ``schema.json`` comes last.
+
+    Args:
+        replaced: what it takes the place of: its people stay the same population.
 
     Raises:
         DataError: a user named twice, a reserved feature name, or nothing to write.
@@ -109,11 +115,20 @@ def write_folder(prepared: Prepared, folder: Path, *, source: dict[str, Any]) ->
         content_hash=content_hash,
         kind=prepared.kind,
         repeats=prepared.repeats,
+        **_people(replaced),
     )
     schema.save(folder)
     for path in folder.iterdir():
         sync(path)
     return schema
+
+
+def _people(replaced: Schema | None) -> dict[str, Any]:
+    if replaced is None:
+        return {"population": str(uuid4())}
+    if replaced.population:
+        return {"population": replaced.population, "earlier": replaced.earlier}
+    return {"population": str(uuid4()), "earlier": replaced.known_as}
 
 
 def write_users(

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
+from mrff.data.schema import SCHEMA_FILE
 from mrff.ops.trained_run import RunError, find_run, read_json
 from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
+from mrff.privacy.chains import UNKNOWN, History
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
-from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
+from mrff.privacy.spending import WHOLE_DATASET, WINDOWS_MOVE, limit_of, server_ledger
 from server_app.run.history import read_history
+
+PREDICTABLE = "a test made the noise predictable, and whoever knows how subtracts it"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What ledgers on this machine know."""
+
+    run: History = ()  # of the run, rounds that were done again included
+    epsilon: float | None = None  # over all runs on this data; None: no ledger is at hand
+    units_apart: tuple[str, ...] = ()  # other units with releases, and unknown ones
 
 
 @dataclass(frozen=True)
@@ -24,16 +38,26 @@ class Report:
     config: RunConfig
     rounds: int  # done
     release: Release | None  # one round's; None in mode none
-    ledger_epsilon: float | None  # over all runs on this data, where a ledger is at hand
+    spent: Spent
     snr: list[float]
 
     @property
+    def released(self) -> History:
+        """By this run, of a unit that took part in every round, each time that it was trained.
+
+        The history has a round once; it stands in where no ledger has the run.
+        """
+        if self.release is None:
+            return ()
+        at_least = self.release.times(self.rounds)
+        noted = sum(release.steps for release in self.spent.run)
+        return self.spent.run if noted >= at_least.steps else (at_least,)
+
+    @property
     def epsilon(self) -> float:
-        """Of this run alone, for a unit that took part in every round."""
-        if self.release is None or not self.rounds:
-            return 0.0
+        """Of this run alone; infinite where its noise was predictable."""
         limit = limit_of(self.config.privacy)
-        return epsilon_of([self.release.times(self.rounds)], limit.delta, limit.accountant)
+        return epsilon_of(self.released, limit.delta, limit.accountant)
 
     def numbers(self) -> dict[str, Any]:
         """For programs. ``epsilon`` is null in mode none, where there is no bound."""
@@ -44,8 +68,10 @@ class Report:
             "unit": privacy.unit if privacy.is_private else None,
             "private": privacy.is_private,
             "rounds": self.rounds,
-            "epsilon": self.epsilon if release else None,
-            "epsilon_of_all_runs": self.ledger_epsilon,
+            "epsilon": _finite(self.epsilon) if release else None,
+            "epsilon_of_all_runs": _finite(self.spent.epsilon),
+            "predictable_noise": any(part.predictable for part in self.released),
+            "units_not_added": list(self.spent.units_apart),
             "delta": privacy.delta if release else None,
             "accountant": privacy.accountant if release else None,
             "noise_multiplier": release.noise_multiplier if release else None,
@@ -68,6 +94,8 @@ class Report:
         mechanism = mechanism_of(self.config)
         yield f"Run {self.name}: {self.rounds} rounds in privacy.mode={privacy.mode}."
         yield f"Protected is one {privacy.unit} (there or not there)."
+        if privacy.unit == "record":
+            yield f"A record is a window: {WINDOWS_MOVE}."
         yield f"Not trusted: {mechanism.not_trusted}."
         yield f"The guarantee covers {mechanism.covers}."
         yield from self._cost(release)
@@ -90,24 +118,45 @@ class Report:
         privacy, is_laplace = self.config.privacy, release.mechanism == "laplace"
         noise = "Laplace noise of scale" if is_laplace else f"{release.mechanism.title()} noise of"
         steps = f", {release.steps} steps a round" if release.steps > 1 else ""
+        if math.isinf(self.epsilon):
+            yield f"NOT PRIVATE: {PREDICTABLE}."
         yield (
             f"Epsilon {self.epsilon:.4f} at delta {privacy.delta:g}, accountant "
             f"{privacy.accountant}: {noise} {release.noise_multiplier:g} times the clipping norm, "
             f"sampling rate {release.sampling_rate:g}{steps}."
         )
+        again = sum(part.steps for part in self.released) // release.steps - self.rounds
+        if again:
+            yield f"{again} rounds were trained again after a stop; they count."
         if is_laplace:
-            pure = pure_epsilon([release.times(max(self.rounds, 1))])
-            yield f"Pure epsilon (delta 0): {pure:.4f}."
-        if self.ledger_epsilon is None:
+            yield f"Pure epsilon (delta 0): {pure_epsilon(self.released):.4f}."
+        yield from self._together()
+        if privacy.epsilon_budget:
+            yield f"Budget: epsilon {privacy.epsilon_budget:g}; a round beyond it is refused."
+
+    def _together(self) -> Iterator[str]:
+        """What all runs cost together, as far as this machine knows."""
+        spent = self.spent
+        if spent.epsilon is None:
             yield (
                 "The nodes' ledgers are not on this machine: what other runs on the same data "
                 "cost is known to the nodes only."
             )
         else:
-            together = f"epsilon {self.ledger_epsilon:.4f}"
+            why = f": {PREDICTABLE}" if math.isinf(spent.epsilon) else ""
+            together = f"epsilon {spent.epsilon:.4f}{why}"
             yield f"With all other runs on the same data (ledger): {together}."
-        if privacy.epsilon_budget:
-            yield f"Budget: epsilon {privacy.epsilon_budget:g}; a round beyond it is refused."
+        for unit in spent.units_apart:
+            yield (
+                "Releases of an earlier version are in it, which did not note their unit: counted "
+                f"as if it were {self.config.privacy.unit}."
+                if unit == UNKNOWN
+                else f"Releases of unit {unit} are noted besides; units are never added up."
+            )
+
+
+def _finite(epsilon: float | None) -> float | None:
+    return epsilon if epsilon is not None and math.isfinite(epsilon) else None
 
 
 def open_report(run: str) -> Report:
@@ -128,19 +177,21 @@ def open_report(run: str) -> Report:
         config=config,
         rounds=max((int(e["round"]) for e in rounds), default=0),
         release=mechanism_of(config).release(config),
-        ledger_epsilon=_ledger_epsilon(config) if config.privacy.is_private else None,
+        spent=_spent(config, folder.name) if config.privacy.is_private else Spent(),
         snr=[ratio for ratio in ratios if ratio is not None],
     )
 
 
-def _ledger_epsilon(config: RunConfig) -> float | None:
-    """Of the dearest user in the ledgers under this home; None where there are none."""
-    if not (config.dataset_path / "schema.json").is_file():
-        return None
-    schema = load_catalogue(config.dataset_path).schema
-    limit, population = limit_of(config.privacy), schema.content_hash or schema.schema_hash
-    state = config.home / "state"
-    if config.privacy.mode == "central-user":
-        return server_ledger(state, population).epsilon(WHOLE_DATASET, limit)
-    ledger = Ledger(state / "privacy", population, config.privacy.unit)
-    return ledger.epsilon(users, limit) if (users := ledger.users()) else None
+def _spent(config: RunConfig, name: str) -> Spent:
+    """What the ledgers under this home know of the run, and of the dearest user."""
+    if not (config.dataset_path / SCHEMA_FILE).is_file():
+        return Spent()
+    population = load_catalogue(config.dataset_path).schema.known_as
+    limit, unit, state = limit_of(config.privacy), config.privacy.unit, config.home / "state"
+    ledger, users = server_ledger(state, population, unit), WHOLE_DATASET
+    run = ledger.releases(users[0], name)
+    if config.privacy.mode != "central-user":
+        ledger = Ledger(state / "privacy", population, unit)
+        users = ledger.users()
+    epsilon = ledger.epsilon(users, limit) if users else None
+    return Spent(run, epsilon, tuple(ledger.units_apart(users)))

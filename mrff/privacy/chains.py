@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mrff.io.sqlite import transaction
 from mrff.privacy.accounting import Release, merged
 
 CHAINS = np.uint64(64)
@@ -24,7 +26,15 @@ CREATE TABLE releases (
 );
 CREATE TABLE imported (file TEXT NOT NULL, last TEXT NOT NULL, PRIMARY KEY (file, last));
 """
+_ADDED = (  # since version 1; a ledger of an earlier release gets them when it is opened
+    """CREATE TABLE ends (population TEXT NOT NULL, chain INTEGER NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (population, chain))""",
+    "CREATE TABLE names (name TEXT PRIMARY KEY, people TEXT NOT NULL)",
+    "INSERT INTO ends SELECT population, chain, MAX(number) FROM releases GROUP BY 1, 2",
+    "PRAGMA user_version = 1",
+)
 History = tuple[Release, ...]
+Heads = dict[str, dict[str, tuple[int, str]]]  # rows and last hash, by population and chain
 
 
 class ReleaseRow(NamedTuple):
@@ -50,41 +60,89 @@ class ReleaseRow(NamedTuple):
 
 _SELECT = (
     f"SELECT {', '.join(ReleaseRow._fields)} FROM releases "
-    "WHERE population = ? AND chain IN (SELECT value FROM json_each(?)) ORDER BY chain, number"
+    "WHERE population IN (SELECT value FROM json_each(?)) "
+    "AND chain IN (SELECT value FROM json_each(?)) ORDER BY population, chain, number"
 )
+_ENDS = _SELECT.replace(", ".join(ReleaseRow._fields), "population, chain, number").replace(
+    "releases", "ends"
+)
+_SET_END = "INSERT OR REPLACE INTO ends VALUES (?, ?, ?)"
 _INSERT = f"INSERT INTO releases VALUES ({', '.join('?' * len(ReleaseRow._fields))})"
 
 
+def upgrade(database: sqlite3.Connection) -> None:
+    """Adds what a ledger of an earlier release lacks."""
+    asked = "PRAGMA user_version"
+    if database.execute(asked).fetchone()[0]:
+        return
+    with transaction(database):
+        if not database.execute(asked).fetchone()[0]:  # nobody else was faster
+            for statement in _ADDED:
+                database.execute(statement)
+
+
 class Chains:
-    """What was read of some chains of a population, and checked."""
+    """What was read of some chains of a population, and checked.
 
-    def __init__(self, population: str, chains: Iterable[int]) -> None:
-        self.ends = dict.fromkeys(chains, (0, GENESIS))  # rows and last hash of each
-        self._population = population
+    Args:
+        names: of the population; new rows go under the first.
+        run: reads this run's rows only; None: all.
+    """
+
+    def __init__(self, names: Sequence[str], chains: Iterable[int], run: str | None = None) -> None:
+        # Rows and last hash of each.
+        self.ends = dict.fromkeys(product(names, chains), (0, GENESIS))
+        self._names, self._run = names, run
         self._parts: dict[Release, list[tuple[np.ndarray, int]]] = {}  # users and steps, by kind
+        self._apart: list[tuple[np.ndarray, str]] = []  # users of other units' rows
 
-    def rows(self, database: sqlite3.Connection) -> Iterator[ReleaseRow]:
-        """All rows of these chains, in their order."""
-        asked = (self._population, json.dumps(list(self.ends)))
-        return map(ReleaseRow._make, database.execute(_SELECT, asked))
+    def read(self, database: sqlite3.Connection, unit: str, heads: Heads) -> None:
+        """All rows of these chains: each after the one before it, up to the head and the end.
 
-    def take(self, row: ReleaseRow, unit: str) -> None:
-        """Reads the next row of its chain; one of another unit says nothing of users.
+        Args:
+            heads: read before the transaction: a head is written after its rows.
+
+        Raises:
+            ValueError: they are not what was written.
+        """
+        asked = json.dumps(self._names), json.dumps(sorted({chain for _, chain in self.ends}))
+        known = {key: heads.get(key[0], {}).get(str(key[1]), (0, GENESIS)) for key in self.ends}
+        at_head = dict(self.ends)
+        for row in map(ReleaseRow._make, database.execute(_SELECT, asked)):
+            self._take(row, unit)
+            key = row.population, row.chain
+            if known[key][0] == row.number:
+                at_head[key] = self.ends[key]
+        for key, (count, _) in self.ends.items():
+            if at_head[key] != known[key]:
+                raise ValueError(
+                    f"chain {key[1]} has {count} rows, its head knows {known[key][0]} with another "
+                    "end"
+                )
+        for population, chain, number in database.execute(_ENDS, asked):
+            if (count := self.ends[population, chain][0]) != number:
+                raise ValueError(f"chain {chain} has {count} rows where {number} were written")
+
+    def _take(self, row: ReleaseRow, unit: str) -> None:
+        """Reads the next row of its chain; one of another unit is kept apart.
 
         Raises:
             ValueError: it does not follow the row before, or cannot be read.
         """
-        where = f"row {row.number} of chain {row.chain}"
-        count, last = self.ends[row.chain]
+        where, key = f"row {row.number} of chain {row.chain}", (row.population, row.chain)
+        count, last = self.ends[key]
         if (row.number, row.previous) != (count + 1, last):
             raise ValueError(f"{where} does not follow the one before")
         try:
-            self.ends[row.chain] = row.number, row.hash()
+            self.ends[key] = row.number, row.hash()
             parameters = json.loads(row.parameters)
             release = Release(**parameters, steps=row.steps, mechanism=row.mechanism)  # type: ignore[arg-type]
-            if row.unit in (unit, UNKNOWN):
-                part = np.frombuffer(row.users, "<u8"), row.steps
-                self._parts.setdefault(replace(release, steps=1), []).append(part)
+            users = np.frombuffer(row.users, "<u8")
+            if row.unit != unit:
+                self._apart.append((users, row.unit))
+            if row.unit in (unit, UNKNOWN) and self._run in (None, row.run):
+                kind = replace(release, steps=1)
+                self._parts.setdefault(kind, []).append((users, row.steps))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{where} cannot be read: {error}") from error
 
@@ -99,15 +157,24 @@ class Chains:
         """Puts a row at the end of each chain of ``keys``, which are ascending."""
         fields = asdict(release)
         steps, mechanism = fields.pop("steps"), fields.pop("mechanism")
+        if not release.predictable:
+            del fields["predictable"]  # as rows were always written
+        population = self._names[0]
         for chain in np.unique(keys % CHAINS).tolist():
-            count, last = self.ends[chain]
+            key = population, chain
+            count, last = self.ends[key]
             users = keys[keys % CHAINS == chain].astype("<u8").tobytes()
             row = ReleaseRow(
-                self._population, chain, count + 1, users, unit, mechanism, json.dumps(fields),
+                *key, count + 1, users, unit, mechanism, json.dumps(fields),
                 steps, about.get("training"), about.get("round"), last,
             )  # fmt: skip
             database.execute(_INSERT, row)
-            self.ends[chain] = row.number, row.hash()
+            database.execute(_SET_END, (*key, row.number))
+            self.ends[key] = row.number, row.hash()
+
+    def units_apart(self, users: np.ndarray) -> list[str]:
+        """The units of rows about ``users`` that are of another unit, or of an unknown one."""
+        return sorted({unit for keys, unit in self._apart if np.isin(keys, users).any()})
 
     def users(self) -> list[int]:
         """Keys of everybody of whom something was released, ascending."""

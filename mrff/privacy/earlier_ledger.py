@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mrff.io.files import sync_folder
 from mrff.privacy.accounting import Release
+from mrff.privacy.populations import matching
 
 _GENESIS = "0" * 64
 
@@ -21,10 +23,18 @@ class EarlierLedger(NamedTuple):
     last: str
 
 
-def earlier_ledgers(folder: Path, population: str) -> list[Path]:
-    """The ledgers under ``folder`` that are about ``population``; one of a pair may be missing."""
-    places = [*folder.glob(f"{population}.*"), *(folder / population).glob("*.*")]
-    return sorted({p.with_suffix(".jsonl") for p in places if p.suffix in (".jsonl", ".head")})
+def earlier_ledgers(folder: Path, names: Sequence[str]) -> list[tuple[Path, str]]:
+    """The ledgers under ``folder`` about one of ``names``, and which; of a pair one may be missing.
+
+    They are ``NAME.jsonl`` or ``NAME/PART.jsonl``.
+    """
+    files = [p for p in (*folder.glob("*.*"), *folder.glob("*/*.*")) if p.name != "ledger.head"]
+    named = {
+        (p.with_suffix(".jsonl"), p.stem if p.parent == folder else p.parent.name)
+        for p in files
+        if p.suffix in (".jsonl", ".head")
+    }
+    return sorted((path, name) for path, name in named if matching([name], names))
 
 
 def set_aside(path: Path) -> None:

@@ -4,9 +4,10 @@
     ledger.head     number of rows and last hash of each chain, replaced after every append
 
 A row is durable before anything is released under it: a crash counts too much, never too little.
-A changed, removed or reordered row breaks its chain; a removed end disagrees with the head; a lost
-file disagrees with the one that is left. Then nothing may be trained: a ledger is never begun anew.
-Whoever may delete the whole folder can make it forget; no file can prevent that.
+A changed, removed or reordered row breaks its chain; a removed end disagrees with the head; a chain
+that is gone from both disagrees with the table of ends; a lost file disagrees with the one that is
+left. Then nothing may be trained: a ledger is never begun anew. Whoever may delete the whole
+folder, or writes rows, ends and head alike, can make it forget; no file can prevent that.
 
 The users of a population lie in 64 chains by their keys. Who asks about some users reads and checks
 their chains only, so that many nodes of one simulation can share the file.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,18 @@ from filelock import FileLock
 from mrff.io.files import write_json
 from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
 from mrff.privacy.accounting import Limit, Release, epsilon_of
-from mrff.privacy.chains import CHAINS, GENESIS, SCHEMA, UNKNOWN, Chains, History
+from mrff.privacy.chains import (
+    CHAINS,
+    GENESIS,
+    SCHEMA,
+    UNKNOWN,
+    Chains,
+    Heads,
+    History,
+    upgrade,
+)
 from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier, set_aside
+from mrff.privacy.populations import all_names, join
 
 Key = int  # of a user; 0 for a whole dataset
 
@@ -47,15 +58,17 @@ class Ledger:
 
     Args:
         folder: holds the ledgers of all populations; made when first written to.
-        population: hash of the data that the users come from.
+        population: what the users' population is called, as `Schema.known_as` says: new entries go
+            under the first name, entries under any name count.
         unit: what one guarantee protects, ``user`` or ``record``. Releases of another unit stand
             beside it and are never added to it.
     """
 
-    def __init__(self, folder: Path, population: str, unit: str) -> None:
+    def __init__(self, folder: Path, population: str | Sequence[str], unit: str) -> None:
         self.path = folder / "ledger.sqlite"
         self._head, self._lock = folder / "ledger.head", folder / "ledger.lock"
-        self._population, self._unit = population, unit
+        self._names = [population] if isinstance(population, str) else list(population)
+        self._unit = unit
 
     def users(self) -> list[Key]:
         """Everybody of whom something was released; reads and checks all chains.
@@ -65,10 +78,16 @@ class Ledger:
         """
         return self._read(range(int(CHAINS))).users()
 
-    def releases(self, user: Key) -> History:
-        """Everything released of ``user``."""
-        (history,) = self._histories([user])
+    def releases(self, user: Key, run: str | None = None) -> History:
+        """Everything released of ``user``, or what one run did, its rounds done again included."""
+        keys = _ascending([user])
+        (history,) = self._read(keys % CHAINS, run).dearest(keys)
         return history
+
+    def units_apart(self, users: Iterable[Key]) -> list[str]:
+        """The units of releases of ``users`` that are not added here, and ``unknown`` ones."""
+        keys = _ascending(users)
+        return self._read(keys % CHAINS).units_apart(keys)
 
     def epsilon(self, users: Iterable[Key], limit: Limit) -> float:
         """The highest epsilon of any of ``users``."""
@@ -107,7 +126,10 @@ class Ledger:
         self._import_earlier()
         with self._writing() as database:
             with transaction(database):
-                chains = self._checked(database, keys % CHAINS)
+                join(database, self._names)
+                names = all_names(database, self._names)
+                chains = Chains(names, _numbers(keys % CHAINS))
+                self._checked(database, chains, self._heads())
                 if limit is not None and limit.epsilon > 0.0:
                     self._check(chains.dearest(keys), release, limit)
                 chains.add(database, keys, release, self._unit, about)
@@ -131,13 +153,17 @@ class Ledger:
         keys = _ascending(users)
         return self._read(keys % CHAINS).dearest(keys)
 
-    def _read(self, chains: Iterable[int]) -> Chains:
+    def _read(self, chains: Iterable[int], run: str | None = None) -> Chains:
         self._import_earlier()
         try:
             if not self.path.exists() and not self._heads():
-                return Chains(self._population, ())
+                return Chains(self._names, (), run)
             with opened(self.path) as database:
-                return self._checked(database, chains)
+                upgrade(database)
+                heads = self._heads()  # before the rows: writers do them first
+                database.execute("BEGIN")  # rows and ends of one moment; nothing is written
+                names = all_names(database, self._names)
+                return self._checked(database, Chains(names, _numbers(chains), run), heads)
         except OSError as error:
             raise self._broken(f"it cannot be read: {error}") from error
 
@@ -152,6 +178,7 @@ class Ledger:
                         raise self._broken(f"{self.path.name} is missing")
                     write_json(self._head, {})
                 with opened(self.path, SCHEMA) as database:
+                    upgrade(database)
                     yield database
         except DamagedDatabaseError as error:
             raise self._broken(f"it cannot be read: {error}") from error
@@ -161,29 +188,17 @@ class Ledger:
                 "without an entry: free space, or restore access"
             ) from error
 
-    def _checked(self, database: sqlite3.Connection, chains: Iterable[int]) -> Chains:
-        """The rows of ``chains``, each after the one before it and all up to the head."""
+    def _checked(self, database: sqlite3.Connection, found: Chains, heads: Heads) -> Chains:
+        """``found`` with its rows."""
         if not self._head.exists():
             raise self._broken(f"{self._head.name} is missing")
-        heads = self._heads().get(self._population, {})  # before the rows: writers do them first
-        found = Chains(self._population, sorted({int(chain) for chain in chains}))
-        at_head = dict(found.ends)
         try:
-            for row in found.rows(database):
-                found.take(row, self._unit)
-                if heads.get(str(row.chain), (0,))[0] == row.number:
-                    at_head[row.chain] = found.ends[row.chain]
+            found.read(database, self._unit, heads)
         except ValueError as error:
             raise self._broken(str(error)) from error
-        for chain, (count, _) in found.ends.items():
-            head = heads.get(str(chain), (0, GENESIS))
-            if at_head[chain] != head:
-                raise self._broken(
-                    f"chain {chain} has {count} rows, its head knows {head[0]} with another end"
-                )
         return found
 
-    def _heads(self) -> dict[str, dict[str, tuple[int, str]]]:
+    def _heads(self) -> Heads:
         """The ends of all chains of all populations, as the last append left them."""
         try:
             heads: dict[str, Any] = json.loads(self._head.read_bytes())
@@ -197,39 +212,46 @@ class Ledger:
             raise self._broken(f"{self._head.name} cannot be read: {error}") from error
 
     def _write_head(self, chains: Chains) -> None:
-        heads, ends = self._heads(), {str(chain): end for chain, end in chains.ends.items()}
-        write_json(self._head, heads | {self._population: heads.get(self._population, {}) | ends})
+        heads = self._heads()
+        for (name, chain), end in chains.ends.items():
+            if end != (0, GENESIS):
+                heads.setdefault(name, {})[str(chain)] = end
+        write_json(self._head, heads)
 
     def _import_earlier(self) -> None:
-        """Takes in, in one transaction, what earlier releases noted of this population."""
-        folder = self.path.parent
-        if not earlier_ledgers(folder, self._population):
-            return
-        with self._writing() as database:
-            try:
-                paths = earlier_ledgers(folder, self._population)
-                earlier = [read_earlier(path, self._population) for path in paths]
-            except ValueError as error:
-                raise self._broken(str(error)) from error
-            with transaction(database):
-                chains = self._checked(database, range(int(CHAINS)))
-                for ledger in earlier:
-                    mark = (str(ledger.path.relative_to(folder)), ledger.last)
-                    done = "SELECT 1 FROM imported WHERE file = ? AND last = ?"
-                    if database.execute(done, mark).fetchone():
-                        continue  # a crash came before the file was set aside
-                    for users, release, about in ledger.entries:
-                        chains.add(database, _ascending(users), release, UNKNOWN, about)
-                    database.execute("INSERT INTO imported VALUES (?, ?)", mark)
-            self._write_head(chains)
-            for path in paths:
-                set_aside(path)
+        """Takes in what earlier releases noted of this population."""
+        for path, name in earlier_ledgers(self.path.parent, self._names):
+            with self._writing() as database:
+                if path.with_suffix(".head").exists() or path.exists():  # nobody else was faster
+                    self._import(database, path, name)
+
+    def _import(self, database: sqlite3.Connection, path: Path, name: str) -> None:
+        """Takes in a file, under the name that it has, in one transaction."""
+        try:
+            earlier = read_earlier(path, name)
+        except ValueError as error:
+            raise self._broken(str(error)) from error
+        with transaction(database):
+            chains = Chains([name], range(int(CHAINS)))
+            self._checked(database, chains, self._heads())
+            mark = (str(path.relative_to(self.path.parent)), earlier.last)
+            done = "SELECT 1 FROM imported WHERE file = ? AND last = ?"
+            if not database.execute(done, mark).fetchone():  # a crash came before it was set aside
+                for users, release, about in earlier.entries:
+                    chains.add(database, _ascending(users), release, UNKNOWN, about)
+                database.execute("INSERT INTO imported VALUES (?, ?)", mark)
+        self._write_head(chains)
+        set_aside(path)
 
     def _broken(self, why: str) -> LedgerError:
         return LedgerError(
             f"privacy ledger {self.path} cannot be trusted: {why}. Nothing is trained on this data "
             "until the ledger is restored from a backup; it is never begun anew"
         )
+
+
+def _numbers(chains: Iterable[int]) -> list[int]:
+    return sorted({int(chain) for chain in chains})
 
 
 def _ascending(users: Iterable[Key]) -> np.ndarray:

@@ -19,7 +19,7 @@ class NodeView:
 
     config: RunConfig
     user_keys: np.ndarray  # (U,) uint64, users long enough for the split
-    population: str  # whose budgets the ledger counts
+    population: tuple[str, ...]  # what ledgers call the people whose budgets they count
     ledger_folder: Path  # outlives runs
     limits: Mapping[str, Any]  # the node's own: epsilon-budget, delta
     training: str  # the run's lineage
@@ -39,6 +39,6 @@ class ServerView:
 
     config: RunConfig
     units: int  # users, or at most how many records, that the dataset has
-    population: str  # whose budgets the ledger counts
+    population: tuple[str, ...]  # what ledgers call the people whose budgets they count
     ledger_folder: Path
     training: str  # the run's lineage

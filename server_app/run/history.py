@@ -11,21 +11,28 @@ from typing import Any
 from mrff.io.files import write_bytes
 from strategies.reports import EvaluationReport, RoundReport
 
+TIMED = ("bytes_down", "bytes_up", "seconds")
+
 
 class History:
-    """Appends to the file at ``path``; every line is durable when the call returns."""
+    """Appends to the file at ``path``; every line is durable when the call returns.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        timed: with the bytes and seconds of each phase. Not in private modes: where a node has one
+            user, how long a round took says whether they were drawn.
+    """
+
+    def __init__(self, path: Path, *, timed: bool = True) -> None:
+        self._path, self._left_out = path, () if timed else TIMED
 
     def add_round(self, report: RoundReport) -> None:
         """Appends a training round."""
-        self._append({"kind": "round", **_fields(report)})
+        self._append({"kind": "round", **self._fields(report)})
 
     def add_evaluation(self, report: EvaluationReport, *, is_best: bool) -> None:
         """Appends a validation or the test; its round is that of the model."""
         kind = "test" if report.split == "test" else "validation"
-        fields = _fields(report)
+        fields = self._fields(report)
         del fields["split"]
         self._append({"kind": kind, **fields, "is_best": is_best})
 
@@ -41,6 +48,9 @@ class History:
             if entry["round"] <= last.get(entry["kind"], -1)
         ]
         write_bytes(self._path, b"".join(_line(entry) for entry in kept))
+
+    def _fields(self, report: RoundReport | EvaluationReport) -> dict[str, Any]:
+        return {n: value for n, value in _fields(report).items() if n not in self._left_out}
 
     def _append(self, entry: dict[str, Any]) -> None:
         with self._path.open("ab") as file:

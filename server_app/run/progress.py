@@ -79,7 +79,8 @@ def _privacy(report: RoundReport) -> list[str]:
     if report.privacy is None:
         return []
     names = {"signal_to_noise": "signal/noise", "clipped_share": "clipped", "epsilon": "epsilon"}
-    return [f"{shown} {_number(report.privacy[name], 2)}" for name, shown in names.items()]
+    known = [f"{shown} {_number(report.privacy[name], 2)}" for name, shown in names.items()]
+    return [*known, *(["NOT PRIVATE"] if "predictable_noise" in report.privacy else [])]
 
 
 def _number(value: float | None, digits: int = 4) -> str:

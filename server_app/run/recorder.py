@@ -55,7 +55,8 @@ class Recorder:
         self.test: EvaluationReport | None = None
         self._folder, self._identity = folder, identity
         self._rounds = identity.config.server.num_server_rounds
-        self._history = History(folder.history)
+        timed = not identity.config.privacy.is_private
+        self._history = History(folder.history, timed=timed)
         self._saved_best = 0
         self._began = time.monotonic()
         self._first_done: float | None = None
@@ -64,7 +65,7 @@ class Recorder:
         if identity.config.run.tensorboard:
             from server_app.run.tensorboard_events import EventFile  # brings TensorBoard: 0.25 s
 
-            self._events = EventFile(folder.tensorboard)
+            self._events = EventFile(folder.tensorboard, timed=timed)
 
     def round_finished(self, report: RoundReport) -> None:
         """See `strategies.reports.Observer`."""

@@ -14,10 +14,15 @@ from strategies.reports import EvaluationReport, RoundReport
 
 
 class EventFile:
-    """One event file in ``folder``; a resumed run adds another, and TensorBoard joins them."""
+    """One event file in ``folder``; a resumed run adds another, and TensorBoard joins them.
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = EventFileWriter(str(folder))
+    Args:
+        timed: see `History`; without, all events bear the time at which the file was opened.
+    """
+
+    def __init__(self, folder: Path, *, timed: bool = True) -> None:
+        self._writer, self._timed = EventFileWriter(str(folder)), timed
+        self._opened = time.time()
 
     def add_round(self, report: RoundReport) -> None:
         """Writes a training round's curves."""
@@ -26,12 +31,15 @@ class EventFile:
             "train/users": report.users,
             "train/load entropy": report.load_entropy,
             "train/churn": report.churn,
-            "traffic/bytes down": report.traffic.bytes_down,
-            "traffic/bytes up": report.traffic.bytes_up,
             "traffic/rejected": len(report.traffic.rejected),
             "traffic/missing": len(report.traffic.missing),
-            "traffic/seconds": report.traffic.seconds,
         }
+        if self._timed:
+            scalars |= {
+                "traffic/bytes down": report.traffic.bytes_down,
+                "traffic/bytes up": report.traffic.bytes_up,
+                "traffic/seconds": report.traffic.seconds,
+            }
         for name, value in (report.privacy or {}).items():
             scalars[f"privacy/{name.replace('_', ' ')}"] = value
         for layer, shares in enumerate(report.loads):
@@ -57,6 +65,7 @@ class EventFile:
             for tag, value in scalars.items()
             if value is not None
         ]
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        wall_time = time.time() if self._timed else self._opened
+        event = Event(wall_time=wall_time, step=step, summary=Summary(value=values))
         self._writer.add_event(event)
         self._writer.flush()

@@ -86,7 +86,7 @@ def node_view(
     return NodeView(
         config=config,
         user_keys=dataset.user_keys[users],
-        population="small",
+        population=("small",),
         ledger_folder=Path("no ledger in this test"),
         limits={},
         training="small",

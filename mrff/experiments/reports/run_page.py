@@ -130,6 +130,7 @@ def _cost_of_privacy(history: Entries, config: RunConfig) -> dict[str, Any]:
     return {
         "epsilon": curves.epsilon_figure(history, config.privacy.epsilon_budget or 0.0),
         "noise": curves.noise_figure(history),
+        "predictable": is_known(of_kind(history, "round"), "privacy.predictable_noise"),
     }
 
 

@@ -73,7 +73,7 @@ class LocalRounds:
             NodeView(
                 config=self.config,
                 user_keys=everybody.keys,
-                population="",
+                population=("",),
                 ledger_folder=Path(),
                 limits={},
                 training="",

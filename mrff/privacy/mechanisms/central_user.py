@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrff.config import RunConfig
-from mrff.privacy.accounting import Release, check_delta
+from mrff.privacy.accounting import Limit, Release, check_delta
 from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
-from mrff.sums import CohortSums, Expected, ServerView, require
+from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.spending import WHOLE_DATASET, limit_of
+from mrff.sums import CohortSums, Expected, NodeView, require
 from mrff.sums.cohort_sums import as_numbers
 
 
@@ -40,15 +41,19 @@ class CentralClient(NoisedClient):
 class CentralServer(NoisedServer):
     """One noise, added before anything else sees the sum."""
 
-    def __init__(self, view: ServerView, release: Release) -> None:
-        super().__init__(view, release)
-        self._ledger = server_ledger(view.ledger_folder, view.population)
+    def spend(self, server_round: int, limit: Limit | None = None) -> float | None:
+        limit = limit or limit_of(self.config.privacy)
+        super().spend(server_round, limit)
+        epsilon = self._ledger.epsilon(WHOLE_DATASET, limit)
+        return epsilon if math.isfinite(epsilon) else None
 
-    def spend(self, server_round: int) -> float | None:
-        about = {"training": self.view.training, "round": server_round}
-        limit = limit_of(self.config.privacy)
-        self._ledger.append(WHOLE_DATASET, self._release, about, limit)
-        return self._ledger.epsilon(WHOLE_DATASET, limit)
+    def spend_test(self, server_round: int, limit: Limit | None = None) -> None:
+        super().spend_test(server_round, limit or limit_of(self.config.privacy))
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """The server adds the noise before anything else reads the sums."""
+        source = NoiseSource(purpose="server, test")
+        return super().release_test(self.noisy_test.noised(sums, source))
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
@@ -85,6 +90,11 @@ class CentralUser(NoisedMechanism):
     not_trusted = "everyone after the server; the server itself is trusted and sees updates"
     covers = "the model after every round, and all published numbers of training"
     client_half, server_half = CentralClient, CentralServer
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """The server's ledger counts, and the server adds the noise."""
+        refuse_own_budget(view, self.name)
+        return NoisyTest(view.config).vector(sums)
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, config.training.sampling_rate)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
-from mrff.privacy.accounting import Release, check_delta
+from mrff.privacy.accounting import Limit, Release, check_delta
 from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, Shape
 from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
-from mrff.privacy.noise import NoiseSource
-from mrff.privacy.spending import planned, spend_on_node
+from mrff.privacy.noise import NoiseSource, is_predictable
+from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.spending import WHOLE_DATASET, as_made, planned, server_ledger, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
 from mrff.sums.expected import require_arrays
@@ -100,7 +101,10 @@ class NoisedServer:
 
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
-        planned(view, release)
+        self.noisy_test = NoisyTest(view.config)
+        planned(view, release, self.noisy_test.release)
+        unit = view.config.privacy.unit
+        self._ledger = server_ledger(view.ledger_folder, view.population, unit)
         self._norm = self.config.privacy.clipping_norm
         self._epsilon: float | None = None
 
@@ -110,9 +114,22 @@ class NoisedServer:
         self._epsilon = self.spend(server_round)
         return {"clipping-norm": self._norm}
 
-    def spend(self, server_round: int) -> float | None:
-        """Notes a round; epsilon with it. None: nodes keep the ledgers."""
+    def spend(self, server_round: int, limit: Limit | None = None) -> float | None:
+        """Notes a round, each time it is tried; epsilon with it, None: nodes keep the budgets."""
+        self._note(self._release, server_round, limit)
         return None
+
+    def spend_test(self, server_round: int, limit: Limit | None = None) -> None:
+        """Notes the test, each time it is tried."""
+        self._note(self.noisy_test.release, server_round, limit)
+
+    def _note(self, release: Release, server_round: int, limit: Limit | None) -> None:
+        about = {"training": self.view.training, "round": server_round}
+        self._ledger.append(WHOLE_DATASET, as_made(release), about, limit)
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """Nodes have added the noise."""
+        return self.noisy_test.measured(sums)
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without units sends no arrays."""
@@ -177,6 +194,7 @@ class NoisedServer:
                 "clipped_share": clipped,
                 "signal_to_noise": _signal_to_noise(updates, sums.number("noise_variance")),
                 "epsilon": self._epsilon,
+                **({"predictable_noise": 1.0} if is_predictable() else {}),
             },
             next_clipping_norm=next_norm,
         )
@@ -206,6 +224,14 @@ class NoisedMechanism(ABC):
 
     def client(self, view: NodeView) -> NoisedClient:
         return self.client_half(view, self.release(view.config))
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """Each node adds the noise to its own."""
+        test = NoisyTest(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, test.release)
+        source = NoiseSource(purpose=f"node, test of round {view.round_number}")
+        return test.noised(test.vector(sums), source)
 
     def server(self, view: ServerView) -> NoisedServer:
         return self.server_half(view, self.release(view.config))

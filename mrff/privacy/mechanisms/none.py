@@ -20,6 +20,7 @@ from mrff.metrics.routes import (
 )
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, named_outside
+from mrff.privacy.spending import own_budget
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers, zeros_of
 from mrff.sums.expected import require_arrays
@@ -45,6 +46,10 @@ class NoMechanism:
 
     def client(self, view: NodeView) -> PlainClient:
         return PlainClient(view)
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        refuse_own_budget(view, view.config.privacy.mode)
+        return sums
 
     def server(self, view: ServerView) -> PlainServer:
         return PlainServer(view.config.server.max_update_norm or 0.0)
@@ -120,12 +125,19 @@ class PlainServer:
     """
 
     hides_routes = False
+    noisy_test = None
 
     def __init__(self, most_norm: float = 0.0) -> None:
         self._most_norm = most_norm
 
     def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
         return {}
+
+    def spend_test(self, server_round: int) -> None:
+        """Nothing is promised."""
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        return sums
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without users sends no arrays."""
@@ -201,9 +213,9 @@ def refuse_own_budget(view: NodeView, mode: str) -> None:
     """A node that limits what it gives away sends nothing that the server sees without noise.
 
     Raises:
-        ConfigError: the node has an epsilon-budget of its own.
+        ConfigError: the node has an epsilon-budget of its own, or one that cannot be read.
     """
-    if float(view.limits.get("epsilon-budget", 0.0)) > 0.0:
+    if own_budget(view):
         raise ConfigError(
             f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
             "would see its updates without noise: use local-dp-sgd, laplace or distributed-user, "
