@@ -9,6 +9,7 @@ of them, which moves the shared model once. Flower's own names are the path that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from logging import getLogger
 from typing import Literal
@@ -20,7 +21,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
-from mrff.sums import CohortSums, Expected, require
+from mrff.sums import CohortSums, require
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
@@ -190,7 +191,7 @@ class MRFF(Strategy):
         numbers = dict(plain.numbers)
         if self._with_validation:
             numbers |= {BESIDE + n: q for n, q in self.evaluation.quantities().items()}
-        expected = Expected(plain.updates, numbers, plain.optional)
+        expected = replace(plain, numbers=numbers)
 
         def check(sums: CohortSums) -> None:
             self.mechanism.check(sums, plain)

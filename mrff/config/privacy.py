@@ -34,6 +34,9 @@ class PrivacySettings:
     record_sampling_rate: float = setting(
         1.0, "share of a node's records per step of local-dp-sgd", Limits(above=0.0, high=1.0)
     )
+    grid_steps: int = setting(
+        4096, "distributed-user: C over the step of the integer grid", Limits(1, 1_000_000)
+    )
     adaptive_clipping: bool = setting(False, "C follows a noisy median of the norms")
     route_share: float = setting(
         0.1, "of C for route counts; 0: they are not sent", Limits(0.0, 0.9)

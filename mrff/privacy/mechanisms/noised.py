@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
 from mrff.privacy.accounting import Limit, Release, check_delta
-from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, Shape
 from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
@@ -133,15 +133,19 @@ class NoisedServer:
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without units sends no arrays."""
+        updates = self.trained(shapes)
+        updates[STATISTICS] = (self._bound(shapes).num_statistics,)
+        numbers = {"units": Quantity(whole=True), "noise_variance": Quantity()}
+        return Expected(updates, numbers, frozenset(updates))
+
+    def trained(self, shapes: ModelShapes) -> dict[str, Shape]:
+        """The arrays that are not frozen."""
         prefixes = self.config.privacy.frozen_prefixes
-        updates = {
+        return {
             name: shape
             for name, shape in {**shapes.public, **shapes.group}.items()
             if not network_name(name).startswith(prefixes)
         }
-        updates[STATISTICS] = (self._bound(shapes).num_statistics,)
-        numbers = {"units": Quantity(whole=True), "noise_variance": Quantity()}
-        return Expected(updates, numbers, frozenset(updates))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
         units = sums.number("units")

@@ -218,8 +218,8 @@ def refuse_own_budget(view: NodeView, mode: str) -> None:
     if own_budget(view):
         raise ConfigError(
             f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
-            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
-            "without epsilon-budget"
+            "would see its updates without noise: use local-dp-sgd, laplace or distributed-user, "
+            "or start the node without epsilon-budget"
         )
 
 
