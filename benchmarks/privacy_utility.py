@@ -48,6 +48,10 @@ Settings = dict[str, Any]
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
 VARIANTS: dict[str, Settings] = {  # mode/unit
     "central-user/user": {"privacy.mode": "central-user"},
+    "distributed-user/user": {
+        "privacy.mode": "distributed-user", "privacy.secure-aggregation": True,
+        "privacy.accountant": "rdp", "privacy.grid-steps": 4096, "training.sampling-rate": 1.0,
+    },
     "local-dp-sgd/user": {"privacy.mode": "local-dp-sgd", "training.sampling-rate": 1.0},
     "local-dp-sgd/record": {
         "privacy.mode": "local-dp-sgd", "privacy.unit": "record", "training.sampling-rate": 1.0,
@@ -194,6 +198,8 @@ def noise_for(epsilon: float, settings: Settings) -> float:
             else settings.get("training.sampling-rate", 0.2)
         ),
         local_steps=int(settings["training.local-steps"]) if local else 1,
+        accountant=settings.get("privacy.accountant", "prv"),
+        grid_steps=int(settings.get("privacy.grid-steps", 0)),
     )
     return solve(wish).noise_multiplier
 

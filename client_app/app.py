@@ -7,6 +7,7 @@ network nor data do not import PyTorch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message
@@ -81,5 +82,9 @@ def _answer(message: Message, context: Context, work: Callable[[Node, Request], 
 
     request = Request.read(message.content)
     node = open_node(context.run_config, context.node_config, request)
-    content = node.aggregation.submit(message.content, lambda: work(node, request))
+
+    def answered(honest_nodes: int) -> Reply:
+        return work(replace(node, honest_nodes=honest_nodes), request)
+
+    content = node.aggregation.submit(message.content, answered)
     return Message(content, reply_to=message)

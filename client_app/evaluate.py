@@ -5,6 +5,7 @@ from __future__ import annotations
 from client_app.kept_scores import keep_scores
 from client_app.learners import learner_of
 from client_app.node import Node
+from mrff.config import ConfigError
 from mrff.metrics import READS, evaluation_of
 from mrff.metrics.metric import Scored
 from mrff.metrics.people import skipped
@@ -15,8 +16,20 @@ from mrff.wire.requests import Part, Request
 
 
 def evaluate_round(node: Node, request: Request) -> Reply:
-    """Answers an evaluate message by the versions of its round."""
-    return Reply(request.facts.round, score_users(node, request))
+    """Answers an evaluate message by the versions of its round.
+
+    Raises:
+        BudgetExceededError: a user's budget does not allow it.
+        ConfigError: a private run asks for more than its test, or the node has a budget and the
+            answer would be neither noised nor charged.
+    """
+    if node.mechanism.hides_routes and request.facts.part != "test":
+        raise ConfigError(
+            f"privacy.mode={node.config.privacy.mode} has one test and no validations: this "
+            "node answers no other evaluation"
+        )
+    view = node.view(request)
+    return Reply(request.facts.round, node.mechanism.evaluated(view, score_users(node, request)))
 
 
 def score_users(node: Node, request: Request) -> CohortSums:

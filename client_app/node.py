@@ -53,6 +53,7 @@ class Node:
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
     aggregation: ClientSums
+    honest_nodes: int = 1  # in whatever the server will see; see `ClientSums.submit`
 
     @property
     def mrff(self) -> MRFFNetwork:
@@ -85,6 +86,7 @@ class Node:
             training=request.run.training_id,
             round_number=request.facts.round,
             terms=request.facts.terms,
+            honest_nodes=self.honest_nodes,
         )
 
     def model(self, request: Request) -> SharedModel:

@@ -37,6 +37,7 @@ def make_strategy(
             checkpoint_every=config.run.checkpoint_every,
             best_by=metric_named(config.best_by),
             beside=beside,
+            validates=mechanism.noisy_test is None,
         ),
         observer=observer,
         aggregation=aggregation_of(config.privacy).server(config.privacy),

@@ -12,8 +12,11 @@ from flwr.app import MessageType
 from mrff.linear import Mixture, told
 from mrff.metrics import Evaluation
 from mrff.metrics.lists import ITEM_COUNTS
+from mrff.privacy.ledger import BudgetExceededError
+from mrff.privacy.mechanisms.base import ServerHalf
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.sums import CohortSums, Expected, Quantity, require
-from mrff.wire.aggregation import Asked
+from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.requests import ITEM_COUNTS as QUERY_ITEM_COUNTS
 from mrff.wire.requests import Arrays, Part, Request
 from strategies.linear_phase import (
@@ -47,12 +50,14 @@ class Finish:
         evaluation: what nodes are asked in evaluations.
         conduct: of the run.
         ask: sends requests.
+        mechanism: says how a private run is tested.
     """
 
     best: Request
     evaluation: Evaluation
     conduct: Conduct
     ask: Ask
+    mechanism: ServerHalf
 
     def fit_linear(self, most: int) -> Mixture:
         """Linear models of the ``most`` items met most, and the mixes with them to test by."""
@@ -65,8 +70,26 @@ class Finish:
 
     def test(self, mixture: Mixture | None) -> EvaluationReport:
         """The best model on test targets, ranking by mixes if there are any."""
+        if self.mechanism.noisy_test is not None:
+            return self._noisy_test(self.mechanism.noisy_test)
         report, sums = self._evaluated("test", mixture)
         return report if mixture is None else replace(report, parts=parts_tested(sums))
+
+    def _noisy_test(self, test: NoisyTest) -> EvaluationReport:
+        """Of a private run; nothing is measured where a budget does not allow it."""
+        facts = replace(self.best.facts, part="test")
+        least = self.conduct.min_reply_fraction
+        asked = Asked("evaluation (test)", facts.round, test.expected, test.check, least)
+        request = replace(self.best, facts=facts)
+        try:
+            self.mechanism.spend_test(facts.round)
+            sums, traffic = self.ask(request, MessageType.EVALUATE, asked)
+        except (BudgetExceededError, RoundFailedError) as error:
+            log.warning("the test is left out: %s", error)
+            nothing = dict.fromkeys(self.evaluation.names)
+            return EvaluationReport("test", facts.round, 0, 0, 0, nothing)
+        collected = self.mechanism.release_test(sums), traffic
+        return EvaluationReport.of("test", facts.round, self.evaluation, collected)
 
     def _query(self, message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
         """An answer that needs no shared model."""

@@ -9,6 +9,7 @@ of them, which moves the shared model once. Flower's own names are the path that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from logging import getLogger
 from typing import Literal
@@ -20,7 +21,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
-from mrff.sums import CohortSums, Expected, require
+from mrff.sums import CohortSums, require
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
@@ -121,6 +122,9 @@ class MRFF(Strategy):
                     self._validate(grid, evaluate_config)
                 if schedule.checkpoint_due(state, num_rounds):
                     self._checkpoint()
+            if not schedule.validates and state.round:
+                state.take_last()
+                self._checkpoint()
             self._test(grid, evaluate_config)
         except Exception:
             if state.round > state.checkpoint_round:
@@ -187,7 +191,7 @@ class MRFF(Strategy):
         numbers = dict(plain.numbers)
         if self._with_validation:
             numbers |= {BESIDE + n: q for n, q in self.evaluation.quantities().items()}
-        expected = Expected(plain.updates, numbers, plain.optional)
+        expected = replace(plain, numbers=numbers)
 
         def check(sums: CohortSums) -> None:
             self.mechanism.check(sums, plain)
@@ -260,7 +264,7 @@ class MRFF(Strategy):
         facts = self._facts(state.best_round, "")
         best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
         ask = partial(self._ask, grid)
-        finish = Finish(best, self.evaluation, self.conduct, ask)
+        finish = Finish(best, self.evaluation, self.conduct, ask, self.mechanism)
         if self.conduct.linear_items is not None:
             mixture = finish.fit_linear(self.conduct.linear_items)
             self.observer.linear_fitted(mixture)

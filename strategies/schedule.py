@@ -23,7 +23,8 @@ class Schedule:
         best_by: the metric that says which model is best.
         beside: a round's train messages also ask for the validation of the model they carry, which
             saves a phase and changes no number. Early stopping has to know before it trains on,
-            and private modes do not mix the two: there a validation is a phase of its own.
+            and in private modes there are no validations.
+        validates: the best validated round's model counts; otherwise the last round's does.
     """
 
     evaluate_every: int = 5
@@ -31,6 +32,7 @@ class Schedule:
     checkpoint_every: int = 10
     best_by: Metric = METRICS["auc"]
     beside: bool = False
+    validates: bool = True
 
     def goes_on(self, state: TrainingState, num_rounds: int) -> bool:
         """Whether another round is to be trained."""
@@ -39,7 +41,7 @@ class Schedule:
     def validation_due(self, state: TrainingState, num_rounds: int) -> bool:
         """Whether the current model is to be validated."""
         on_schedule = state.round % self.evaluate_every == 0 or state.round >= num_rounds
-        return on_schedule and state.validated_round < state.round
+        return self.validates and on_schedule and state.validated_round < state.round
 
     def phase_due(self, state: TrainingState, num_rounds: int) -> bool:
         """Whether a validation is due that cannot go with the next round's training."""

@@ -82,6 +82,11 @@ class TrainingState:
         """Marks that the run is taken up again from here."""
         self.epoch_starts = [*self.epoch_starts, self.round]
 
+    def take_last(self) -> None:
+        """The last round's model is the one that counts, where nothing is validated."""
+        self.best_round, self.best_value = self.round, None
+        self.best_public, self.best_group = dict(self.public), dict(self.group)
+
     def note_validation(self, metric: Metric, value: float | None) -> bool:
         """Keeps the current model as the best if it is by ``metric``; says whether it is.
 

@@ -31,18 +31,23 @@ def plan(
     accountant: Annotated[
         Literal["prv", "rdp"], typer.Option(click_type=click.Choice(("prv", "rdp")))
     ] = "prv",
+    grid_steps: Annotated[
+        int, typer.Option(metavar="N", min=0, help="privacy.grid-steps of distributed-user.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Solve for epsilon, noise multiplier, rounds or sampling rate.
 
     Give three of --epsilon, --noise-multiplier, --rounds and --sampling-rate: the fourth is solved
-    for.
+    for. With --grid-steps the noise is that of distributed-user, which goes with --sampling-rate 1
+    and --accountant rdp.
     """
     from mrff.privacy.planning import Plan, solve  # the accountants bring torch
 
     wish = Plan(
         epsilon=epsilon, delta=delta, noise_multiplier=noise_multiplier, rounds=rounds,
         sampling_rate=sampling_rate, local_steps=local_steps, accountant=accountant,
+        grid_steps=grid_steps,
     )  # fmt: skip
     found = asdict(solve(wish))
     if as_json:
@@ -50,6 +55,8 @@ def plan(
         return
     rows = []
     for key, value in found.items():
+        if key == "grid_steps" and not value:
+            continue
         mark = "<- solved" if getattr(wish, key) is None else ""
         shown = value if isinstance(value, str) else f"{value:.6g}"
         rows.append((key.replace("_", "-"), shown, mark))

@@ -26,8 +26,16 @@ class PrivacySettings:
         "off", "a round beyond it is refused; off: only counted", Limits(above=0.0, word="off")
     )
     accountant: str = setting("prv", "what adds rounds up", Limits(choices=("prv", "rdp")))
+    test_noise: float = setting(
+        4.0,
+        "of a private run's one test: standard deviation over what a user can add",
+        Limits(above=0.0),
+    )
     record_sampling_rate: float = setting(
         1.0, "share of a node's records per step of local-dp-sgd", Limits(above=0.0, high=1.0)
+    )
+    grid_steps: int = setting(
+        4096, "distributed-user: C over the step of the integer grid", Limits(1, 1_000_000)
     )
     adaptive_clipping: bool = setting(False, "C follows a noisy median of the norms")
     route_share: float = setting(

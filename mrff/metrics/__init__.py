@@ -35,51 +35,53 @@ READS: dict[str, frozenset[Reads]] = {
 """What nodes know of held-out interactions, by what a run learns."""
 
 
+PRIVATE_BINS = 64  # noise in 2,048 of them would blur AUC several times more
+PRIVATE_LOGIT = 4.0  # a target costs at most 4.02 nats then, which is what one user may add
+
+
 class Evaluation:
     """What one evaluation asks of nodes and makes of their sums; both ends build it alike.
 
     Args:
         grain: how finely nodes count.
-        routes_are_hidden: nodes keep what they know of routes to themselves.
-        bounded_only: a private mode: every sum needs a bound on what one user adds.
+        private: only measures whose sums have a bound on what one user adds.
         reads: what nodes know of held-out interactions.
         drawn: items that held-out ones are ranked among; None: all that there are.
-
-    Raises:
-        ValueError: a metric without such a bound in a private mode.
     """
 
     def __init__(
         self,
         grain: Grain,
         *,
-        routes_are_hidden: bool = False,
-        bounded_only: bool = False,
+        private: bool = False,
         reads: frozenset[Reads] = READS["click"],
         drawn: int | None = None,
     ) -> None:
         self.grain, self.drawn = grain, drawn
         known = [metric for metric in METRICS.values() if metric.statistic.reads in reads]
-        self._names = [metric.name for metric in known]
-        self.metrics = [
-            metric for metric in known if not (routes_are_hidden and metric.statistic.tells_routes)
-        ]
-        for metric in self.metrics if bounded_only else ():
-            if metric.statistic.per_user_bound(grain) is None:
-                raise ValueError(
-                    f"the metric {metric.name} has no bound on what one user adds to its sums: no "
-                    "private mode can use it; remove it, or use privacy mode none"
-                )
+        self.names = [metric.name for metric in known]
+        bounded = (self._bounded(metric) for metric in known)
+        self.metrics = [metric for metric in bounded if metric] if private else known
         self._statistics: list[Statistic] = [PEOPLE]
         for metric in self.metrics:
             if metric.statistic not in self._statistics:
                 self._statistics.append(metric.statistic)
+
+    @property
+    def bounded(self) -> list[Statistic]:
+        """The sums that have a bound on what one user adds."""
+        return [s for s in self._statistics if s.per_user_bound(self.grain) is not None]
 
     def by(self, mixes: int = 1, *, listed: int = 0) -> Evaluation:
         """The same by so many mixes of scores, and with the places in lists of so many items."""
         other = copy(self)
         other.grain = replace(self.grain, mixes=mixes, listed=listed)
         return other
+
+    def _bounded(self, metric: Metric) -> Metric | None:
+        """What a private mode measures instead; None: nothing."""
+        has_bound = metric.statistic.per_user_bound(self.grain) is not None
+        return metric if has_bound else metric.bounded
 
     def sums_of(self, scored: Scored) -> CohortSums:
         """What a node sends of these users."""
@@ -99,23 +101,22 @@ class Evaluation:
     def measures(self, sums: CohortSums) -> dict[str, float | None]:
         """Every measure by its name; None where it is undefined, or hidden."""
         measured = {metric.name: metric.value(sums) for metric in self.metrics}
-        return {name: measured.get(name) for name in self._names}
+        return {name: measured.get(name) for name in self.names}
 
 
 def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
     """What a run's evaluations ask, the same on server and nodes.
 
     Args:
-        private: in a private mode routes stay hidden, every sum has a bound, and nobody's answer
-            is ranked: sums over ranks tell a one-user node's item.
+        private: a private mode: few bins, log loss cut off, nothing without a bound per user.
     """
     bins, holdout = config.evaluation.histogram_bins, config.data.holdout
     grain = Grain(bins, config.routes_shape, holdout)
-    reads = READS[config.objective] - {"ranks"} if private else READS[config.objective]
+    if private:
+        grain = replace(grain, bins=min(bins, PRIVATE_BINS), most_logit=PRIVATE_LOGIT)
+    reads = READS[config.objective]
     drawn = config.evaluation.ranking_candidates if "ranks" in reads else None
-    return Evaluation(
-        grain, routes_are_hidden=private, bounded_only=private, reads=reads, drawn=drawn
-    )
+    return Evaluation(grain, private=private, reads=reads, drawn=drawn)
 
 
 def measures_of_ranks(ranks: Ranks) -> dict[str, float]:

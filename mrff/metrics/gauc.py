@@ -28,7 +28,7 @@ def _check(sums: CohortSums) -> str:
     return f"gauc_sum {total:g} over gauc_users {counted} of users {users} is impossible"
 
 
-OWN_AUC = Statistic(_compute, _quantities, lambda grain: 2.0, _check)
+OWN_AUC = Statistic(_compute, _quantities, lambda grain: None, _check)
 
 GAUC = Metric(
     "gauc",

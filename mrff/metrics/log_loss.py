@@ -7,11 +7,9 @@ import numpy as np
 from mrff.metrics.metric import Grain, Metric, Numbers, Scored, Statistic, ratio
 from mrff.sums import Quantity
 
-MOST_LOGIT = 36.0  # beyond, a float64 probability is 0 or 1: no target costs more nats
-
 
 def _compute(scored: Scored, grain: Grain) -> Numbers:
-    logits = np.clip(scored.logits, -MOST_LOGIT, MOST_LOGIT)
+    logits = np.clip(scored.logits, -grain.most_logit, grain.most_logit)
     signed = np.where(scored.labels > 0.5, -logits, logits)
     return {"log_loss_sum": float(np.logaddexp(0.0, signed).sum())}
 
@@ -19,7 +17,7 @@ def _compute(scored: Scored, grain: Grain) -> Numbers:
 SURPRISE = Statistic(
     _compute,
     lambda grain: {"log_loss_sum": Quantity()},
-    lambda grain: (MOST_LOGIT + 1.0) * grain.holdout,
+    lambda grain: float(np.logaddexp(0.0, grain.most_logit)) * grain.holdout,
 )
 
 LOG_LOSS = Metric(

@@ -81,6 +81,7 @@ class Grain:
     bins: int
     routes_shape: tuple[int, int]
     holdout: int
+    most_logit: float = 36.0  # beyond, a float64 probability is 0 or 1: no target costs more nats
     mixes: int = 1  # of scores that held-out items are ranked by
     listed: int = 0  # items of the catalogue whose places in lists are counted; 0: none
 
@@ -93,9 +94,8 @@ class Statistic:
         compute: of the users at hand.
         quantities: the sums' names, shapes and kinds.
         check: says what is wrong with a node's sums; empty: nothing that can be seen.
-        per_user_bound: the most that one user adds to the sums, in absolute values; None: there is
-            no bound, and private modes refuse the metric.
-        tells_routes: it counts which experts users chose, which private modes hide.
+        per_user_bound: the largest L2 norm of what one user adds to the sums; None: there is none
+            that is worth its noise, and private modes do without the metric.
         reads: what it is computed from: only runs that learn the click have logits, only those
             that learn the next item have ranks.
     """
@@ -104,7 +104,6 @@ class Statistic:
     quantities: Callable[[Grain], Mapping[str, Quantity]]
     per_user_bound: Callable[[Grain], float | None]
     check: Callable[[CohortSums], str] = lambda sums: ""
-    tells_routes: bool = False
     reads: Reads = "logits"
 
 
@@ -121,6 +120,7 @@ class Metric:
         digits: decimals when it is printed.
         brief: it is told where one line has to do.
         optional: tables leave it out where it is undefined.
+        bounded: the same measure by sums with a bound, for private modes.
     """
 
     name: str
@@ -131,6 +131,7 @@ class Metric:
     digits: int = 4
     brief: bool = False
     optional: bool = False
+    bounded: Metric | None = None
 
     def value(self, sums: CohortSums) -> float | None:
         """The measure; None where it is undefined."""

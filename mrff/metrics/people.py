@@ -18,7 +18,7 @@ def _quantities(grain: Grain) -> Mapping[str, Quantity]:
     return dict.fromkeys(("users", "targets", "skipped"), Quantity(whole=True))
 
 
-PEOPLE = Statistic(_compute, _quantities, lambda grain: 1.0 + grain.holdout)
+PEOPLE = Statistic(_compute, _quantities, lambda grain: None)  # how many there are is public
 
 
 def skipped(users: int) -> CohortSums:

@@ -7,6 +7,7 @@ answer stood at each of the ranks it shares with equal chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,9 +77,38 @@ def _check(sums: CohortSums) -> str:
     return ""
 
 
-# A user's own answer can be read from these sums of a node with one user: no bound makes that
-# right, so private modes measure no ranks.
+# A user's own answer can be read from these sums of a node with one user, and so many of them have
+# no bound that is worth its noise: private modes ask for two of them, and how many they are over.
 RANKING = Statistic(_compute, _quantities, lambda grain: None, _check, reads="ranks")
+
+
+def _compute_bounded(scored: Scored, grain: Grain) -> Numbers:
+    sums, place = _compute(scored, grain), LENGTHS.index(BRIEF_LENGTH)
+    amounts = {f"bounded_{n}": float(sums[f"{n}_sums"][0, place]) for n in _BOUNDED}
+    return {**amounts, "ranked": sums["ranked"]}
+
+
+def _bounded_quantities(grain: Grain) -> Mapping[str, Quantity]:
+    amounts = {f"bounded_{name}": Quantity() for name in _BOUNDED}
+    return {**amounts, "ranked": Quantity(whole=True)}
+
+
+_BOUNDED = ("hr", "ndcg")
+BOUNDED_RANKING = Statistic(
+    _compute_bounded, _bounded_quantities, lambda grain: 3.0**0.5 * grain.holdout, reads="ranks"
+)
+
+
+def _bounded(kind: str, length: int) -> Metric | None:
+    if kind not in _BOUNDED or length != BRIEF_LENGTH:
+        return None
+
+    def value(sums: CohortSums) -> float:
+        ranked = sums.number("ranked")
+        return float(sums.number(f"bounded_{kind}")) / ranked if ranked > 0 else math.nan
+
+    label = f"{kind.upper()}@{length}"
+    return Metric(f"{kind}{length}", label, BOUNDED_RANKING, value, "higher", brief=True)
 
 
 def _metric(kind: str, place: int) -> Metric:
@@ -88,7 +118,8 @@ def _metric(kind: str, place: int) -> Metric:
     length = LENGTHS[place]
     name, label = f"{kind}{length}", f"{kind.upper()}@{length}"
     brief = length == BRIEF_LENGTH and kind != "mrr"
-    return Metric(name, label, RANKING, value, "higher", brief=brief)
+    bounded = _bounded(kind, length)
+    return Metric(name, label, RANKING, value, "higher", brief=brief, bounded=bounded)
 
 
 def mix_values(sums: CohortSums, kind: str, length: int) -> np.ndarray:

@@ -116,7 +116,7 @@ class Report:
 
     def _cost(self, release: Release) -> Iterator[str]:
         privacy, is_laplace = self.config.privacy, release.mechanism == "laplace"
-        noise = "Laplace noise of scale" if is_laplace else "Gaussian noise of"
+        noise = "Laplace noise of scale" if is_laplace else f"{release.mechanism.title()} noise of"
         steps = f", {release.steps} steps a round" if release.steps > 1 else ""
         if math.isinf(self.epsilon):
             yield f"NOT PRIVATE: {PREDICTABLE}."

@@ -3,7 +3,9 @@
 A release is a sum whose sensitivity is the clipping norm C, with noise of ``noise_multiplier * C``
 per coordinate. Gaussian releases are composed by Opacus' accountants: PRV (Gopi et al. 2021,
 numerically tight) or RDP (Mironov 2017). Laplace releases add up in pure epsilon, or, where that
-is less, in Renyi divergence. Neighbouring datasets differ in one unit being there or not.
+is less, in Renyi divergence. Skellam releases are sums of whole numbers (Agarwal, Kairouz and Liu,
+"The Skellam Mechanism", NeurIPS 2021); whatever they are part of is added up in Renyi divergence.
+Neighbouring datasets differ in one unit being there or not.
 """
 
 from __future__ import annotations
@@ -35,12 +37,17 @@ _TIGHT_BELOW = 60.0  # the PRV accountant's grid grows with epsilon; beyond, RDP
 
 @dataclass(frozen=True)
 class Release:
-    """``steps`` equal noisy sums over units that were Poisson-sampled with ``sampling_rate``."""
+    """``steps`` equal noisy sums over units that were Poisson-sampled with ``sampling_rate``.
+
+    Args:
+        grid_steps: of Skellam noise: C over the step of the grid that vectors lie on.
+    """
 
     noise_multiplier: float
     sampling_rate: float = 1.0
     steps: int = 1
-    mechanism: Literal["gaussian", "laplace"] = "gaussian"
+    mechanism: Literal["gaussian", "laplace", "skellam"] = "gaussian"
+    grid_steps: int = 0
     # A test made the noise so: whoever knows how subtracts it.
     predictable: bool = field(default=False, kw_only=True)
 
@@ -56,10 +63,17 @@ class Release:
             )
         if self.steps < 0:
             raise ValueError(f"steps must be at least 0, got {self.steps}")
-        if self.mechanism not in ("gaussian", "laplace"):
-            raise ValueError(f"mechanism must be gaussian or laplace, got {self.mechanism!r}")
-        if self.mechanism == "laplace" and self.sampling_rate != 1.0:
-            raise ValueError("no amplification by sampling is claimed for Laplace releases")
+        if self.mechanism not in ("gaussian", "laplace", "skellam"):
+            raise ValueError(
+                f"mechanism must be gaussian, laplace or skellam, got {self.mechanism!r}"
+            )
+        if self.mechanism != "gaussian" and self.sampling_rate != 1.0:
+            raise ValueError(f"no amplification by sampling is claimed for {self.mechanism} noise")
+        if (self.mechanism == "skellam") != (self.grid_steps > 0):
+            raise ValueError(
+                f"grid-steps must be at least 1 for skellam noise and 0 for any other, got "
+                f"{self.grid_steps} for {self.mechanism}"
+            )
 
     @property
     def norm_order(self) -> Literal[1, 2]:
@@ -102,14 +116,16 @@ def merged(releases: Iterable[Release]) -> tuple[Release, ...]:
     for release in releases:
         steps[replace(release, steps=1)] += release.steps
     kinds = (replace(kind, steps=n) for kind, n in steps.items() if n)
-    order = attrgetter("mechanism", "noise_multiplier", "sampling_rate", "predictable")
+    order = attrgetter(
+        "mechanism", "noise_multiplier", "sampling_rate", "grid_steps", "predictable"
+    )
     return tuple(sorted(kinds, key=order))
 
 
 def pure_epsilon(releases: Iterable[Release]) -> float:
-    """Epsilon at delta 0: the sum over Laplace releases of C / scale; infinite with Gaussians."""
+    """Epsilon at delta 0: the sum over Laplace releases of C / scale; infinite with any others."""
     parts = merged(releases)
-    if any(part.mechanism == "gaussian" or part.predictable for part in parts):
+    if any(part.mechanism != "laplace" or part.predictable for part in parts):
         return math.inf
     return math.fsum(part.steps / part.noise_multiplier for part in parts)
 
@@ -133,9 +149,12 @@ def epsilon_of(releases: Iterable[Release], delta: float, accountant: Accountant
 
 @lru_cache(maxsize=4096)
 def _epsilon(parts: tuple[Release, ...], delta: float, accountant: Accountant) -> float:
-    gaussian, laplace = (
-        tuple(part for part in parts if part.mechanism == kind) for kind in ("gaussian", "laplace")
+    gaussian, laplace, skellam = (
+        tuple(part for part in parts if part.mechanism == kind)
+        for kind in ("gaussian", "laplace", "skellam")
     )
+    if skellam:
+        return _rdp_epsilon(parts, delta)
     epsilon = _gaussian_epsilon(gaussian, delta, accountant) if gaussian else 0.0
     if laplace:
         epsilon = min(epsilon + pure_epsilon(laplace), _rdp_epsilon(parts, delta))
@@ -185,7 +204,20 @@ def _rdp(part: Release) -> NDArray[np.float64]:
         upper = np.log(orders / (2 * orders - 1)) + (orders - 1) * rate
         lower = np.log((orders - 1) / (2 * orders - 1)) - orders * rate
         return np.asarray(part.steps * np.logaddexp(upper, lower) / (orders - 1))
+    if part.mechanism == "skellam":
+        return part.steps * _rdp_of_skellam(part.noise_multiplier, part.grid_steps)
     return part.steps * _rdp_of_a_step(part.noise_multiplier, part.sampling_rate)
+
+
+def _rdp_of_skellam(noise_multiplier: float, grid_steps: int) -> NDArray[np.float64]:
+    """Agarwal et al. 2021, corollary 3.6, for sums of whole numbers with L2 sensitivity S.
+
+    S is ``grid_steps``; the L1 sensitivity is at most S squared, as |k| <= k * k. The variance is
+    (z S) squared. The bound is one of whole orders; the divergence grows with the order.
+    """
+    orders, variance = np.ceil(ORDERS), noise_multiplier**2
+    correction = (2 * orders + 5) / (4 * variance**2 * grid_steps**2)
+    return orders / (2 * variance) + np.minimum(correction, 1.5 / variance)
 
 
 @lru_cache(maxsize=1024)

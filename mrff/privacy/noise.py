@@ -20,9 +20,13 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
+from mrff.privacy.skellam import skellam_table
+
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
 _STEP = 2.0**-53  # of uniform numbers
 _BLOCK = 1 << 20  # numbers drawn at once: bounds memory
+_CACHED = 1 << 16  # numbers rounded at once: they stay in the cache
 _test_seed: int | None = None
 
 
@@ -59,10 +63,13 @@ class NoiseSource:
             key = blake2b(f"{seed}/{purpose}".encode(), digest_size=32).digest()
         self._stream = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
 
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """(count,) numbers of 64 random bits."""
+        return np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
+
     def uniform(self, count: int) -> Floats:
         """(count,) numbers in (0, 1), multiples of 2**-54."""
-        bits = np.frombuffer(self._stream.update(bytes(8 * count)), dtype=np.uint64)
-        return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+        return ((self.words(count) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
     def exponential(self, count: int) -> Floats:
         """(count,) exponential numbers of mean 1, without an upper end.
@@ -104,3 +111,39 @@ class NoiseSource:
                 part += self.exponential(len(part))
         total *= scale
         return total.reshape(shape)
+
+    def rounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Each value as one of the two whole numbers beside it, itself on average.
+
+        The average is off by at most 2**-24, what the fractions are compared in.
+        """
+        flat = values.ravel()
+        whole = np.empty_like(flat)
+        for first in range(0, len(flat), _CACHED):
+            part, of_part = flat[first : first + _CACHED], whole[first : first + _CACHED]
+            np.floor(part, out=of_part)
+            bits = self.words((len(part) + 1) // 2).view(np.uint32)[: len(part)]
+            coins = (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+            of_part += coins < part - of_part
+        return whole.reshape(values.shape)
+
+    def skellam(self, shape: tuple[int, ...], variance: int) -> Whole:
+        """Independent Skellam numbers of mean 0 (see `mrff.privacy.skellam`).
+
+        Raises:
+            ValueError: the variance is below 1, or too large.
+        """
+        table = skellam_table(variance)
+        noise = np.empty(math.prod(shape), np.int64)
+        for first in range(0, len(noise), _BLOCK):
+            part = noise[first : first + _BLOCK]
+            words = self.words(len(part))
+            high = words >> np.uint64(1)
+            above = np.searchsorted(table.high, high, side="right")
+            part[:] = len(table.high) - above
+            # A number as large as a bound's high bits: 64 more decide, once in 10**14.
+            for place in np.flatnonzero(table.high[np.maximum(above - 1, 0)] == high):
+                same = table.low[table.high == high[place]]
+                part[place] += int((same > self.words(1)[0]).sum())
+            part[(words & np.uint64(1)) == 1] *= -1
+        return noise.reshape(shape)

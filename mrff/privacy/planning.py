@@ -23,6 +23,7 @@ class Plan:
     sampling_rate: float | None = None
     local_steps: int = 1
     accountant: Accountant = "prv"
+    grid_steps: int = 0  # more: Skellam noise on such a grid, all users in every round
 
 
 class _Search(NamedTuple):
@@ -58,7 +59,10 @@ def solve(wish: Plan) -> Plan:
     def cost_of(value: float) -> float:
         plan: Any = with_value(value)
         steps = plan.rounds * plan.local_steps
-        release = Release(plan.noise_multiplier, plan.sampling_rate, steps)
+        release = Release(
+            plan.noise_multiplier, plan.sampling_rate, steps,
+            "skellam" if plan.grid_steps else "gaussian", plan.grid_steps,
+        )  # fmt: skip
         return epsilon_of([release], plan.delta, plan.accountant)
 
     if unknown == "epsilon":
@@ -89,6 +93,11 @@ def _unknown_of(wish: Plan) -> str:
         raise ValueError(f"sampling-rate must be at most 1, got {wish.sampling_rate}")
     if wish.local_steps < 1:
         raise ValueError(f"local-steps must be at least 1, got {wish.local_steps}")
+    if wish.grid_steps and (wish.sampling_rate, wish.accountant) != (1.0, "rdp"):
+        raise ValueError(
+            "grid-steps are of Skellam noise, which is counted with sampling-rate 1 and accountant "
+            f"rdp, got {wish.sampling_rate} and {wish.accountant}"
+        )
     return missing[0]
 
 

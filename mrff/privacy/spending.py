@@ -123,8 +123,12 @@ def as_made(release: Release) -> Release:
     return replace(release, predictable=is_predictable())
 
 
-def planned(view: ServerView, release: Release) -> None:
+def planned(view: ServerView, release: Release, test: Release) -> None:
     """Says what the run will cost, and refuses what cannot be kept from the first round on.
+
+    Args:
+        release: of each round.
+        test: of the one test after them.
 
     Raises:
         ConfigError: delta or budget.
@@ -136,8 +140,9 @@ def planned(view: ServerView, release: Release) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     rounds = config.server.num_server_rounds
-    one, whole = (
-        epsilon_of([release.times(n)], limit.delta, limit.accountant) for n in (1, rounds)
+    one, training, whole = (
+        epsilon_of(releases, limit.delta, limit.accountant)
+        for releases in ([release], [release.times(rounds)], [release.times(rounds), test])
     )
     if 0.0 < limit.epsilon < one:
         raise ConfigError(
@@ -145,14 +150,17 @@ def planned(view: ServerView, release: Release) -> None:
             f"delta={limit.delta:g}; raise noise-multiplier (mrff privacy plan solves for it)"
         )
     log.info(
-        "privacy: %s, unit %s; %d rounds cost epsilon %.4g at delta %g by %s",
-        privacy.mode, privacy.unit, rounds, whole, limit.delta, limit.accountant,
+        "privacy: %s, unit %s; %d rounds cost epsilon %.4g at delta %g by %s, with the test %.4g",
+        privacy.mode, privacy.unit, rounds, training, limit.delta, limit.accountant, whole,
     )  # fmt: skip
     if release.mechanism == "laplace":
         log.info("privacy: pure epsilon of them all %.4g", pure_epsilon([release.times(rounds)]))
     if privacy.unit == "record":
         log.info("privacy: unit record: %s", WINDOWS_MOVE)
     if 0.0 < limit.epsilon < whole:
-        log.warning("privacy: more than epsilon-budget=%g: training ends early", limit.epsilon)
+        log.warning(
+            "privacy: more than epsilon-budget=%g: training ends early, or the test is left out",
+            limit.epsilon,
+        )
     if is_predictable():
         log.warning("privacy: a test makes the noise predictable: NOT PRIVATE, no epsilon holds")

@@ -29,9 +29,11 @@ def require_arrays(there: Set[str], wanted: Set[str]) -> None:
 class Expected:
     """What a reply must hold: arrays by name and shape, numbers by name.
 
-    ``optional`` arrays may be absent; whoever checks the sums says when.
+    ``optional`` arrays may be absent; whoever checks the sums says when. Arrays with ``steps`` are
+    whole numbers on nodes; what a server adds up is multiplied by the step.
     """
 
     updates: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    steps: Mapping[str, float] = field(default_factory=dict)

@@ -25,6 +25,7 @@ class NodeView:
     training: str  # the run's lineage
     round_number: int
     terms: Mapping[str, float]  # what the server's half of the mechanism says
+    honest_nodes: int = 1  # at least so many add up before anybody sees a sum
 
     def drawn(self) -> np.ndarray:
         """(U,) bool, the users whose coin of this round says so; anybody may toss it again."""

@@ -34,6 +34,24 @@ def test_plan_solves_for_the_noise(capsys: pytest.CaptureFixture[str]) -> None:
     assert (plan["rounds"], plan["sampling_rate"], plan["delta"]) == (10, 1.0, 1e-5)
 
 
+def test_plan_solves_for_the_noise_of_distributed_user(capsys: pytest.CaptureFixture[str]) -> None:
+    wish = [
+        *PLAN,
+        "--epsilon",
+        "8",
+        "--rounds",
+        "60",
+        "--sampling-rate",
+        "1",
+        "--grid-steps",
+        "4096",
+    ]
+    assert main([*wish, "--accountant", "rdp"]) == 0
+    assert "noise-multiplier  4.943" in capsys.readouterr().out
+    assert main(wish) == 2
+    assert "accountant rdp, got 1.0 and prv" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -24,8 +24,8 @@ request = Request(run, RoundFacts(1, part="valid"), {}, {})
 node = open_node({"training.sampling-rate": 1.0}, {"data-dir": data, "state-dir": state}, request)
 content = Request(run, request.facts, *initial_shared(node.network)).content()
 request = Request.read(content)
-assert "updates" in node.aggregation.submit(request.content(), lambda: train_round(node, request))
-answer = node.aggregation.submit(request.content(), lambda: evaluate_round(node, request))
+assert "updates" in node.aggregation.submit(request.content(), lambda _: train_round(node, request))
+answer = node.aggregation.submit(request.content(), lambda _: evaluate_round(node, request))
 assert answer["numbers"]["users"] > 0
 print(*sys.modules)
 """

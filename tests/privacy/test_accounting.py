@@ -7,15 +7,25 @@ from dataclasses import replace
 from itertools import pairwise
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
 from scipy.optimize import brentq
+from scipy.special import ive
 from scipy.stats import norm
 
-from mrff.privacy.accounting import Release, check_delta, epsilon_of, merged, pure_epsilon
+from mrff.privacy.accounting import (
+    ORDERS,
+    Release,
+    _rdp,
+    check_delta,
+    epsilon_of,
+    merged,
+    pure_epsilon,
+)
 
 DELTA = 1e-5
 
@@ -116,6 +126,69 @@ def test_gaussian_and_laplace_add_up() -> None:
     assert pure_epsilon([Release(4.0), Release(10.0, mechanism="laplace")]) == math.inf
 
 
+def exact_divergence(order: int, shift: int, variance: float) -> float:
+    """Of a Skellam number and the same moved by ``shift``, summed up."""
+    reach = int(30 * variance**0.5) + 60
+    numbers = np.arange(-reach, reach + 1)
+    with np.errstate(divide="ignore"):
+        here, there = (np.log(ive(np.abs(numbers - moved), variance)) for moved in (0, shift))
+    counts = np.isfinite(here) & np.isfinite(there)
+    terms = order * here[counts] - (order - 1) * there[counts]
+    return float(np.logaddexp.reduce(terms)) / (order - 1)
+
+
+def skellam_curve(noise: float, grid_steps: int) -> dict[float, float]:
+    curve = _rdp(Release(noise, mechanism="skellam", grid_steps=grid_steps))
+    return dict(zip(ORDERS, curve.tolist(), strict=True))
+
+
+def test_a_skellam_release_worked_by_hand() -> None:
+    """z = 2, S = 3, order 2: 2/8 + min((2*2 + 5) / (4 * 16 * 9), 1.5/4) = 0.25 + 0.015625."""
+    assert skellam_curve(2.0, 3)[2.0] == pytest.approx(0.265625)
+    assert skellam_curve(0.5, 1)[2.0] == pytest.approx(4.0 + 6.0)  # here the other term is less
+    curve = skellam_curve(2.0, 3)
+    assert curve[1.5] == curve[2.0]
+    assert curve[2.1] == curve[3.0]
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(0.5, 3), (1.0, 1), (1.0, 10), (4.0, 2), (2.0, 40)])
+def test_the_skellam_curve_is_above_the_exact_divergence_and_close_on_fine_grids(
+    noise: float, steps: int
+) -> None:
+    """One number that moves by S, and S^2 numbers that move by 1: both have L2 norm S."""
+    curve, variance = skellam_curve(noise, steps), (noise * steps) ** 2
+    for order in (2, 3, 8, 32):
+        one = exact_divergence(order, steps, variance)
+        many = steps**2 * exact_divergence(order, 1, variance)
+        assert max(one, many) <= curve[float(order)]
+        if noise * steps >= 16.0:
+            assert curve[float(order)] <= 1.02 * max(one, many)
+
+
+def test_fine_grids_cost_what_gaussian_noise_costs() -> None:
+    for noise, steps in ((1.0, 1), (4.94, 60), (20.0, 500)):
+        skellam = Release(noise, steps=steps, mechanism="skellam", grid_steps=4096)
+        gaussian = epsilon_of([Release(noise, steps=steps)], DELTA, "rdp")
+        assert gaussian <= epsilon_of([skellam], DELTA, "rdp") <= 1.02 * gaussian
+        coarse = Release(noise, steps=steps, mechanism="skellam", grid_steps=4)
+        assert epsilon_of([coarse], DELTA, "rdp") > epsilon_of([skellam], DELTA, "rdp")
+        accountant = pld.PLDAccountant(value_discretization_interval=1e-3)
+        accountant.compose(dp_accounting.GaussianDpEvent(noise), steps)
+        assert accountant.get_epsilon(DELTA) <= epsilon_of([skellam], DELTA, "rdp")
+
+
+def test_a_history_with_skellam_releases_is_added_up_in_renyi_divergence() -> None:
+    """Whatever the run asks for: another run on the same data may have had other noise."""
+    skellam = Release(6.0, steps=5, mechanism="skellam", grid_steps=1000)
+    history = [skellam, Release(1.2, 0.2, 30), Release(30.0, mechanism="laplace")]
+    both = epsilon_of(history, DELTA)
+    assert both == epsilon_of(history, DELTA, "rdp")
+    assert both > epsilon_of(history[1:], DELTA, "rdp")
+    assert pure_epsilon(history) == math.inf
+    finer = replace(skellam, grid_steps=2000)
+    assert len(merged([skellam, finer, skellam])) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,11 +198,13 @@ def test_gaussian_and_laplace_add_up() -> None:
         ({"noise_multiplier": 1.0, "sampling_rate": 0.0}, "sampling-rate must be greater than 0"),
         ({"noise_multiplier": 1.0, "sampling_rate": 1.5}, "at most 1, got 1.5"),
         ({"noise_multiplier": 1.0, "steps": -1}, "steps must be at least 0, got -1"),
-        ({"noise_multiplier": 1.0, "mechanism": "uniform"}, "gaussian or laplace, got 'uniform'"),
+        ({"noise_multiplier": 1.0, "mechanism": "uniform"}, "laplace or skellam, got 'uniform'"),
         (
             {"noise_multiplier": 1.0, "mechanism": "laplace", "sampling_rate": 0.5},
             "no amplification by sampling is claimed",
         ),
+        ({"noise_multiplier": 1.0, "mechanism": "skellam"}, "at least 1 for skellam noise"),
+        ({"noise_multiplier": 1.0, "grid_steps": 9}, "0 for any other, got 9 for gaussian"),
     ],
 )
 def test_impossible_releases(arguments: dict[str, float], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,15 @@ def test_prv_finds_less_noise_than_rdp() -> None:
     assert 0.5 < tight.noise_multiplier < loose.noise_multiplier
 
 
+def test_skellam_noise_is_planned_for_like_any_other() -> None:
+    wish = Plan(delta=1e-5, epsilon=8.0, rounds=60, sampling_rate=1.0, accountant="rdp")
+    gaussian, skellam = solve(wish), solve(replace(wish, grid_steps=4096))
+    assert gaussian.noise_multiplier <= skellam.noise_multiplier <= 1.01 * gaussian.noise_multiplier
+    release = Release(skellam.noise_multiplier, steps=60, mechanism="skellam", grid_steps=4096)
+    assert skellam.epsilon == epsilon_of([release], 1e-5, "rdp")
+    assert 7.9 < skellam.epsilon <= 8.0
+
+
 def test_local_steps_count_like_rounds() -> None:
     one = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=10, sampling_rate=0.1, local_steps=5))
     other = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=50, sampling_rate=0.1))
@@ -68,6 +78,7 @@ def test_a_generous_budget_needs_no_sampling() -> None:
         ({**KNOWN, "sampling_rate": 1.2, "rounds": None}, "sampling-rate must be at most 1"),
         ({**KNOWN, "epsilon": 0.01, "rounds": None}, "a single round already costs epsilon"),
         ({**KNOWN, "rounds": None, "local_steps": 0}, "local-steps must be at least 1"),
+        ({**KNOWN, "rounds": None, "grid_steps": 9}, "counted with sampling-rate 1 and accountant"),
         ({**KNOWN, "rounds": None, "delta": 2.0}, "delta must be greater than 0 and less than 1"),
     ],
 )

@@ -11,6 +11,12 @@ DP_SGD = {"privacy.mode": "local-dp-sgd"}
 RECORDS = {**DP_SGD, "privacy.unit": "record", "max-windows-per-user": "all"}
 CENTRAL = {"privacy.mode": "central-user"}
 LAPLACE = {"privacy.mode": "laplace"}
+DISTRIBUTED = {
+    "privacy.mode": "distributed-user",
+    "secure-aggregation": True,
+    "accountant": "rdp",
+    "sampling-rate": 1.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,29 @@ LAPLACE = {"privacy.mode": "laplace"}
             "network.clusters=2 cannot go with privacy.mode=central-user, which knows MRFF's "
             "uploads only; use network.clusters=off or privacy.mode=none",
         ),
+        (
+            {**DISTRIBUTED, "secure-aggregation": False},
+            "privacy.secure-aggregation=false cannot go with privacy.mode=distributed-user: one "
+            "node's noise hides nobody; use privacy.secure-aggregation=true",
+        ),
+        (
+            {**DISTRIBUTED, "accountant": "prv"},
+            "privacy.accountant=prv cannot go with privacy.mode=distributed-user: Skellam noise "
+            "is counted in Renyi divergence; use privacy.accountant=rdp",
+        ),
+        ({**DISTRIBUTED, "sampling-rate": 0.2}, "use training.sampling-rate=1"),
+        ({**DISTRIBUTED, "privacy.unit": "record"}, "it clips whole users; use privacy.unit=user"),
+        (
+            {**DISTRIBUTED, "noise-multiplier": 0.003},
+            "is noise of 12.3 steps of the grid, too small for it (16 to 262,144); "
+            "use more grid-steps",
+        ),
+        (
+            {**DISTRIBUTED, "noise-multiplier": 100.0},
+            "is noise of 4.1e+05 steps of the grid, too large for it (16 to 262,144); "
+            "use fewer grid-steps",
+        ),
+        ({"grid-steps": 0}, "grid-steps must be between 1 and 1e+06, got 0"),
         ({"noise-multiplier": 0.0}, "noise-multiplier must be greater than 0, got 0.0"),
         ({"noise-multiplier": -1.0}, "noise-multiplier must be greater than 0, got -1.0"),
         ({"delta": 0.0}, "delta must be greater than 0"),
@@ -94,6 +123,7 @@ def test_refused(values: dict[str, bool | int | float | str], message: str) -> N
         },
         {**CENTRAL, "max-windows-per-user": "all"},
         {**LAPLACE, "local-optimizer": "adam"},
+        {**DISTRIBUTED, "noise-multiplier": 4.94, "private-training": "frozen"},
         {"user-weighting": "targets"},
     ],
 )

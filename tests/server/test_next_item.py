@@ -73,12 +73,13 @@ def test_both_measures_both(small_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["central-user", "laplace", "local-dp-sgd"])
-def test_private_modes_learn_the_next_item_and_measure_no_ranks(
+def test_private_modes_learn_the_next_item_and_measure_ranks_inside_the_guarantee(
     small_data: Path, tmp_path: Path, mode: str
 ) -> None:
     private = {"mode": mode, "noise_multiplier": 1.0, "clipping_norm": 0.1, "sampling_rate": 0.6}
     summary = run(small_data, tmp_path, mode, **private)
-    assert not {"hr10", "ndcg10", "candidates"} & summary["test"].keys()
+    measured = {name for name, value in summary["test"].items() if value is not None}
+    assert measured <= {"hr10", "ndcg10"}  # noise may leave nothing that was ranked
     assert summary["best_round"] == summary["rounds"] == 3
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from mrff.config import ConfigError, RunConfig
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.privacy.mechanisms.central_user import CentralUser
+from mrff.privacy.mechanisms.distributed_user import DistributedUser
 from mrff.privacy.mechanisms.laplace import Laplace
 from mrff.privacy.mechanisms.local_dp_sgd import LocalDpSgd
 from mrff.privacy.mechanisms.none import NoMechanism
 
 MECHANISMS: dict[str, Mechanism] = {
     mechanism.name: mechanism
-    for mechanism in (NoMechanism(), LocalDpSgd(), CentralUser(), Laplace())
+    for mechanism in (
+        NoMechanism(),
+        LocalDpSgd(),
+        CentralUser(),
+        DistributedUser(),
+        Laplace(),
+    )
 }
 
 

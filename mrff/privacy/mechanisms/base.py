@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
 from mrff_model.building import tensors_of
 from mrff_model.scopes import split_bank
@@ -104,6 +105,20 @@ class ServerHalf(Protocol):
             BudgetExceededError: the round must not take place.
         """
 
+    @property
+    def noisy_test(self) -> NoisyTest | None:
+        """The only evaluation of a private run; None: nothing is private."""
+
+    def spend_test(self, server_round: int) -> None:
+        """Notes what the test of this round's model costs before anybody is asked.
+
+        Raises:
+            BudgetExceededError: it must not take place.
+        """
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """What metrics may read of nodes' answers to the test."""
+
     def expected(self, shapes: ModelShapes) -> Expected:
         """What every reply must look like."""
 
@@ -130,6 +145,14 @@ class Mechanism(Protocol):
 
     def client(self, view: NodeView) -> ClientHalf:
         """A node's half for one round."""
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """What may leave a node of the sums of an evaluation; notes what it costs.
+
+        Raises:
+            BudgetExceededError: a user's budget does not allow it.
+            ConfigError: it is not an evaluation that the mechanism knows.
+        """
 
     def server(self, view: ServerView) -> ServerHalf:
         """The server's half.

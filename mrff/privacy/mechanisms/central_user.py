@@ -17,8 +17,9 @@ from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, limit_of
-from mrff.sums import CohortSums, Expected, require
+from mrff.sums import CohortSums, Expected, NodeView, require
 from mrff.sums.cohort_sums import as_numbers
 
 
@@ -45,6 +46,14 @@ class CentralServer(NoisedServer):
         super().spend(server_round, limit)
         epsilon = self._ledger.epsilon(WHOLE_DATASET, limit)
         return epsilon if math.isfinite(epsilon) else None
+
+    def spend_test(self, server_round: int, limit: Limit | None = None) -> None:
+        super().spend_test(server_round, limit or limit_of(self.config.privacy))
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """The server adds the noise before anything else reads the sums."""
+        source = NoiseSource(purpose="server, test")
+        return super().release_test(self.noisy_test.noised(sums, source))
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
@@ -83,6 +92,11 @@ class CentralUser(NoisedMechanism):
     not_trusted = "everyone after the server; the server itself is trusted and sees updates"
     covers = "the model after every round, and all published numbers of training"
     client_half, server_half = CentralClient, CentralServer
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """The server's ledger counts, and the server adds the noise."""
+        refuse_own_budget(view, self.name)
+        return NoisyTest(view.config).vector(sums)
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, config.training.sampling_rate)

@@ -35,6 +35,7 @@ class Bound:
         route_share: share of C for the statistics, in [0, 1).
         num_layers, num_experts: of the network.
         order: 2 for Gaussian noise, 1 for Laplace noise.
+        kept: share of C that a vector is clipped to; the rest is for what comes after the clipping.
     """
 
     clipping_norm: float
@@ -42,6 +43,7 @@ class Bound:
     num_layers: int
     num_experts: int
     order: Literal[1, 2] = 2
+    kept: float = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.clipping_norm) and self.clipping_norm > 0.0):
@@ -52,15 +54,16 @@ class Bound:
     @property
     def for_update(self) -> float:
         """What an update is clipped to."""
+        norm = self.kept * self.clipping_norm
         if self.order == 1:
-            return self.clipping_norm * (1.0 - self.route_share)
-        return self.clipping_norm * math.sqrt(1.0 - self.route_share**2)
+            return norm * (1.0 - self.route_share)
+        return norm * math.sqrt(1.0 - self.route_share**2)
 
     @property
     def unit(self) -> float:
         """What one routed layer counts in the statistics; 0: they are empty."""
         norm = self.num_layers + 0.5 if self.order == 1 else math.sqrt(self.num_layers + 0.25)
-        return self.route_share * self.clipping_norm / norm
+        return self.route_share * self.kept * self.clipping_norm / norm
 
     @property
     def num_statistics(self) -> int:
@@ -117,18 +120,22 @@ class ClippedUsers:
 
     def accumulate(self, chunk: Chunk) -> None:
         """A user whose update is not finite adds nothing at all."""
+        assert chunk.outcome.changes is not None
+        factors, statistics = self.clipped(chunk)
+        usable = factors > 0.0
+        for name, change in chunk.outcome.changes.items():
+            scaled = factors[usable].to(change) * self._weights[name]
+            self._update[name] += scaled @ change[usable]
+        self._statistics += statistics[usable.cpu().numpy()].sum(axis=0)
+
+    def clipped(self, chunk: Chunk) -> tuple[Tensor, Floats]:
+        """What clips each user's update: (B,) factors, 0 for nothing; (B, statistics) of them."""
         outcome, bound = chunk.outcome, self._bound
         assert outcome.changes is not None
         norms = vector_norms(outcome.changes, bound.order, self._weights)
         factors = clip_factors(norms, bound.for_update, outcome.finite)
-        usable = factors > 0.0
-        for name, change in outcome.changes.items():
-            scaled = factors[usable].to(change) * self._weights[name]
-            self._update[name] += scaled @ change[usable]
-        routes, clipped, kept = (
-            values.cpu().numpy() for values in (outcome.routes, norms > bound.for_update, usable)
-        )
-        self._statistics += bound.statistics(routes[kept], clipped[kept]).sum(axis=0)
+        routes, clipped = (t.cpu().numpy() for t in (outcome.routes, norms > bound.for_update))
+        return factors, bound.statistics(routes, clipped)
 
     def sums(self, network: Network) -> CohortSums:
         """See `Accumulator`; every array of the vector is there."""

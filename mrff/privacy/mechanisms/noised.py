@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from mrff.config import ConfigError, RunConfig
 from mrff.metrics.routes import load_entropy
 from mrff.privacy.accounting import Limit, Release, check_delta
-from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released
+from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, Shape
 from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, as_made, planned, server_ledger, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
@@ -100,7 +101,8 @@ class NoisedServer:
 
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
-        planned(view, release)
+        self.noisy_test = NoisyTest(view.config)
+        planned(view, release, self.noisy_test.release)
         unit = view.config.privacy.unit
         self._ledger = server_ledger(view.ledger_folder, view.population, unit)
         self._norm = self.config.privacy.clipping_norm
@@ -114,21 +116,36 @@ class NoisedServer:
 
     def spend(self, server_round: int, limit: Limit | None = None) -> float | None:
         """Notes a round, each time it is tried; epsilon with it, None: nodes keep the budgets."""
-        about = {"training": self.view.training, "round": server_round}
-        self._ledger.append(WHOLE_DATASET, as_made(self._release), about, limit)
+        self._note(self._release, server_round, limit)
         return None
+
+    def spend_test(self, server_round: int, limit: Limit | None = None) -> None:
+        """Notes the test, each time it is tried."""
+        self._note(self.noisy_test.release, server_round, limit)
+
+    def _note(self, release: Release, server_round: int, limit: Limit | None) -> None:
+        about = {"training": self.view.training, "round": server_round}
+        self._ledger.append(WHOLE_DATASET, as_made(release), about, limit)
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        """Nodes have added the noise."""
+        return self.noisy_test.measured(sums)
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without units sends no arrays."""
+        updates = self.trained(shapes)
+        updates[STATISTICS] = (self._bound(shapes).num_statistics,)
+        numbers = {"units": Quantity(whole=True), "noise_variance": Quantity()}
+        return Expected(updates, numbers, frozenset(updates))
+
+    def trained(self, shapes: ModelShapes) -> dict[str, Shape]:
+        """The arrays that are not frozen."""
         prefixes = self.config.privacy.frozen_prefixes
-        updates = {
+        return {
             name: shape
             for name, shape in {**shapes.public, **shapes.group}.items()
             if not network_name(name).startswith(prefixes)
         }
-        updates[STATISTICS] = (self._bound(shapes).num_statistics,)
-        numbers = {"units": Quantity(whole=True), "noise_variance": Quantity()}
-        return Expected(updates, numbers, frozenset(updates))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
         units = sums.number("units")
@@ -207,6 +224,14 @@ class NoisedMechanism(ABC):
 
     def client(self, view: NodeView) -> NoisedClient:
         return self.client_half(view, self.release(view.config))
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """Each node adds the noise to its own."""
+        test = NoisyTest(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, test.release)
+        source = NoiseSource(purpose=f"node, test of round {view.round_number}")
+        return test.noised(test.vector(sums), source)
 
     def server(self, view: ServerView) -> NoisedServer:
         return self.server_half(view, self.release(view.config))

@@ -47,6 +47,10 @@ class NoMechanism:
     def client(self, view: NodeView) -> PlainClient:
         return PlainClient(view)
 
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        refuse_own_budget(view, view.config.privacy.mode)
+        return sums
+
     def server(self, view: ServerView) -> PlainServer:
         return PlainServer(view.config.server.max_update_norm or 0.0)
 
@@ -121,12 +125,19 @@ class PlainServer:
     """
 
     hides_routes = False
+    noisy_test = None
 
     def __init__(self, most_norm: float = 0.0) -> None:
         self._most_norm = most_norm
 
     def terms(self, server_round: int, clipping_norm: float) -> dict[str, float]:
         return {}
+
+    def spend_test(self, server_round: int) -> None:
+        """Nothing is promised."""
+
+    def release_test(self, sums: CohortSums) -> CohortSums:
+        return sums
 
     def expected(self, shapes: ModelShapes) -> Expected:
         """A node without users sends no arrays."""
@@ -207,8 +218,8 @@ def refuse_own_budget(view: NodeView, mode: str) -> None:
     if own_budget(view):
         raise ConfigError(
             f"this node has an epsilon-budget of its own, and in privacy.mode={mode} the server "
-            "would see its updates without noise: use local-dp-sgd or laplace, or start the node "
-            "without epsilon-budget"
+            "would see its updates without noise: use local-dp-sgd, laplace or distributed-user, "
+            "or start the node without epsilon-budget"
         )
 
 

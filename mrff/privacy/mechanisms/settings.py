@@ -29,6 +29,17 @@ def private_conflicts(config: RunConfig) -> Iterator[str]:
             "clipped units is measured with that share of privacy.clipping-norm; "
             "use a route-share such as 0.1"
         )
+    for name, value in (
+        ("select-best-by", config.evaluation.select_best_by),
+        ("early-stop-patience", config.evaluation.early_stop_patience),
+    ):
+        if value is not None:
+            word = SETTINGS[f"evaluation.{name}"].limits.word
+            yield (
+                f"evaluation.{name}={value} cannot go with {mode}: a validation of every few "
+                "rounds would tell about users outside the guarantee, so the last round's model "
+                f"counts; use evaluation.{name}={word}"
+            )
     if config.evaluation.keep_test_scores:
         yield (
             f"evaluation.keep-test-scores=true cannot go with {mode}: users who were promised "
@@ -41,14 +52,14 @@ def private_conflicts(config: RunConfig) -> Iterator[str]:
             "factors move tells how many targets a user has; use network.user-factors=false, "
             "or privacy.private-training=free or frozen"
         )
-    for key, value, plain in (
+    for key, chosen, plain in (
         ("network.clusters", config.network.clusters, None),
         ("network.private-parameters", config.network.private_parameters, "user"),
         ("training.proximal-weight", training.proximal_weight, 0.0),
     ):
-        if value != plain:
+        if chosen != plain:
             yield (
-                f"{key}={value} cannot go with {mode}, which knows MRFF's uploads only; "
+                f"{key}={chosen} cannot go with {mode}, which knows MRFF's uploads only; "
                 f"use {key}={SETTINGS[key].written(plain)} or privacy.mode=none"
             )
     if config.server.max_update_norm:

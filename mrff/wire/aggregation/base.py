@@ -101,8 +101,11 @@ class ServerSums(Protocol):
 class ClientSums(Protocol):
     """Client half."""
 
-    def submit(self, content: RecordDict, work: Callable[[], Reply]) -> RecordDict:
-        """What leaves the node in answer to the request ``content``; ``work`` gives its sums."""
+    def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
+        """What leaves the node in answer to the request ``content``; ``work`` gives its sums.
+
+        It is told how many honest nodes there are at least in whatever the server will see.
+        """
         ...
 
 

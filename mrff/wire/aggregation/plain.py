@@ -49,8 +49,8 @@ class PlainAggregation:
             raise RoundFailedError(_too_few(traffic, asked))
         return sums, traffic
 
-    def submit(self, content: RecordDict, work: Callable[[], Reply]) -> RecordDict:
-        return work().content()
+    def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
+        return work(1).content()
 
 
 def _counted(message: Message, asked: Asked, traffic: Traffic) -> CohortSums:

@@ -69,7 +69,7 @@ class Server:
         asked = StageRequest(opening.party.session, layout=layout().packed(), contents=shares)
         request = content(asked, model or MODEL)
 
-        def work() -> Reply:
+        def work(_honest: int) -> Reply:
             self.worked.append(name)
             return Reply(1, sums_of(int(name.removeprefix("node-"))))
 
@@ -138,7 +138,7 @@ def test_a_replayed_round_with_another_question_gets_no_second_vector_under_one_
         text = layout(value_bits=10).packed()
     asked = StageRequest(opening.party.session, layout=text, contents=shares)
     with pytest.raises(SecureError, match="another question in stage 'masked'"):
-        server.node("node-0").submit(content(asked, model), lambda: Reply(1, sums_of(5)))
+        server.node("node-0").submit(content(asked, model), lambda _: Reply(1, sums_of(5)))
 
 
 def test_a_session_that_is_replayed_after_its_end_has_other_masks(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_an_answer_is_on_the_disk_before_it_leaves(tmp_path: Path) -> None:
 def test_a_request_without_stages_leaves_nothing(tmp_path: Path) -> None:
     plain = RecordDict({"public": packed_record(MODEL)})
     with pytest.raises(SecureError, match="nothing leaves without masks"):
-        Server(tmp_path).node("node-0").submit(plain, lambda: Reply(1, sums_of(0)))
+        Server(tmp_path).node("node-0").submit(plain, lambda _: Reply(1, sums_of(0)))
 
 
 def deployed(tmp_path: Path, **settings: Any) -> SecureClient:

@@ -89,6 +89,27 @@ def test_how_many_it_takes_worked_by_hand(
     assert needed >= colluders + 2
 
 
+def test_in_large_federations_the_share_counts_for_all_nodes_as_well() -> None:
+    """1,000 nodes: 61 of each neighbourhood of 101, 600 of all; with 50 colluding ones 550 hide."""
+    terms = Terms(1000, 0.6, 50)
+    assert (terms.survivors, terms.honest) == (600, 550)
+    assert Terms(1000, 0.51, 50).survivors == 526  # more than half of the honest, and the others
+    for nodes in (2, 5, 64):
+        assert Terms(nodes, 0.6, 0).survivors == Terms(nodes, 0.6, 0).needed
+
+
+def test_a_neighbourhood_that_is_whole_does_not_open_a_sum_of_too_few() -> None:
+    """A server that leaves out 55 of 130 nodes who are no neighbours of its victim if possible."""
+    everybody = circle(130, sharing=[0])
+    victim, party = everybody.nodes["node-0"], everybody.party
+    near = list(party.neighbours["node-0"])
+    survivors = {"node-0", *near[:75]}
+    assert (len(near), party.terms.needed, party.terms.survivors) == (101, 61, 78)
+    with pytest.raises(SecureError, match=r"7\d nodes are left of all, 78 are needed: nothing"):
+        victim.sign(survivors)
+    assert victim.sign({"node-0", *near[:80]})
+
+
 def test_too_few_nodes_for_the_colluding_ones_are_refused() -> None:
     with pytest.raises(SecureError, match=r"2 nodes cannot hide anybody .* 1 colluding"):
         _ = Terms(2, 0.6, 1).needed

@@ -71,7 +71,7 @@ class SecureClient:
 
         return self._answer(asked, "shares", share)
 
-    def submit(self, content: RecordDict, work: Callable[[], Reply]) -> RecordDict:
+    def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
         """Answers the request that carries the sum; ``work`` is done only if it was not before."""
         asked = StageRequest.read(content)
         question = _question(content, asked.session)
@@ -83,7 +83,7 @@ class SecureClient:
             layout = SumLayout.unpacked(asked.layout)
             assert held.party is not None
             layout.check_nodes(len(held.party.bundles))
-            vectors = held.mask(layout.encoded(work().sums))
+            vectors = held.mask(layout.encoded(work(held.party.terms.honest).sums))
             return held, packed_vectors(vectors)
 
         return self._answer(asked, "masked", masked, question)

@@ -3,6 +3,8 @@
 Numbers (counts, losses, weights, histograms) are exact: 64 bits, amounts as multiples of 2^-24.
 Arrays are rounded to multiples of a step. Step and bits of a value are public and the same for all
 nodes; what is larger than the bits allow is cut and counted, so that no sum ever wraps unnoticed.
+Arrays that are whole numbers already go in as they are: one that was cut would have lost its noise.
+They may wrap; whoever asks for them sees to it that their sum fits into the ring.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class SumLayout:
         numbers: by name; exact.
         arrays: shapes by name; rounded.
         steps: by array, what its values are multiples of.
+        whole: arrays that are whole numbers on nodes, in steps.
         ring_bits: of an array's element; sums wrap around at 2^bits.
         value_bits: of what one node adds to an element, its sign included.
     """
@@ -42,6 +45,7 @@ class SumLayout:
     steps: Mapping[str, float] = field(default_factory=dict)
     ring_bits: int = 32
     value_bits: int = 24
+    whole: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -49,12 +53,13 @@ class SumLayout:
     ) -> SumLayout:
         """Of what a phase asks for; ``ranges`` are the largest values of one node, by array."""
         top = 2 ** (value_bits - 1) - 1
-        steps = {name: ranges[name] / top for name in expected.updates}
+        steps = {n: expected.steps.get(n, ranges[n] / top) for n in expected.updates}
         own = {PARTIES: Quantity(whole=True)}
         if expected.updates:
             own[SATURATED] = Quantity((len(expected.updates),), whole=True)
         numbers = {**expected.numbers, **own}
-        return cls(numbers, expected.updates, steps, ring_bits, value_bits)
+        whole = frozenset(expected.steps)
+        return cls(numbers, expected.updates, steps, ring_bits, value_bits, whole)
 
     def check_nodes(self, nodes: int) -> None:
         """Whether the sum of so many nodes fits.
@@ -63,7 +68,7 @@ class SumLayout:
             SecureError: it could wrap around.
         """
         needed = self.value_bits + math.ceil(math.log2(max(nodes, 1)))
-        if self.arrays and needed > self.ring_bits:
+        if self.arrays.keys() - self.whole and needed > self.ring_bits:
             raise SecureError(
                 f"privacy.secure-value-bits={self.value_bits} and {nodes} nodes need {needed} "
                 f"bits, privacy.secure-ring-bits={self.ring_bits} are too few: choose a larger "
@@ -85,7 +90,8 @@ class SumLayout:
         """One node's sums.
 
         Raises:
-            SecureError: a name that was not asked for, or an exact number too large for its bits.
+            SecureError: a name or kind that was not asked for, or an exact number too large for its
+                bits.
         """
         _nothing_else(sums.numbers, self.numbers)
         _nothing_else(sums.updates, self.arrays)
@@ -97,10 +103,9 @@ class SumLayout:
             if name not in sums.updates:
                 saturated.append(0)
                 continue
-            scaled = np.rint(np.asarray(sums.updates[name], np.float64).ravel() / self.steps[name])
-            saturated.append(int((np.abs(scaled) > self.top).sum()))
-            whole = np.clip(scaled, -self.top, self.top).astype(np.int64)
-            part[:] = whole.astype(part.dtype)  # two's complement: the low bits
+            integers, cut = self._integers(name, sums.updates[name])
+            saturated.append(cut)
+            part[:] = integers.astype(part.dtype)  # two's complement: the low bits
         own: dict[str, Any] = {PARTIES: 1, SATURATED: np.array(saturated, np.int64)}
         numbers = {**sums.numbers, **{n: v for n, v in own.items() if n in self.numbers}}
         first = 0
@@ -110,6 +115,16 @@ class SumLayout:
                 vectors.numbers[first : first + size] = _exact(name, numbers[name], quantity)
             first += size
         return vectors
+
+    def _integers(self, name: str, values: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+        """An array as it goes into the ring, and how many of its values were cut."""
+        if (values.dtype.kind == "i") != (name in self.whole):
+            raise SecureError(f"{name} has {values.dtype} numbers, another kind is asked for")
+        if name in self.whole:
+            return values.ravel(), 0
+        scaled = np.rint(np.asarray(values, np.float64).ravel() / self.steps[name])
+        cut = int((np.abs(scaled) > self.top).sum())
+        return np.clip(scaled, -self.top, self.top).astype(np.int64), cut
 
     def decoded(self, vectors: Vectors, parties: int) -> CohortSums:
         """The sum over ``parties`` nodes.
@@ -133,7 +148,8 @@ class SumLayout:
             size = math.prod(shape)
             part = vectors.arrays[first : first + size].view(signed_type)
             first += size
-            if np.abs(part.astype(np.float64)).max(initial=0.0) > parties * float(self.top):
+            largest = np.abs(part.astype(np.float64)).max(initial=0.0)
+            if name not in self.whole and largest > parties * float(self.top):
                 raise BadReplyError(f"the secure sum of {name} is larger than its nodes can be")
             arrays[name] = (part.astype(np.float64) * self.steps[name]).reshape(shape)
         return CohortSums(arrays, numbers)
@@ -142,7 +158,8 @@ class SumLayout:
         """As it travels."""
         numbers = {name: [list(q.shape), q.whole] for name, q in self.numbers.items()}
         arrays = {name: [list(shape), self.steps[name]] for name, shape in self.arrays.items()}
-        return json.dumps([numbers, arrays, self.ring_bits, self.value_bits], sort_keys=True)
+        bits = self.ring_bits, self.value_bits
+        return json.dumps([numbers, arrays, *bits, sorted(self.whole)], sort_keys=True)
 
     @classmethod
     def unpacked(cls, text: str) -> SumLayout:
@@ -152,13 +169,14 @@ class SumLayout:
             SecureError: it is no layout, or one whose sum could wrap around.
         """
         try:
-            numbers, arrays, ring_bits, value_bits = json.loads(text)
+            numbers, arrays, ring_bits, value_bits, whole = json.loads(text)
             layout = cls(
                 {n: Quantity(tuple(shape), whole) for n, (shape, whole) in numbers.items()},
                 {n: tuple(shape) for n, (shape, _) in arrays.items()},
                 {n: float(step) for n, (_, step) in arrays.items()},
                 ring_bits,
                 value_bits,
+                frozenset(whole),
             )
             known = ring_bits in RINGS and 2 <= value_bits <= min(ring_bits, 53)
             positive = all(math.isfinite(s) and s > 0 for s in layout.steps.values())

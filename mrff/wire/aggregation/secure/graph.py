@@ -50,7 +50,19 @@ class Terms:
         Raises:
             SecureError: no such number of nodes exists.
         """
-        size, colluders = self.neighbourhood, self._colluders_near
+        return self._needed(self.neighbourhood, self._colluders_near)
+
+    @property
+    def survivors(self) -> int:
+        """Nodes that have to be left of all; up to 64 of them that is `needed`."""
+        return self._needed(self.nodes, self.colluders)
+
+    @property
+    def honest(self) -> int:
+        """Nodes that are left at least and tell the server nothing, this one included."""
+        return self.survivors - self.colluders
+
+    def _needed(self, size: int, colluders: int) -> int:
         needed = max(
             math.ceil(self.threshold * size - 1e-9), (size + colluders) // 2 + 1, colluders + 2
         )

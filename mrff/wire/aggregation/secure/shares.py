@@ -137,6 +137,11 @@ class Secrets:
             raise SecureError(
                 f"{len(near)} nodes are left, {party.terms.needed} are needed: nothing is opened"
             )
+        if len(survivors) < party.terms.survivors:
+            raise SecureError(
+                f"{len(survivors)} nodes are left of all, {party.terms.survivors} are needed: "
+                "nothing is opened"
+            )
         return signature(self.identity.signing_key, party.survivors_digest(survivors))
 
     def open(self, survivors: Names, signatures: Mapping[str, bytes]) -> dict[str, bytes]:
