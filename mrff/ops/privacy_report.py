@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
 from mrff.data.schema import SCHEMA_FILE
 from mrff.ops.trained_run import RunError, find_run, read_json
-from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
+from mrff.privacy.accounting import Release, epsilon_of, merged, pure_epsilon
 from mrff.privacy.chains import UNKNOWN, History
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
+from mrff.privacy.noisy_test import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, WINDOWS_MOVE, limit_of, server_ledger
 from server_app.run.history import read_history
 
@@ -40,6 +41,7 @@ class Report:
     release: Release | None  # one round's; None in mode none
     spent: Spent
     snr: list[float]
+    tests: History = ()  # in the history
 
     @property
     def released(self) -> History:
@@ -49,9 +51,9 @@ class Report:
         """
         if self.release is None:
             return ()
-        at_least = self.release.times(self.rounds)
-        noted = sum(release.steps for release in self.spent.run)
-        return self.spent.run if noted >= at_least.steps else (at_least,)
+        rounds, noted = self.release.times(self.rounds), self.spent.run
+        of_rounds = sum(r.steps for r in noted if _kind(r) == _kind(rounds))
+        return noted if of_rounds >= rounds.steps else merged([rounds, *self.tests])
 
     @property
     def epsilon(self) -> float:
@@ -103,8 +105,8 @@ class Report:
             low, high, last = min(self.snr), max(self.snr), self.snr[-1]
             yield f"Signal to noise of a round's sum: {low:.2f} to {high:.2f}, last {last:.2f}."
         yield (
-            "Not covered: evaluation (AUC, LogLoss, score histograms, and the choice of the best "
-            "round by them), how many users and records there are, who is connected, and timing."
+            "Covered as well: the one evaluation, a noised test of the last model. Not covered: "
+            "how many users and records there are, who is connected, and timing."
         )
         yield (
             "Predictions shown to a user come from parameters of the user's own, which stay on the "
@@ -125,11 +127,15 @@ class Report:
             f"{privacy.accountant}: {noise} {release.noise_multiplier:g} times the clipping norm, "
             f"sampling rate {release.sampling_rate:g}{steps}."
         )
-        again = sum(part.steps for part in self.released) // release.steps - self.rounds
-        if again:
-            yield f"{again} rounds were trained again after a stop; they count."
+        sums = sum(part.steps for part in self.released)
+        if sums != release.steps * self.rounds:
+            yield (
+                f"It is of {sums} noisy sums: rounds that were trained again after a stop count "
+                "each time, and the test is one."
+            )
         if is_laplace:
-            yield f"Pure epsilon (delta 0): {pure_epsilon(self.released):.4f}."
+            rounds = [part for part in self.released if part.mechanism == "laplace"]
+            yield f"Pure epsilon (delta 0): {pure_epsilon(rounds):.4f}, without the test."
         yield from self._together()
         if privacy.epsilon_budget:
             yield f"Budget: epsilon {privacy.epsilon_budget:g}; a round beyond it is refused."
@@ -155,6 +161,10 @@ class Report:
             )
 
 
+def _kind(release: Release) -> Release:
+    return replace(release, steps=1, predictable=False)
+
+
 def _finite(epsilon: float | None) -> float | None:
     return epsilon if epsilon is not None and math.isfinite(epsilon) else None
 
@@ -170,14 +180,16 @@ def open_report(run: str) -> Report:
     if not folder.config.exists():
         raise RunError(f"{folder.config} is missing: nothing says what run {folder.name} promised")
     config = RunConfig.from_flat(read_json(folder.config))
-    rounds = [e for e in read_history(folder.history) if e["kind"] == "round"]
+    history, private = read_history(folder.history), config.privacy.is_private
+    rounds = [e for e in history if e["kind"] == "round"]
     ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
     return Report(
         name=folder.name,
         config=config,
         rounds=max((int(e["round"]) for e in rounds), default=0),
         release=mechanism_of(config).release(config),
-        spent=_spent(config, folder.name) if config.privacy.is_private else Spent(),
+        tests=tuple(NoisyTest(config).release for e in history if e["kind"] == "test" and private),
+        spent=_spent(config, folder.name) if private else Spent(),
         snr=[ratio for ratio in ratios if ratio is not None],
     )
 

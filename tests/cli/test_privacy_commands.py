@@ -11,6 +11,7 @@ from mrff.cli.main import main
 from mrff.privacy.accounting import Release, epsilon_of
 from tests.support.federation import run_federation
 
+TEST_NOISE = 4.0  # of the one test after a private training
 PLAN = ["privacy", "plan", "--delta", "1e-5"]
 
 
@@ -90,14 +91,18 @@ def test_report_of_a_central_run_counts_the_other_runs_too(
     capsys.readouterr()
     assert main(["privacy", "report", "second"]) == 0
     said = capsys.readouterr().out
-    one, both = (epsilon_of([Release(2.0, 0.5, n)], 1e-3) for n in (3, 6))
+    one, both = (
+        epsilon_of([Release(2.0, 0.5, 3 * runs), Release(TEST_NOISE, steps=runs)], 1e-3)
+        for runs in (1, 2)
+    )
     for part in (
         "3 rounds in privacy.mode=central-user",
         "Protected is one user",
         "the server itself is trusted",
         f"Epsilon {one:.4f} at delta 0.001, accountant prv: Gaussian noise of 2 times",
         f"With all other runs on the same data (ledger): epsilon {both:.4f}",
-        "Not covered: evaluation",
+        "Covered as well: the one evaluation, a noised test of the last model.",
+        "It is of 4 noisy sums",
         "Signal to noise",
     ):
         assert part in said
@@ -128,7 +133,10 @@ def test_report_of_local_modes_reads_the_nodes_ledgers(
     said = capsys.readouterr().out
     assert "Not trusted: the server and everyone after it" in said
     assert "2 steps a round" in said
-    together = [Release(4.0, 1.0, 6), Release(30.0, steps=3, mechanism="laplace")]
+    together = [
+        Release(4.0, 1.0, 6), Release(30.0, steps=3, mechanism="laplace"),
+        Release(TEST_NOISE, steps=2),
+    ]  # fmt: skip
     assert f"(ledger): epsilon {epsilon_of(together, 1e-3):.4f}" in said
     assert main(["privacy", "report", "laplace"]) == 0
     assert "Pure epsilon (delta 0): 0.1000" in capsys.readouterr().out
