@@ -101,6 +101,14 @@ class NoiseSource:
         noise *= deviation
         return noise.reshape(shape)
 
+    def noised(self, values: Floats, deviation: float) -> Floats:
+        """``values`` with Gaussian noise, as they may be seen: rounded to float32 together.
+
+        Of a float64 sum the low bits are those of the noise: they tell what it was added to.
+        """
+        noisy = values + self.gaussian(values.shape, deviation)
+        return noisy.astype(np.float32).astype(np.float64)
+
     def laplace_sums(self, shape: tuple[int, ...], scale: float, count: int) -> Floats:
         """Sums of ``count`` independent Laplace numbers of mean 0."""
         total = np.zeros(math.prod(shape))

@@ -61,10 +61,8 @@ class NoisyTest:
 
     def noised(self, sums: CohortSums, source: NoiseSource) -> CohortSums:
         """With the noise that `release` is about."""
-        vector = sums.updates[VECTOR]
-        return CohortSums(
-            {VECTOR: vector + source.gaussian(vector.shape, self._deviation)}, sums.numbers
-        )
+        noisy = source.noised(sums.updates[VECTOR], self._deviation)
+        return CohortSums({VECTOR: noisy}, sums.numbers)
 
     def measured(self, sums: CohortSums) -> CohortSums:
         """Noisy sums as metrics read them; nothing is below 0."""

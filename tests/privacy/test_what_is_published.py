@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from mrff.cli.main import main
 from mrff.privacy.mechanisms.central_user import CentralServer
+from mrff.privacy.noisy_test import VECTOR, NoisyTest
 from mrff.sums import CohortSums
 from server_app.run.history import TIMED, read_history
 from tests.support.federation import run_federation
@@ -19,15 +20,23 @@ from tests.support.federation import run_federation
 
 def test_the_servers_noise_has_no_low_bits(small_data: Path, tmp_path: Path) -> None:
     """Shares in the history would show them: of float64 noise they tell what it was added to."""
-    divided, seen = CentralServer.divided, list[np.ndarray]()
+    divided, measured = CentralServer.divided, NoisyTest.measured
+    seen: list[np.ndarray] = []
 
     def watched(self: CentralServer, sums: CohortSums, *arguments: Any) -> Any:
         seen.extend(sums.updates.values())
         return divided(self, sums, *arguments)
 
-    with patch.object(CentralServer, "divided", watched):
+    def watched_test(self: NoisyTest, sums: CohortSums) -> CohortSums:
+        seen.append(sums.updates[VECTOR])
+        return measured(self, sums)
+
+    with (
+        patch.object(CentralServer, "divided", watched),
+        patch.object(NoisyTest, "measured", watched_test),
+    ):
         run_federation(small_data, tmp_path, nodes=2, name="n", mode="central-user", delta=1e-3)
-    assert len(seen) > 3
+    assert len(seen) > 4
     for array in seen:
         assert array.any()
         np.testing.assert_array_equal(array, array.astype(np.float32))

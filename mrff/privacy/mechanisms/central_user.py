@@ -74,10 +74,8 @@ class CentralServer(NoisedServer):
         check_delta(privacy.delta, units)
         deviation = privacy.noise_multiplier * self._norm
         source = self.source(server_round)
-        noisy = {  # in float32: the low bits of float64 noise would tell what it hides
-            name: (sums.updates.get(name, 0.0) + source.gaussian(shape, deviation))
-            .astype(np.float32)
-            .astype(np.float64)
+        noisy = {
+            name: source.noised(sums.updates.get(name, np.zeros(shape)), deviation)
             for name, shape in self.expected(shapes).updates.items()
         }
         numbers = as_numbers({"noise_variance": deviation**2})
