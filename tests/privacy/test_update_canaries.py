@@ -109,6 +109,13 @@ def test_strong_privacy_shows_nothing(small_data: Path) -> None:
     assert found.epsilon < found.claimed < 0.3
 
 
+def test_rounds_in_which_nobody_was_drawn_are_noise_and_show_nothing(small_data: Path) -> None:
+    nobody = {"training.sampling-rate": 1e-6, "server.num-server-rounds": 2}
+    with predictable(7):
+        found = audit(small_data, CENTRAL | nobody, AuditSetup(canaries=10, users=0))
+    assert found.epsilon < 0.5
+
+
 def test_scores_that_are_apart_are_as_far_apart_as_their_number_can_show() -> None:
     """No error among 100 and 100: each rate is at most 1 - (0.05 / 6)**(1/100) = 0.0468."""
     included = np.arange(200) < 100

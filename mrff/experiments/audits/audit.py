@@ -194,15 +194,16 @@ def _scores_of_data(
 
 def _check(config: RunConfig, setup: AuditSetup) -> None:
     network, mode = config.network, config.privacy.mode
-    if setup.canaries_in == "updates" and mode not in IN_UPDATES:
-        raise ConfigError(
-            f"canaries in updates need privacy.mode={' or '.join(IN_UPDATES)}, where a user is one "
-            f"clipped update, got {mode}; use --canaries-in data"
-        )
     if setup.canaries_in == "data" and mode == "distributed-user":
         raise ConfigError(
             "an audit with canaries in data trains one node without a secure sum, which "
             "privacy.mode=distributed-user needs; use --canaries-in updates"
+        )
+    mechanism_of(config)
+    if setup.canaries_in == "updates" and mode not in IN_UPDATES:
+        raise ConfigError(
+            f"canaries in updates need privacy.mode={' or '.join(IN_UPDATES)}, where a user is one "
+            f"clipped update, got {mode}; use --canaries-in data"
         )
     if not setup.noise and not config.privacy.is_private:
         raise ConfigError(

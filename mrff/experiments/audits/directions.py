@@ -66,7 +66,7 @@ def scores_of_updates(
     norm, shared = 0.0, Tensors()
     for number, of_round in enumerate(signs.T, start=1):
         terms = server.terms(number, norm)
-        client = mechanism.client(_view(config, dataset, included, number, terms))
+        client = mechanism.client(_view(config, dataset, len(included), number, terms))
         shared = trained_parameters(network, client)
         expected = server.expected(shapes)
         lengths = LOUD * terms["clipping-norm"] * of_round * included
@@ -81,12 +81,12 @@ def scores_of_updates(
 
 
 def _view(
-    config: RunConfig, dataset: Dataset, included: Coins, number: int, terms: dict[str, float]
+    config: RunConfig, dataset: Dataset, canaries: int, number: int, terms: dict[str, float]
 ) -> NodeView:
-    """The one node there is: its users are the canaries who are there."""
+    """The one node there is: its users are all canaries; who is not there adds nothing."""
     return NodeView(
         config=config,
-        user_keys=np.flatnonzero(included).astype(np.uint64),
+        user_keys=np.arange(canaries, dtype=np.uint64),
         population=dataset.schema.known_as,
         ledger_folder=config.home / "audited-node",
         limits={},
@@ -114,16 +114,15 @@ def _contributed(
     that what is clipped points into the canary's direction.
     """
     admitted = client.admit()
-    drawn = lengths.copy()
-    drawn[np.flatnonzero(lengths)[~admitted]] = 0.0
+    drawn = lengths * admitted
     total, sizes = client.begin(shared), [value.numel() for value in shared.values()]
     for rows, directions in _directions(len(drawn), sum(sizes)):
-        there = drawn[rows] != 0.0
-        own = torch.from_numpy(directions[there] * drawn[rows][there, None].astype(np.float32))
-        parts = zip(shared, own.split(sizes, dim=1), strict=True)
-        weight = config.privacy.clipping_weight
-        changes = {name: part / weight(name) for name, part in parts}
-        total.accumulate(_chunk(changes, len(own), config.routes_shape))
+        there, weight = drawn[rows] != 0.0, config.privacy.clipping_weight
+        if there.any():
+            own = torch.from_numpy(directions[there] * drawn[rows][there, None].astype(np.float32))
+            parts = zip(shared, own.split(sizes, dim=1), strict=True)
+            changes = {name: part / weight(name) for name, part in parts}
+            total.accumulate(_chunk(changes, len(own), config.routes_shape))
     return client.release_node(total.sums(network), admitted)
 
 
