@@ -15,6 +15,7 @@ from mrff.experiments.audits.bounds import gaussian_epsilon, separation_lower_bo
 from mrff.privacy.accounting import Release, epsilon_of
 from mrff.privacy.mechanisms import clipping
 from mrff.privacy.mechanisms.central_user import CentralServer
+from mrff.privacy.mechanisms.distributed_user import DistributedClient
 from mrff.privacy.noise import Floats, NoiseSource, predictable
 
 ROUNDS = 4
@@ -94,6 +95,16 @@ def test_a_broken_mechanism_is_refuted(
     found = audited(small_data, {})
     assert found.claimed == pytest.approx(8.0, rel=0.02)
     assert found.refuted
+
+
+def test_nodes_that_use_their_noise_again_are_refuted(
+    small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def same(client: DistributedClient, purpose: str) -> NoiseSource:
+        return NoiseSource(seed=1, purpose=purpose)
+
+    monkeypatch.setattr(DistributedClient, "source", same)
+    assert audited(small_data, SECURE).refuted
 
 
 @pytest.mark.parametrize("kind", ["every user every round", "noise from the nodes"])
