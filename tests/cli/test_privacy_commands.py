@@ -244,6 +244,7 @@ def test_an_audit_without_privacy_says_that_nothing_is_claimed(
             ["-c", "privacy.mode=none", "-c", "private-parameters=all"],
             "private-parameters=user or head, got all",
         ),
+        (["-c", "privacy.mode=distributed-user"], "an audit trains one node without a secure sum"),
         (["-c", "privacy.mode=secret"], "privacy.mode must be one of"),
     ],
 )

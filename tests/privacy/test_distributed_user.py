@@ -20,14 +20,17 @@ from mrff.ops.privacy_report import open_report
 from mrff.privacy.accounting import Limit, Release, epsilon_of
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import MECHANISMS
+from mrff.privacy.mechanisms.base import ModelShapes
 from mrff.privacy.mechanisms.clipping import Bound
+from mrff.privacy.mechanisms.distributed_user import SharedTest, share_of
 from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
 from mrff.privacy.noise import NoiseSource
-from mrff.sums import BadReplyError, Chunk, CohortSums, Expected, Outcome
+from mrff.sums import BadReplyError, Chunk, CohortSums, Expected, Outcome, ServerView
 from mrff.sums.cohort_sums import as_numbers
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.aggregation.secure.graph import Terms
 from mrff.wire.aggregation.secure.primitives import SecureError
+from mrff_model.building import initial_shared, tensors_of
 from server_app.parts import server_view
 from server_app.run.checkpoint import load_checkpoint
 from server_app.run.history import read_history
@@ -87,7 +90,24 @@ def test_a_user_moves_the_sum_by_at_most_c_in_whole_steps(
     assert np.abs(difference).sum() <= grid_steps**2
 
 
-def added_up(changes: torch.Tensor, grid_steps: int = 1000) -> np.ndarray:
+def test_both_ends_clip_to_the_same_share_of_c() -> None:
+    """On a coarse grid that share is small, and a vector clipped to C itself would be too long."""
+    config = small_config(**{**DISTRIBUTED, "grid_steps": 64})
+    task = private_round(small_dataset(SIZES), np.arange(5), privacy=config.privacy)
+    shared = {**tensors_of(task.network, "public"), **tensors_of(task.network, "group")}
+    on_node = task.half.begin(shared)._bound
+    public, group = ({n: a.shape for n, a in p.items()} for p in initial_shared(task.network))
+    server = MECHANISMS["distributed-user"].server(
+        ServerView(config, 5, "p", Path("no ledger in this test"), "t")
+    )
+    shapes = ModelShapes(public, group, config.routes_shape)
+    on_server = server._bound(shapes)
+    assert on_node == on_server
+    size = sum(int(np.prod(shape)) for shape in server.expected(shapes).updates.values())
+    assert on_node.kept == Grid(64, size).kept < 0.9
+
+
+def added_up(changes: torch.Tensor, *, counts: bool = True, grid_steps: int = 1000) -> np.ndarray:
     """The sum over users with these updates (B, 6), all of them on expert 0 of 2."""
     bound = Bound(1.0, 0.1, 1, 2)
     grid = Grid(grid_steps, 6 + bound.num_statistics)
@@ -95,7 +115,7 @@ def added_up(changes: torch.Tensor, grid_steps: int = 1000) -> np.ndarray:
     users, shared = len(changes), {"a": torch.zeros(2, 3)}
     total = RoundedUsers(shared, bound, {"a": 1.0}, grid, NoiseSource())
     routes = torch.zeros(users, 1, dtype=torch.int64)
-    finite = torch.isfinite(changes).all(dim=1)
+    finite = torch.isfinite(changes).all(dim=1) & counts
     nothing = torch.zeros(users)
     outcome = Outcome(None, {"a": changes}, {}, routes, routes[..., None] > 0, nothing, finite)
     total.accumulate(Chunk(outcome, np.ones(users), np.ones(users), np.zeros((users, 1))))
@@ -107,6 +127,7 @@ def test_users_who_are_not_finite_add_nothing_and_huge_ones_no_more_than_c(value
     spoilt = torch.full((3, 6), 0.01)
     spoilt[1, 2] = value
     assert not added_up(spoilt[1:2]).any()
+    assert not added_up(spoilt[:1], counts=False).any()  # their loss was not finite
     left = added_up(spoilt) / 1000
     np.testing.assert_allclose(left[:6], 0.02, atol=0.003)  # two users, a step of rounding each
     huge = added_up(torch.full((1, 6), 1e30))
@@ -123,26 +144,10 @@ def test_the_shares_of_all_survivors_but_the_colluding_ones_are_enough(
         honest = terms.honest
     except SecureError:
         return  # refused before anything is sent
-    share = share_of(honest, release)
+    share = share_of(release, honest)
     assert honest >= 2
     assert terms.survivors >= threshold * nodes - 1e-6
     assert (terms.survivors - colluders) * share >= (3.3 * 1000) ** 2
-
-
-def share_of(honest: int, release: Release) -> int:
-    """The variance of what one node adds, as it says itself."""
-    asked = []
-
-    class Noted(NoiseSource):
-        def skellam(self, shape: tuple[int, ...], variance: int) -> np.ndarray:
-            asked.append(variance)
-            return np.zeros(shape, np.int64)
-
-    half = client_half(honest, release, users=0)
-    with patch.object(half, "source", lambda purpose: Noted(0)):
-        half.release_node(CohortSums({"a": np.zeros(2, np.int64)}), np.zeros(0, bool))
-    (variance,) = asked
-    return int(variance)
 
 
 def client_half(honest: int, release: Release, users: int) -> Any:
@@ -198,15 +203,54 @@ def test_a_run_says_what_it_cost_and_charges_every_user_on_their_node(
     for norm, report, after in zip(norms, reports, norms[1:], strict=False):
         clipped = report["privacy"]["clipped_share"]  # nothing of C is lost to the grid
         assert after == pytest.approx(norm * np.exp(-0.2 * (0.5 - clipped)))
-    release = Release(2.0, 1.0, 3, "skellam", 4096)
-    epsilon = epsilon_of([release], DELTA, "rdp")
-    assert spent_on_nodes(small_data, tmp_path) == (epsilon, {(release,)})
+    releases = Release(2.0, 1.0, 3, "skellam", 4096), Release(4.0, 1.0, 1, "skellam", 4096)
+    epsilon = epsilon_of(releases, DELTA, "rdp")  # of three rounds and the test
+    assert spent_on_nodes(small_data, tmp_path) == (epsilon, {releases})
     monkeypatch.setenv("MRFF_HOME", str(tmp_path))
     told = open_report(str(tmp_path / "runs/told"))
     assert told.numbers()["epsilon"] == told.numbers()["epsilon_of_all_runs"] == epsilon
     sentences = "\n".join(told.sentences())
     assert "Skellam noise of 2 times the clipping norm, sampling rate 1" in sentences
     assert "Not trusted: the server, everyone after it" in sentences
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([64, 4096]))
+def test_a_user_moves_the_test_by_at_most_its_grid_however_it_is_rounded(
+    seed: int, grid_steps: int
+) -> None:
+    """A node rounds a sum: half a step here and there of every number comes on top."""
+    config = small_config(**{**DISTRIBUTED, "grid_steps": grid_steps})
+    test, random = SharedTest(config), np.random.default_rng(seed)
+    (size,) = test.expected.updates["test"]
+    others, user = random.uniform(0, 50, size), random.uniform(0, 1, size) ** 8
+    user /= np.linalg.norm(user)
+    with (
+        patch.object(SharedTest, "vector", lambda self, sums: sums),
+        patch.object(NoiseSource, "skellam", lambda self, shape, variance: 0),
+    ):
+        there, not_there = (
+            test.shared(CohortSums({"test": vector}), NoiseSource(), 2).updates["test"]
+            for vector in (others + user, others)
+        )
+    assert there.dtype == np.int64
+    assert 0 < np.square(there - not_there).sum() <= grid_steps**2
+
+
+def test_the_test_of_a_run_is_noised_once_by_all_nodes_together(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """With hardly any noise it is what was measured exactly."""
+    changes: dict[str, Any] = {"num_server_rounds": 1, "server_optimizer": "average"}
+    run(small_data, tmp_path, "faint", test_noise=0.01, **changes)
+    run(small_data, tmp_path, "loud", test_noise=50.0, **changes)
+    told = {}
+    for name in ("faint", "loud"):
+        entries = read_history(tmp_path / "runs" / name / "history.jsonl")
+        (told[name],) = (entry for entry in entries if entry["kind"] == "test")
+    assert told["faint"]["users"] == told["loud"]["users"] == 15
+    assert 0.3 < told["faint"]["log_loss"] < 1.5
+    assert abs(told["loud"]["log_loss"] - told["faint"]["log_loss"]) > 0.01
 
 
 def test_without_much_noise_it_is_the_mean_that_central_user_releases(
@@ -217,7 +261,14 @@ def test_without_much_noise_it_is_the_mean_that_central_user_releases(
         "server_learning_rate": 1.0, "sampling_rate": 1.0, "clipping_norm": 2.0, "delta": DELTA,
         "clipping_weights": "head=3,layers.0.experts=0.5", "local_learning_rate": 1.0,
     }  # fmt: skip
-    run(small_data, tmp_path, "grid", grid_steps=10**6, **{**alike, "noise_multiplier": 1e-4})
+    run(
+        small_data,
+        tmp_path,
+        "grid",
+        grid_steps=10**6,
+        test_noise=0.1,
+        **{**alike, "noise_multiplier": 1e-4},
+    )
     run_federation(
         small_data, tmp_path, nodes=3, name="central", mode="central-user",
         noise_multiplier=1e-6, **alike,
@@ -275,7 +326,12 @@ def test_a_node_pins_the_budget_and_the_colluding_nodes_it_reckons_with(
 ) -> None:
     one = epsilon_of([Release(2.0, 1.0, 1, "skellam", 4096)], DELTA, "rdp")
     with pytest.raises(RoundFailedError, match="the privacy budget does not allow this round"):
-        run(small_data, tmp_path, "dear", grid_type=with_limits(epsilon_budget=1.01 * one))
+        run(
+            small_data,
+            tmp_path,
+            "dear",
+            grid_type=with_limits(epsilon_budget=1.01 * one, delta=DELTA),
+        )
     assert spent_on_nodes(small_data, tmp_path)[0] == one
     with pytest.raises(RoundFailedError, match=r"in runs with privacy.secure-colluders=1 only"):
         run(small_data, tmp_path, "naive", grid_type=with_limits(secure_colluders=1))
@@ -287,9 +343,10 @@ def test_a_node_pins_the_budget_and_the_colluding_nodes_it_reckons_with(
     [
         (
             {"secure_ring_bits": 16, "secure_value_bits": 12},
-            r"secure-ring-bits=16 are too few: sums of 15 users .*need 21 bits",
+            r"secure-ring-bits=16 are too few: sums of 15 users .*need 22 bits",
         ),
-        ({"grid_steps": 16}, r"privacy.grid-steps=16 is too few for vectors of 5,\d\d\d numbers"),
+        ({"grid_steps": 40}, r"privacy.grid-steps=40 is too few for vectors of 5,\d\d\d numbers"),
+        ({"grid_steps": 8}, r"grid-steps=8 is too few for the test, whose rounding takes 1\d of"),
         ({"epsilon_budget": 1e-3}, "epsilon-budget=0.001 is impossible: one round costs epsilon"),
         ({"delta": 0.1}, "must be less than 1/n"),
     ],

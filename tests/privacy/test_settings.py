@@ -83,8 +83,9 @@ DISTRIBUTED = {
             "use more grid-steps",
         ),
         (
-            {**DISTRIBUTED, "noise-multiplier": 100.0},
-            "is noise of 4.1e+05 steps of the grid, too large for it (16 to 262,144); "
+            {**DISTRIBUTED, "test-noise": 100.0},
+            "privacy.test-noise=100 with privacy.grid-steps=4096 is noise of 4.1e+05 steps of the "
+            "grid, too large for it (16 to 262,144); "
             "use fewer grid-steps",
         ),
         ({"grid-steps": 0}, "grid-steps must be between 1 and 1e+06, got 0"),

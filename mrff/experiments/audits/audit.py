@@ -155,6 +155,11 @@ def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit
 
 def _check(config: RunConfig, noise: bool) -> None:
     network = config.network
+    if config.privacy.mode == "distributed-user":
+        raise ConfigError(
+            "an audit trains one node without a secure sum, which privacy.mode=distributed-user "
+            "needs; audit central-user, whose sum and noise are the same but for the grid"
+        )
     if not noise and not config.privacy.is_private:
         raise ConfigError(
             "there is no noise to switch off in privacy.mode=none; choose a private mode, or audit "

@@ -8,6 +8,7 @@ t - c shares of sigma^2 / (t - c). Nobody sees less than that sum, so nobody nee
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,11 +22,15 @@ from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.clipping import Bound
 from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
+from mrff.privacy.noise import NoiseSource
+from mrff.privacy.noisy_test import VECTOR, NoisyTest
 from mrff.privacy.skellam import LARGEST_VARIANCE
-from mrff.sums import CohortSums, Expected, Quantity, ServerView, Tensors, require
+from mrff.privacy.spending import spend_on_node
+from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
 
 LEAST_DEVIATION = 16.0  # of the noise, in steps: there Skellam costs 1 % more than Gaussian noise
+_NOISES = ("noise-multiplier", "test-noise")
 _DEVIATIONS = 64.0  # room in the ring: 13 of the noise of all, of whom 1 in 20 is needed and honest
 _SHARE_ERROR = 1e-3  # of a sum of shares, which travel as multiples of 2^-24
 
@@ -42,9 +47,8 @@ class DistributedClient(NoisedClient):
 
     def release_node(self, sums: CohortSums, admitted: NDArray[np.bool_]) -> CohortSums:
         """Whole numbers with this node's share of the noise, also where it has no users."""
-        keys, honest = self.view.user_keys, self.view.honest_nodes
-        source = self.source(f"skellam of {np.bitwise_xor.reduce(keys) if len(keys) else 0}")
-        variance = math.ceil(variance_in_steps(self._release) / honest)
+        source, honest = self.source("skellam"), self.view.honest_nodes
+        variance = share_of(self._release, honest)
         noisy = {
             name: total + source.skellam(total.shape, variance)
             for name, total in sums.updates.items()
@@ -52,14 +56,51 @@ class DistributedClient(NoisedClient):
         numbers = {"units": int(admitted.sum()), "noise_share": 1.0 / honest}
         return CohortSums(noisy, as_numbers(numbers))
 
+    def source(self, purpose: str) -> NoiseSource:
+        return _source(self.view, purpose)
+
+
+class SharedTest(NoisyTest):
+    """The test of the last model, its noise shared out as that of training is.
+
+    A node rounds the sum over its users: of d numbers, each of them differs by less than 1 more
+    than before where a user is left out. So a vector of norm 1 is given that much less of the grid.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        steps = config.privacy.grid_steps
+        self.release = Release(config.privacy.test_noise, mechanism="skellam", grid_steps=steps)
+        room = math.sqrt(math.prod(super().expected.updates[VECTOR]))
+        if room >= steps:
+            raise ConfigError(
+                f"privacy.grid-steps={steps} is too few for the test, whose rounding takes "
+                f"{room:.0f} of them; use {math.ceil(2.0 * room):,} or more"
+            )
+        self._per_unit = (steps - room) * (1.0 - 1e-9)
+
+    @property
+    def expected(self) -> Expected:
+        return replace(super().expected, steps={VECTOR: 1.0 / self._per_unit})
+
+    def shared(self, sums: CohortSums, source: NoiseSource, honest: int) -> CohortSums:
+        """A node's vector in steps of the grid, with its share of the noise."""
+        own = self.vector(sums)
+        whole = np.rint(own.updates[VECTOR] * self._per_unit).astype(np.int64)
+        noise = source.skellam(whole.shape, share_of(self.release, honest))
+        return CohortSums({VECTOR: whole + noise}, own.numbers)
+
 
 class DistributedServer(NoisedServer):
     """It sees sums over nodes only; see `ServerHalf`."""
 
+    test = SharedTest
+
     def __init__(self, view: ServerView, release: Release) -> None:
         super().__init__(view, release)
         ring = view.config.privacy.secure_ring_bits
-        deviation = math.sqrt(variance_in_steps(release))
+        releases = (release, self.noisy_test.release)
+        deviation = math.sqrt(max(variance_in_steps(one) for one in releases))
         largest = view.units * release.grid_steps + _DEVIATIONS * deviation
         needed = math.ceil(math.log2(largest)) + 1
         if needed > ring:
@@ -125,15 +166,23 @@ class DistributedUser(NoisedMechanism):
                 f"privacy.accountant={privacy.accountant} cannot go with privacy.mode={mode}: "
                 "Skellam noise is counted in Renyi divergence; use privacy.accountant=rdp"
             )
-        deviation = privacy.noise_multiplier * privacy.grid_steps
         least, most = LEAST_DEVIATION, math.sqrt(LARGEST_VARIANCE)
-        if not least <= deviation <= most:
-            too, other = ("small", "more") if deviation < least else ("large", "fewer")
-            yield (
-                f"privacy.noise-multiplier={privacy.noise_multiplier:g} with privacy.grid-steps="
-                f"{privacy.grid_steps} is noise of {deviation:.3g} steps of the grid, too {too} "
-                f"for it ({least:g} to {most:,.0f}); use {other} grid-steps"
-            )
+        for key, noise in zip(_NOISES, (privacy.noise_multiplier, privacy.test_noise), strict=True):
+            deviation = noise * privacy.grid_steps
+            if not least <= deviation <= most:
+                too, other = ("small", "more") if deviation < least else ("large", "fewer")
+                yield (
+                    f"privacy.{key}={noise:g} with privacy.grid-steps={privacy.grid_steps} is "
+                    f"noise of {deviation:.3g} steps of the grid, too {too} for it ({least:g} to "
+                    f"{most:,.0f}); use {other} grid-steps"
+                )
+
+    def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """A share of the noise, as in training."""
+        test = SharedTest(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, test.release)
+        return test.shared(sums, _source(view, "test"), view.honest_nodes)
 
     def release(self, config: RunConfig) -> Release:
         privacy = config.privacy
@@ -143,3 +192,14 @@ class DistributedUser(NoisedMechanism):
 def variance_in_steps(release: Release) -> float:
     """sigma^2 of the whole sum, in squared steps of the grid."""
     return (release.noise_multiplier * release.grid_steps) ** 2
+
+
+def share_of(release: Release, honest: int) -> int:
+    """The variance of one node's noise, in squared steps of the grid."""
+    return math.ceil(variance_in_steps(release) / honest)
+
+
+def _source(view: NodeView, purpose: str) -> NoiseSource:
+    """A stream of this node alone, also where a test makes all streams predictable."""
+    node = hashlib.sha256(view.user_keys.tobytes()).hexdigest()
+    return NoiseSource(purpose=f"{purpose} of node {node}, round {view.round_number}")

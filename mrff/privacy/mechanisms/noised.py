@@ -98,10 +98,11 @@ class NoisedServer:
     """What the server does alike in all private modes; see `ServerHalf`."""
 
     hides_routes = True
+    test: type[NoisyTest] = NoisyTest
 
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
-        self.noisy_test = NoisyTest(view.config)
+        self.noisy_test = self.test(view.config)
         planned(view, release, self.noisy_test.release)
         unit = view.config.privacy.unit
         self._ledger = server_ledger(view.ledger_folder, view.population, unit)
