@@ -11,6 +11,7 @@ import numpy as np
 
 from mrff.config import RunConfig
 from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
+from mrff.metrics.both import AUC_AND_NDCG
 from mrff.metrics.calibration import CALIBRATION_ERROR
 from mrff.metrics.gauc import GAUC
 from mrff.metrics.lists import COVERAGE, POPULARITY
@@ -25,7 +26,7 @@ from mrff.sums.cohort_sums import as_numbers
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN,
-                   *RANKING_METRICS, *PART_METRICS, CANDIDATES, COVERAGE, POPULARITY)
+                   *RANKING_METRICS, *PART_METRICS, CANDIDATES, COVERAGE, POPULARITY, AUC_AND_NDCG)
 }  # fmt: skip
 READS: dict[str, frozenset[Reads]] = {
     "click": frozenset({"logits", "routes"}),
@@ -59,21 +60,20 @@ class Evaluation:
         drawn: int | None = None,
     ) -> None:
         self.grain, self.drawn = grain, drawn
-        known = [metric for metric in METRICS.values() if metric.statistic.reads in reads]
+        known = [metric for metric in METRICS.values() if metric.reads <= reads]
         self._names = [metric.name for metric in known]
         self.metrics = [
-            metric for metric in known if not (routes_are_hidden and metric.statistic.tells_routes)
+            m for m in known if not (routes_are_hidden and any(s.tells_routes for s in m.statistics))
         ]
         for metric in self.metrics if bounded_only else ():
-            if metric.statistic.per_user_bound(grain) is None:
+            if any(s.per_user_bound(grain) is None for s in metric.statistics):
                 raise ValueError(
                     f"the metric {metric.name} has no bound on what one user adds to its sums: no "
                     "private mode can use it; remove it, or use privacy mode none"
                 )
         self._statistics: list[Statistic] = [PEOPLE]
         for metric in self.metrics:
-            if metric.statistic not in self._statistics:
-                self._statistics.append(metric.statistic)
+            self._statistics += [s for s in metric.statistics if s not in self._statistics]
 
     def by(self, mixes: int = 1, *, listed: int = 0) -> Evaluation:
         """The same by so many mixes of scores, and with the places in lists of so many items."""
