@@ -62,9 +62,7 @@ class Evaluation:
         self.grain, self.drawn = grain, drawn
         known = [metric for metric in METRICS.values() if metric.reads <= reads]
         self._names = [metric.name for metric in known]
-        self.metrics = [
-            m for m in known if not (routes_are_hidden and any(s.tells_routes for s in m.statistics))
-        ]
+        self.metrics = [m for m in known if not (routes_are_hidden and m.tells_routes)]
         for metric in self.metrics if bounded_only else ():
             if any(s.per_user_bound(grain) is None for s in metric.statistics):
                 raise ValueError(

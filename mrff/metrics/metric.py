@@ -144,6 +144,11 @@ class Metric:
         """What nodes have to know for it."""
         return frozenset(statistic.reads for statistic in self.statistics)
 
+    @property
+    def tells_routes(self) -> bool:
+        """Whether private modes hide it: it counts which experts users chose."""
+        return any(statistic.tells_routes for statistic in self.statistics)
+
     def value(self, sums: CohortSums) -> float | None:
         """The measure; None where it is undefined."""
         value = self.derive(sums)
