@@ -108,7 +108,7 @@ class RunConfig(Groups):
     @property
     def best_by(self) -> str:
         """The validation metric that says which round's model is best."""
-        both = "auc" if self.privacy.mode != "none" else "auc_ndcg10"  # no ranks in private modes
+        both = "auc" if self.privacy.mode != "none" else "auc_ndcg10"  # there are no validations
         learned = {"click": "auc", "next": "ndcg10", "both": both}[self.objective]
         return self.evaluation.select_best_by or learned
 
