@@ -80,8 +80,17 @@ def audit(
     dataset: Dataset,
     changes: Changes,
     config: Config = None,
-    canaries: Annotated[int, typer.Option(metavar="M", help="Planted users.")] = 400,
-    users: Annotated[int, typer.Option(metavar="N", help="Real ones.")] = 300,
+    canaries: Annotated[int, typer.Option(metavar="M", help="Planted users.")] = 1000,
+    canaries_in: Annotated[
+        Literal["updates", "data"],
+        typer.Option(
+            click_type=click.Choice(("updates", "data")),
+            help="Random directions through the mechanism, or histories through a training.",
+        ),
+    ] = "updates",
+    users: Annotated[
+        int, typer.Option(metavar="N", help="Real ones, beside canaries in data.")
+    ] = 300,
     confidence: Annotated[float, typer.Option(metavar="P", help="Of the bounds.")] = 0.95,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the canaries' coins.")] = 0,
     without_noise: Annotated[
@@ -89,11 +98,11 @@ def audit(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """An empirical lower bound on epsilon, by canaries in a real training.
+    """An empirical lower bound on epsilon, by canaries in one run.
 
-    Trains once with planted users, each there or not by a fair coin, and guesses from what is
-    released who was there (Steinke, Nasr and Jagielski 2023). Audits privacy.mode=central-user
-    unless told otherwise; with -c privacy.mode=none nothing is claimed, and the bounds show what an
+    Planted users are there or not, each by a fair coin, and what is released says who was there
+    (Steinke, Nasr and Jagielski 2023). Audits privacy.mode=central-user unless told otherwise. With
+    --canaries-in data users are planted into a training; then -c privacy.mode=none shows what an
     attacker learns without privacy. DATASET is a prepared folder or its name.
     """
     from mrff.experiments.audits.audit import AuditSetup  # brings torch
@@ -104,6 +113,8 @@ def audit(
     if not 0.5 < confidence < 1.0:
         raise ConfigError(f"confidence must be between 0.5 and 1, got {confidence}")
     values = {"privacy.mode": "central-user", **read_settings(config, changes)}
-    setup = AuditSetup(canaries, users, confidence, seed, noise=not without_noise)
+    setup = AuditSetup(
+        canaries, users, confidence, seed, noise=not without_noise, canaries_in=canaries_in
+    )
     found = audited(dataset_folder(dataset), values, setup)
     print_json(found.numbers()) if as_json else print("\n".join(found.sentences()))

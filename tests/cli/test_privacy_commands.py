@@ -12,6 +12,7 @@ from mrff.privacy.accounting import Release, epsilon_of
 from tests.support.federation import run_federation
 
 TEST_NOISE = 4.0  # of the one test after a private training
+IN_DATA = ["--canaries-in", "data"]
 PLAN = ["privacy", "plan", "--delta", "1e-5"]
 
 
@@ -163,7 +164,8 @@ def test_an_audit_stays_below_the_claim_and_finds_missing_noise(
     small_data: Path, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
     command = [
-        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15", "--json",
+        "privacy", "audit", str(small_data), *IN_DATA, "--canaries", "200", "--users", "15",
+        "--json",
         "-c", f"privacy.mode={mode}", "-c", "noise-multiplier=20", "-c", "delta=1e-4",
         "-c", "num-server-rounds=5", "-c", "sampling-rate=1.0", "-c", "feature-dim=4",
         "-c", "window-length=16",
@@ -184,7 +186,8 @@ def test_an_audit_of_weak_privacy_finds_something_but_not_more_than_there_is(
     small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([
-        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15", "--json",
+        "privacy", "audit", str(small_data), *IN_DATA, "--canaries", "200", "--users", "15",
+        "--json",
         "-c", "noise-multiplier=0.05", "-c", "delta=1e-4", "-c", "num-server-rounds=5",
         "-c", "sampling-rate=1.0", "-c", "feature-dim=4", "-c", "window-length=16",
         "-c", "clipping-weights=item_features=20", "-c", "clipping-norm=0.1",
@@ -198,7 +201,7 @@ def test_an_audit_without_privacy_shows_what_strong_privacy_hides(
     small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [
-        "privacy", "audit", str(small_data), "--canaries", "200", "--users", "15",
+        "privacy", "audit", str(small_data), *IN_DATA, "--canaries", "200", "--users", "15",
         "-c", "noise-multiplier=20", "-c", "delta=1e-4", "-c", "num-server-rounds=5",
         "-c", "sampling-rate=1.0", "-c", "feature-dim=4", "-c", "window-length=16",
     ]  # fmt: skip
@@ -218,7 +221,7 @@ def test_an_audit_without_privacy_says_that_nothing_is_claimed(
     small_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([
-        "privacy", "audit", str(small_data), "--canaries", "10", "--users", "5",
+        "privacy", "audit", str(small_data), *IN_DATA, "--canaries", "10", "--users", "5",
         "-c", "privacy.mode=none", "-c", "num-server-rounds=1", "-c", "sampling-rate=0.01",
     ]) == 0  # fmt: skip
     said = capsys.readouterr().out
@@ -227,24 +230,51 @@ def test_an_audit_without_privacy_says_that_nothing_is_claimed(
     assert "switched off" not in said
 
 
+def test_an_audit_with_canaries_in_updates_says_what_it_rests_on(
+    small_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "privacy", "audit", str(small_data), "--canaries", "200", "-c", "sampling-rate=1",
+        "-c", "num-server-rounds=2", "-c", "noise-multiplier=3", "-c", "feature-dim=4",
+    ]  # fmt: skip
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "Who sees every round's release: " in said
+    assert "If the noise is Gaussian and canaries do not depend on each other" in said
+    assert "final model" not in said
+    assert main([*command, "--json", "--without-noise"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["by_model"] is None
+    assert found["refuted"]
+    assert found["if_gaussian"] > found["claimed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--canaries", "3"], "canaries must be at least 10, got 3"),
         (["--confidence", "1"], "confidence must be between 0.5 and 1, got 1.0"),
+        (["-c", "privacy.mode=none"], "clipped update, got none; use --canaries-in data"),
+        (["-c", "privacy.mode=local-dp-sgd"], "clipped update, got local-dp-sgd"),
+        (["-c", "privacy.mode=distributed-user"], "use privacy.secure-aggregation=true"),
         (
-            ["-c", "privacy.mode=none", "--without-noise"],
+            [*IN_DATA, "-c", "privacy.mode=none", "--without-noise"],
             "there is no noise to switch off in privacy.mode=none",
         ),
         (
-            ["-c", "privacy.mode=none", "-c", "clusters=2", "-c", "num-experts=1"],
+            [*IN_DATA, "-c", "privacy.mode=none", "-c", "clusters=2", "-c", "num-experts=1"],
             "use clusters=off, got 2",
         ),
         (
-            ["-c", "privacy.mode=none", "-c", "private-parameters=all"],
+            [*IN_DATA, "-c", "privacy.mode=none", "-c", "private-parameters=all"],
             "private-parameters=user or head, got all",
         ),
-        (["-c", "privacy.mode=distributed-user"], "an audit trains one node without a secure sum"),
+        (
+            [*IN_DATA, "-c", "privacy.mode=distributed-user"],
+            "trains one node without a secure sum",
+        ),
+        (["-c", "clusters=2", "-c", "num-experts=1"], "clusters"),
+        (["-c", "private-parameters=all"], "private-parameters"),
         (["-c", "privacy.mode=secret"], "privacy.mode must be one of"),
     ],
 )

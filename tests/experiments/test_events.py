@@ -44,7 +44,7 @@ def test_a_comparison_names_the_method_and_the_reason(
 
 def test_an_audit_trains_what_a_run_would(tmp_path: Path) -> None:
     prepare("csv", source=plays(tmp_path, users=6), out=tmp_path / "d")
-    setup = AuditSetup(canaries=10, users=6)
+    setup = AuditSetup(canaries=10, users=6, canaries_in="data")
     with pytest.raises(ConfigError, match=r"choose training\.objective=next"):
         audit(tmp_path / "d", {"training.objective": "click"}, setup)
 

@@ -1,13 +1,16 @@
-"""``mrff privacy audit``: trains once with canaries and guesses from releases who was there.
+"""``mrff privacy audit``: one run with canaries, and guesses from releases who was there.
 
-A canary is a made-up user whose few interactions are all with an item that nobody else has. Only
-they can move that item's embedding, so the embedding's row is where to look for them. Whoever looks
-knows everything but the coins: the model of every round, the canaries' histories, the mechanism.
+Canaries in *updates* are users whose update is a random direction, as long as clipping lets it be:
+the strongest there can be. They go through the mechanism alone, without training.
 
-Two lookers: one sees what is released in every round (the uploads of the node in local-dp-sgd and
-laplace, the server's noisy means in central-user, its exact means without privacy), the other the
-final model only. Training is that of a run: the same mechanism or trainer, aggregation, noise and
-server optimiser. Without privacy nothing is claimed, and the bounds say what an attacker learns.
+A canary in *data* is a made-up user whose few interactions are all with an item that nobody else
+has. Only they can move that item's embedding, so its row is where to look for them. One looker sees
+what is released in every round (the uploads of the node in local-dp-sgd and laplace, the server's
+noisy means in central-user, its exact means without privacy), the other the final model only.
+Training is that of a run: the same mechanism or trainer, aggregation, noise and server optimiser.
+Without privacy nothing is claimed, and the bounds say what an attacker learns.
+
+Whoever looks knows everything but the coins: models, directions, histories, the mechanism.
 """
 
 from __future__ import annotations
@@ -16,15 +19,22 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrff.config import ConfigError, RunConfig
-from mrff.data.dataset import load_dataset, take_users
+from mrff.data.dataset import Dataset, load_dataset, take_users
 from mrff.data.windows import eligible_users
-from mrff.experiments.audits.bounds import Guesses, bound_of_scores
+from mrff.experiments.audits.bounds import (
+    Guesses,
+    bound_of_scores,
+    gaussian_epsilon,
+    separation_lower_bound,
+)
 from mrff.experiments.audits.canaries import plant
+from mrff.experiments.audits.directions import scores_of_updates
 from mrff.experiments.audits.training import train_and_watch
 from mrff.privacy.accounting import epsilon_of
 from mrff.privacy.mechanisms import mechanism_of
@@ -32,6 +42,8 @@ from mrff.privacy.noise import NoiseSource
 from mrff.privacy.spending import limit_of
 
 DEFAULTS: dict[str, Any] = {"server.num-server-rounds": 10, "training.sampling-rate": 0.5}
+CanariesIn = Literal["updates", "data"]
+IN_UPDATES = ("central-user", "distributed-user")  # one whole update a user, Gaussian noise or like
 FORGOTTEN = "The noise was switched off on purpose."
 
 
@@ -40,7 +52,7 @@ class AuditSetup:
     """What an audit is made of.
 
     Args:
-        users: real ones, beside the ``canaries``.
+        users: real ones, beside the ``canaries`` in data.
         confidence: of the bounds.
         seed: of the choice of users; the canaries' coins are secret until the end.
         noise: False plants the bug of a mechanism that forgets its noise.
@@ -51,6 +63,7 @@ class AuditSetup:
     confidence: float = 0.95
     seed: int = 0
     noise: bool = True
+    canaries_in: CanariesIn = "updates"
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Audit:
     """What an audit found.
 
     ``claimed`` is the accountant's epsilon for the same training; None: nothing is claimed.
+    ``if_gaussian``: a closer bound, for Gaussian noise and canaries independent of each other.
     """
 
     mode: str
@@ -67,14 +81,19 @@ class Audit:
     confidence: float
     canaries: int
     by_rounds: Guesses
-    by_model: Guesses
+    by_model: Guesses | None  # None with ``if_gaussian``: canaries were in updates
+    if_gaussian: float | None
+
+    @property
+    def epsilon(self) -> float:
+        """The highest lower bound."""
+        by_model = 0.0 if self.by_model is None else self.by_model.epsilon
+        return max(self.by_rounds.epsilon, by_model, self.if_gaussian or 0.0)
 
     @property
     def refuted(self) -> bool:
         """Whether the claim is shown to be false."""
-        if self.claimed is None:
-            return False
-        return max(self.by_rounds.epsilon, self.by_model.epsilon) > self.claimed
+        return self.claimed is not None and self.epsilon > self.claimed
 
     def numbers(self) -> dict[str, Any]:
         """For programs."""
@@ -89,7 +108,13 @@ class Audit:
                 ("every round's release", self.by_rounds),
                 ("the final model only", self.by_model),
             )
+            if guesses is not None
         ]
+        if self.if_gaussian is not None:
+            found.append(
+                "If the noise is Gaussian and canaries do not depend on each other, epsilon is at "
+                f"least {self.if_gaussian:.3f} (Andrew et al. 2024)."
+            )
         return [
             f"Audit of privacy.mode={self.mode} with {self.canaries} canaries, delta "
             f"{self.delta:g}, confidence {self.confidence:.0%} (Steinke, Nasr and Jagielski 2023).",
@@ -108,59 +133,79 @@ class Audit:
         return [
             f"REFUTED: the mechanism does not keep the claimed epsilon {self.claimed:.3f}."
             if self.refuted
-            else f"Not refuted: both are below the claimed epsilon {self.claimed:.3f}.",
+            else f"Not refuted: all is below the claimed epsilon {self.claimed:.3f}.",
             "A lower bound far below the claim proves nothing: stronger attacks may exist.",
         ]
 
 
 def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit:
-    """Trains on users of a prepared folder with canaries more, each there or not.
+    """Runs a mechanism on canaries, alone or in a training on users of a prepared folder.
 
     Args:
         settings: of the run, in kebab-case.
 
     Raises:
-        ConfigError: too few canaries, items no feature tells apart, items that are not shared, or
-            noise to be switched off where there is none.
+        ConfigError: too few canaries, canaries that the mode cannot have, items no feature tells
+            apart, items that are not shared, or noise to be switched off where there is none.
     """
     if setup.canaries < 10:
         raise ConfigError(f"canaries must be at least 10, got {setup.canaries}")
     with tempfile.TemporaryDirectory() as home:  # the ledgers of an audit are its own
         own = {"data.data-dir": str(folder), "data.home": home, "privacy.epsilon-budget": "off"}
         config = RunConfig.from_flat({**DEFAULTS, **settings, **own})
-        _check(config, setup.noise)
-        dataset, holdout = load_dataset(folder), config.data.holdout
-        config = config.for_data(dataset.schema.kind)
-        rows = eligible_users(dataset, holdout=holdout)
-        chosen = np.random.default_rng(setup.seed).permutation(rows)[: setup.users]
-        planted = plant(take_users(dataset, np.sort(chosen)), setup.canaries, holdout=holdout)
+        _check(config, setup)
         included = NoiseSource().coins(setup.canaries, 0.5)
-        seen = train_and_watch(config, planted, included, noise=setup.noise)
-    privacy = config.privacy
-    by_rounds, by_model = (
-        bound_of_scores(scores, included, delta=privacy.delta, confidence=setup.confidence)
-        for scores in (seen.scores_of_rounds(), seen.scores_of_model())
-    )
+        dataset = load_dataset(folder)
+        config = config.for_data(dataset.schema.kind)
+        if setup.canaries_in == "updates":
+            scores = [scores_of_updates(config, dataset, included, noise=setup.noise)]
+        else:
+            scores = _scores_of_data(config, dataset, included, setup)
+    delta, confidence = config.privacy.delta, 1.0 - (1.0 - setup.confidence) / 2.0  # two bounds
+    bounds = [bound_of_scores(s, included, delta=delta, confidence=confidence) for s in scores]
+    by_model, if_gaussian = bounds[1] if len(bounds) > 1 else None, None
+    if by_model is None:
+        mu = separation_lower_bound(scores[0], included, confidence=confidence)
+        if_gaussian = gaussian_epsilon(mu, delta)
     return Audit(
-        mode=privacy.mode,
-        noise=setup.noise and privacy.is_private,
+        mode=config.privacy.mode,
+        noise=setup.noise and config.privacy.is_private,
         claimed=_claim(config),
-        delta=privacy.delta,
+        delta=delta,
         confidence=setup.confidence,
         canaries=setup.canaries,
-        by_rounds=by_rounds,
+        by_rounds=bounds[0],
         by_model=by_model,
+        if_gaussian=if_gaussian,
     )
 
 
-def _check(config: RunConfig, noise: bool) -> None:
-    network = config.network
-    if config.privacy.mode == "distributed-user":
+def _scores_of_data(
+    config: RunConfig, dataset: Dataset, included: NDArray[np.bool_], setup: AuditSetup
+) -> list[NDArray[np.float64]]:
+    """Those of who sees every round, and of who sees the final model, (m,) each."""
+    rows = eligible_users(dataset, holdout=config.data.holdout)
+    chosen = np.random.default_rng(setup.seed).permutation(rows)[: setup.users]
+    real = take_users(dataset, np.sort(chosen))
+    planted = plant(real, setup.canaries, holdout=config.data.holdout)
+    seen = train_and_watch(config, planted, included, noise=setup.noise)
+    return [seen.scores_of_rounds(), seen.scores_of_model()]
+
+
+def _check(config: RunConfig, setup: AuditSetup) -> None:
+    network, mode = config.network, config.privacy.mode
+    if setup.canaries_in == "data" and mode == "distributed-user":
         raise ConfigError(
-            "an audit trains one node without a secure sum, which privacy.mode=distributed-user "
-            "needs; audit central-user, whose sum and noise are the same but for the grid"
+            "an audit with canaries in data trains one node without a secure sum, which "
+            "privacy.mode=distributed-user needs; use --canaries-in updates"
         )
-    if not noise and not config.privacy.is_private:
+    mechanism_of(config)
+    if setup.canaries_in == "updates" and mode not in IN_UPDATES:
+        raise ConfigError(
+            f"canaries in updates need privacy.mode={' or '.join(IN_UPDATES)}, where a user is one "
+            f"clipped update, got {mode}; use --canaries-in data"
+        )
+    if not setup.noise and not config.privacy.is_private:
         raise ConfigError(
             "there is no noise to switch off in privacy.mode=none; choose a private mode, or audit "
             "without --without-noise"

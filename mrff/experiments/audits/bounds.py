@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.optimize import brentq
+from scipy.stats import beta, binom, norm
 
 _MOST_EPSILON = 64.0
 
@@ -90,3 +91,43 @@ def bound_of_scores(
         if bound >= best.epsilon:
             best = Guesses(bound, 2 * half, right)
     return best
+
+
+def separation_lower_bound(
+    scores: NDArray[np.float64], included: NDArray[np.bool_], *, confidence: float
+) -> float:
+    """The least mu of a mu-Gaussian-private mechanism that scores (m,) may come from; 0: any.
+
+    Whoever calls scores above a threshold "included" errs with rates a and b, and such a mechanism
+    has mu >= -quantile(a) - quantile(b) (Dong, Roth and Su, "Gaussian Differential Privacy", 2022;
+    Nasr et al., "Tight Auditing of Differentially Private Machine Learning", 2023). The rates are
+    bounded by Clopper and Pearson's limits, for canaries that do not depend on each other; the
+    level is divided by how many thresholds are tried, and two.
+    """
+    shares = (0.25, 0.5, 0.75)
+    level = (1.0 - confidence) / (2 * len(shares))
+    best = 0.0
+    for threshold in np.quantile(scores, shares):
+        called = scores > threshold
+        wrong = [int(called[~included].sum()), int((~called)[included].sum())]
+        of = [int((~included).sum()), int(included.sum())]
+        if min(of) == 0:
+            return 0.0
+        rates = [
+            float(beta.ppf(1.0 - level, k + 1, n - k)) if k < n else 1.0
+            for k, n in zip(wrong, of, strict=True)
+        ]
+        best = max(best, -float(norm.ppf(rates).sum()))
+    return best
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The exact epsilon of a mu-Gaussian-private mechanism (Balle and Wang 2018, theorem 8)."""
+
+    def excess(epsilon: float) -> float:
+        apart, middle = epsilon / max(mu, 1e-9), mu / 2.0
+        return float(
+            norm.cdf(middle - apart) - np.exp(epsilon + norm.logcdf(-middle - apart)) - delta
+        )
+
+    return 0.0 if excess(0.0) <= 0.0 else float(brentq(excess, 0.0, (mu + 40.0) ** 2))

@@ -24,7 +24,7 @@ from mrff.config import RunConfig
 from mrff.experiments.audits.canaries import Planted
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import ClientHalf, Mechanism, ModelShapes, ServerHalf
-from mrff.privacy.noise import Floats, NoiseSource
+from mrff.privacy.noise import Floats, NoiseSource, Whole
 from mrff.sums import CohortSums, NodeView, ServerView, Tensors
 from mrff.wire.aggregation.plain import PlainAggregation
 from mrff.wire.replies import Reply
@@ -58,6 +58,9 @@ class _NoNoise(NoiseSource):
 
     def laplace_sums(self, shape: tuple[int, ...], scale: float, count: int) -> Floats:
         return np.zeros(shape)
+
+    def skellam(self, shape: tuple[int, ...], variance: int) -> Whole:
+        return np.zeros(shape, np.int64)
 
 
 def _forgetting(half: Any) -> Any:
