@@ -74,7 +74,7 @@ class Trial:
     def _send(self, opening: Opening, name: str, vector: np.ndarray) -> None:
         def submit(client: SecureClient, content: RecordDict) -> RecordDict:
             sums = CohortSums({"update": vector}, {"users": np.array(1)})
-            return client.submit(content, lambda: Reply(1, sums))
+            return client.submit(content, lambda honest: Reply(1, sums))
 
         with self._server():
             shares = opening.shares_for(name)

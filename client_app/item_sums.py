@@ -57,9 +57,8 @@ def linear_sums(node: Node, request: Request) -> Reply:
 
 def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """Items (n,) of the node's users without both held-out parts, and their offsets (U + 1,)."""
-    data, dataset = node.config.data, node.dataset
-    ends = dataset.offsets[node.users + 1] - 2 * data.holdout
-    return history_of(dataset, node.users, ends, liked_only=data.targets == "liked")
+    ends = node.dataset.offsets[node.users + 1] - 2 * node.config.data.holdout
+    return history_of(node.dataset, node.users, ends)
 
 
 def _parts(sequences: Sequences) -> list[Sequences]:

@@ -19,7 +19,7 @@ def settled(config: RunConfig, schema: Schema) -> RunConfig:
     config = config.for_data(schema.kind)
     objective, name = config.objective, config.data.dataset
     chosen = config.evaluation.select_best_by
-    if chosen and metric_named(chosen).statistic.reads not in READS[objective]:
+    if chosen and not metric_named(chosen).reads <= READS[objective]:
         raise ConfigError(
             f"evaluation.select-best-by={chosen} cannot go with training.objective={objective}, "
             "which measures no such thing; leave it at auto"

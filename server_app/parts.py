@@ -34,7 +34,11 @@ def make_strategy(
         schedule=Schedule(
             evaluate_every=evaluation.evaluate_every,
             early_stop_patience=evaluation.early_stop_patience or 0,
-            checkpoint_every=config.run.checkpoint_every,
+            # A round that was opened is not asked for once more: with other nodes the difference of
+            # the two sums would be somebody's own, and nodes refuse.
+            checkpoint_every=1
+            if config.privacy.secure_aggregation
+            else config.run.checkpoint_every,
             best_by=metric_named(config.best_by),
             beside=beside,
             validates=mechanism.noisy_test is None,

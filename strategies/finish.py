@@ -14,7 +14,7 @@ from mrff.metrics import Evaluation
 from mrff.metrics.lists import ITEM_COUNTS
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ServerHalf
-from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.requests import ITEM_COUNTS as QUERY_ITEM_COUNTS

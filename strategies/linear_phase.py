@@ -3,7 +3,7 @@
 Nodes send how often items are met, then sums over their users for the items met most. The server
 solves what it would have solved with everybody's data, and asks nodes which mix of linear models
 and network ranks the validation items best. The test is by that mix, by the network alone, and by
-the linear models alone.
+the best mix without it.
 """
 
 from __future__ import annotations

@@ -84,6 +84,13 @@ def test_every_class_name_stands_once() -> None:
                 seen[node.name] = path
 
 
+def test_flower_leaves_no_module_out_of_its_bundle() -> None:
+    """It drops what looks like a test, and folders that look like build output."""
+    left_out = re.compile(r"(^|/)(test_[^/]*|[^/]*_test\.py|build/.*|dist/.*)$")
+    for path in sources():
+        assert not left_out.search(str(path.relative_to(ROOT))), path
+
+
 def test_no_test_module_imports_another() -> None:
     pattern = re.compile(r"^from tests\.(?!support)|^import tests", re.MULTILINE)
     for path in sorted((ROOT / "tests").rglob("*.py")):

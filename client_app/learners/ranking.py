@@ -32,7 +32,7 @@ class Ranking:
 
     Args:
         mixture: linear models to rank by beside the network's scores; None: those alone.
-        liked_only: answers count, and linear models read rows, only where they were liked.
+        liked_only: answers count only where they were liked.
         drawn: how many items stand beside the answer; None: all that there are.
         seed: of the draw.
         lists: whether users' best items are noted.
@@ -103,7 +103,8 @@ def ranks_of(
             ranks.counts[:, number] = dataset.labels[at] > 0
         by: Iterable[Tensor] = [scores[:, number]]
         if ranking.mixture is not None:
-            linear = _linear_scores(dataset, users, at, ranking, scores.shape[-1])
+            history = history_of(dataset, users, at)
+            linear = linear_scores(ranking.mixture.part, *history, scores.shape[-1])
             by = mixed([scores[:, number], *linear], is_candidate, ranking.mixture)
         for mix, values in enumerate(by):
             better, ties = _counted(values, rows, target, among)
@@ -115,27 +116,13 @@ def ranks_of(
     return ranks
 
 
-def _linear_scores(
-    dataset: Dataset, users: np.ndarray, until: np.ndarray, ranking: Ranking, num_items: int
-) -> list[Tensor]:
-    """See `linear_scores`: after what users (B,) met before the interactions ``until`` (B,)."""
-    assert ranking.mixture is not None
-    items, offsets = history_of(dataset, users, until, liked_only=ranking.liked_only)
-    return linear_scores(ranking.mixture.part, items, offsets, num_items)
-
-
 def history_of(
-    dataset: Dataset, users: np.ndarray, until: np.ndarray, *, liked_only: bool
+    dataset: Dataset, users: np.ndarray, until: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Items (n,) of users (B,) before the interactions ``until`` (B,), and offsets (B + 1,)."""
     begin = dataset.offsets[users]
-    rows, sizes = rows_between(begin, until), until - begin
-    if liked_only:
-        liked = dataset.labels[rows] > 0
-        owner = np.repeat(np.arange(len(users)), sizes)
-        rows, sizes = rows[liked], np.bincount(owner[liked], minlength=len(users))
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return dataset.items[rows].astype(np.int64), offsets
+    offsets = np.concatenate([[0], np.cumsum(until - begin)]).astype(np.int64)
+    return dataset.items[rows_between(begin, until)].astype(np.int64), offsets
 
 
 def _drawn(is_candidate: Tensor, target: Tensor, keys: np.ndarray, number: int) -> Tensor:

@@ -108,7 +108,8 @@ class RunConfig(Groups):
     @property
     def best_by(self) -> str:
         """The validation metric that says which round's model is best."""
-        learned = "ndcg10" if self.objective == "next" else "auc"
+        both = "auc" if self.privacy.mode != "none" else "auc_ndcg10"  # there are no validations
+        learned = {"click": "auc", "next": "ndcg10", "both": both}[self.objective]
         return self.evaluation.select_best_by or learned
 
     @property

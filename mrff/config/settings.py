@@ -244,7 +244,7 @@ class EvaluationSettings:
     evaluate_every: int = setting(5, "validation every n rounds, and after the last", Limits(1))
     select_best_by: str | None = setting(
         "auto",
-        "metric that says which round is best; auto: auc, ndcg10 where no click is learned",
+        "metric that says which round is best; auto: auc, ndcg10, or auc_ndcg10, by the objective",
         Limits(registry="metrics", word="auto"),
     )
     histogram_bins: int = setting(2048, "bins of the scores that AUC comes from", Limits(16, 65536))

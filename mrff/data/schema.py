@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ Kind = Literal["id", "categorical", "multi", "bucket"]
 RowKind = Literal["labelled", "events", "both"]
 """What rows are: shown items with answers; events that happened, without labels; or both, choices
 that carry a label (a film that a user chose to see, and their rating)."""
+_PUBLIC_SOURCE = ("recipe", "recipe_version")
 _BINDING = (  # what schema_hash is of
     "format_version", "label_rule", "item_features", "user_features", "num_items", "catalogue_hash",
 )  # fmt: skip
@@ -98,6 +99,16 @@ class Schema:
         own = (self.content_hash,) if self.content_hash else ()
         is_part = "shard" in self.source or not own
         return (self.population, *own, *self.earlier, *([ANY_HASH] if is_part else []))
+
+    @property
+    def public(self) -> Schema:
+        """What anybody may read: no count of rows, no hash of people's data or of its files.
+
+        Such a hash would confirm whoever guesses all the data, or knows all but one user's.
+        """
+        source = {key: self.source[key] for key in _PUBLIC_SOURCE if key in self.source}
+        counts = {"items": self.num_items}
+        return replace(self, counts=counts, source=source, content_hash="", earlier=())
 
     @property
     def one_class(self) -> str:

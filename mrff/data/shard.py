@@ -68,14 +68,13 @@ def shard(folder: Path, out: Path, nodes: int) -> list[Schema]:
             origin = {"node": node, "nodes": nodes}
             own = replace(
                 schema,
-                source={**schema.source, "shard": origin},
+                source={**schema.public.source, "shard": origin},
                 counts={"items": schema.num_items, **counts},
                 content_hash=content_hash,
             )
             own.save(place)
             schemas.append(own)
-        # A hash of everybody's data would confirm whoever guesses them: it stays where they are.
-        public = replace(schema, counts={"items": schema.num_items}, content_hash="")
+        public = replace(schema.public, earlier=schema.earlier)
         public.save(new_folder(staging / SERVER_FOLDER))
         return schemas
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from mrff.io.files import sync_folder
 
+PASSING = ".passing.sqlite"  # ends the names of databases that no backup may keep
 BUSY_SECONDS = 60  # how long one process waits for another
 NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "ceph", "lustre", "gluster", "beegfs", "gpfs")
 MOUNTS = Path("/proc/mounts")

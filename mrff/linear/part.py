@@ -25,16 +25,23 @@ Mix = tuple[float, ...]
 candidates; the weights add up to 1."""
 
 
+WEIGHTS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)  # of the network, where it is not alone
+BESIDE: tuple[dict[str, float], ...] = (  # shares of what the network leaves
+    *({"ease": share, "slit": 1.0 - share} for share in (0.0, 0.3, 0.6, 1.0)),
+    *({"ease": share, "rules": 1.0 - share} for share in (0.0, 0.3)),
+    *({POPULARITY: share, "slit": 1.0 - share} for share in (0.2, 0.5, 1.0)),
+    {POPULARITY: 0.2, "rules": 0.8},
+)
+
+
 def mixes() -> list[Mix]:
-    """Those that validation chooses from, of network, EASE and SLIT; the network alone is first."""
-    network = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)
-    shares = (0.0, 0.3, 0.6, 1.0)  # of EASE in what the network leaves
+    """Those that validation chooses from; the network alone is first."""
     found = [
-        mix_of(network=n, ease=(1.0 - n) * share, slit=(1.0 - n) * (1.0 - share))
-        for n in network
-        for share in shares
+        mix_of(network=network, **{n: (1.0 - network) * share for n, share in beside.items()})
+        for network in WEIGHTS
+        for beside in BESIDE
     ]
-    return list(dict.fromkeys(found))
+    return [mix_of(network=1.0), *found]
 
 
 def mix_of(**weights: float) -> Mix:

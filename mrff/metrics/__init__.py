@@ -11,6 +11,7 @@ import numpy as np
 
 from mrff.config import RunConfig
 from mrff.metrics.auc import AUC, AUC_ERROR_BOUND
+from mrff.metrics.both import AUC_AND_NDCG
 from mrff.metrics.calibration import CALIBRATION_ERROR
 from mrff.metrics.gauc import GAUC
 from mrff.metrics.lists import COVERAGE, POPULARITY
@@ -25,7 +26,7 @@ from mrff.sums.cohort_sums import as_numbers
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (AUC, AUC_ERROR_BOUND, LOG_LOSS, GAUC, CALIBRATION_ERROR, LOAD_ENTROPY, CHURN,
-                   *RANKING_METRICS, *PART_METRICS, CANDIDATES, COVERAGE, POPULARITY)
+                   *RANKING_METRICS, *PART_METRICS, CANDIDATES, COVERAGE, POPULARITY, AUC_AND_NDCG)
 }  # fmt: skip
 READS: dict[str, frozenset[Reads]] = {
     "click": frozenset({"logits", "routes"}),
@@ -58,14 +59,13 @@ class Evaluation:
         drawn: int | None = None,
     ) -> None:
         self.grain, self.drawn = grain, drawn
-        known = [metric for metric in METRICS.values() if metric.statistic.reads in reads]
+        known = [metric for metric in METRICS.values() if metric.reads <= reads]
         self.names = [metric.name for metric in known]
         bounded = (self._bounded(metric) for metric in known)
         self.metrics = [metric for metric in bounded if metric] if private else known
         self._statistics: list[Statistic] = [PEOPLE]
         for metric in self.metrics:
-            if metric.statistic not in self._statistics:
-                self._statistics.append(metric.statistic)
+            self._statistics += [s for s in metric.statistics if s not in self._statistics]
 
     @property
     def bounded(self) -> list[Statistic]:
@@ -80,8 +80,8 @@ class Evaluation:
 
     def _bounded(self, metric: Metric) -> Metric | None:
         """What a private mode measures instead; None: nothing."""
-        has_bound = metric.statistic.per_user_bound(self.grain) is not None
-        return metric if has_bound else metric.bounded
+        bounds = [s.per_user_bound(self.grain) for s in metric.statistics]
+        return metric.bounded if None in bounds else metric
 
     def sums_of(self, scored: Scored) -> CohortSums:
         """What a node sends of these users."""

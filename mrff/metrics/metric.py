@@ -115,6 +115,7 @@ class Metric:
         name: in history, summary, event files and ``select-best-by``.
         label: as people read it.
         statistic: what it is computed from.
+        also: another that it is computed from.
         derive: the value from sums over all users; nan: undefined.
         better: which way is better; None: neither is, and no best model can be chosen by it.
         digits: decimals when it is printed.
@@ -132,6 +133,17 @@ class Metric:
     brief: bool = False
     optional: bool = False
     bounded: Metric | None = None
+    also: Statistic | None = None
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """All that it is computed from."""
+        return (self.statistic,) if self.also is None else (self.statistic, self.also)
+
+    @property
+    def reads(self) -> frozenset[Reads]:
+        """What nodes have to know for it."""
+        return frozenset(statistic.reads for statistic in self.statistics)
 
     def value(self, sums: CohortSums) -> float | None:
         """The measure; None where it is undefined."""

@@ -11,12 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 from mrff.io.files import OutputError, sync_folder
-from mrff.io.sqlite import opened
-from mrff.wire.aggregation.secure.state import SESSIONS
+from mrff.io.sqlite import PASSING, opened
 
 # Heads come first: a ledger may know more than its head, as after a crash, and never less.
 _PLAIN = ("*.head", "*.jsonl")
-_NEVER = {SESSIONS}
 
 
 def backup(state_dir: Path, out: Path) -> list[Path]:
@@ -36,7 +34,7 @@ def backup(state_dir: Path, out: Path) -> list[Path]:
     databases = sorted(
         path.relative_to(state_dir)
         for path in state_dir.rglob("*.sqlite")
-        if path.name not in _NEVER
+        if not path.name.endswith(PASSING)
     )
     if not databases:
         raise OutputError(f"{state_dir} holds no private store and no ledger: give a state-dir")

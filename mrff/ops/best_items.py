@@ -30,18 +30,11 @@ class Met:
     """All that B users met, one user after the other."""
 
     items: np.ndarray  # (m,) codes
-    labels: np.ndarray  # (m,) 0 or 1
     offsets: np.ndarray  # (B + 1,) where each of the users begins
 
     def owners(self) -> np.ndarray:
         """(m,) rows of users."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-    def liked(self) -> Met:
-        """What of it they liked."""
-        liked = self.labels > 0
-        sizes = np.bincount(self.owners()[liked], minlength=len(self.offsets) - 1)
-        return Met(self.items[liked], self.labels[liked], np.cumsum([0, *sizes]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,6 @@ class Readers:
     histories: Batch  # (B, 1, n + 1) each
     met: Met
     mixture: Mixture | None = None
-    liked_only: bool = False  # what linear models read, as in the run
 
     @property
     def met_items(self) -> Tensor:
@@ -149,9 +141,8 @@ def _next(readers: Readers, is_candidate: Tensor) -> tuple[Tensor, Output]:
     output = outputs(readers.network, dict(readers.private), histories, newest)
     scores = output.scores[:, 0]
     if readers.mixture is not None:
-        read = readers.met.liked() if readers.liked_only else readers.met
-        part, size = readers.mixture.part, scores.shape[1]
-        linear = linear_scores(part, read.items, read.offsets, size)
+        met, part = readers.met, readers.mixture.part
+        linear = linear_scores(part, met.items, met.offsets, scores.shape[1])
         scores = next(iter(mixed([scores, *linear], is_candidate, readers.mixture)))
     return scores.double(), output
 

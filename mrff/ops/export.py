@@ -65,8 +65,8 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         _write_onnx(model, user, folder / MODEL_FILE)
         difference = check_onnx(model, user, folder / MODEL_FILE)
         save_file(_parameters(user), folder / PARAMETERS_FILE)
-        for name in (ITEMS_FILE, SCHEMA_FILE):
-            shutil.copyfile(nodes.dataset_folder / name, folder / name)
+        shutil.copyfile(nodes.dataset_folder / ITEMS_FILE, folder / ITEMS_FILE)
+        user.node.dataset.schema.public.save(folder)
         write_json(folder / META_FILE, _meta(user, nodes.best, difference))
     return difference
 

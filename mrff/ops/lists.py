@@ -140,7 +140,6 @@ class AllUsers:
             node.mrff,
             cohort.private,
             histories,
-            Met(dataset.items[rows], dataset.labels[rows], np.cumsum([0, *(end - begin)])),
+            Met(dataset.items[rows], np.cumsum([0, *(end - begin)])),
             self.nodes.best.mixture,
-            liked_only=node.config.data.targets == "liked",
         )

@@ -37,7 +37,7 @@ def popularity_floor(dataset: Dataset, *, holdout: int, part: Part) -> ListFloor
     """
     users = split_rows(dataset, holdout=holdout, part=part).users
     ends = dataset.offsets[users + 1] - 2 * holdout
-    items, _ = history_of(dataset, users, ends, liked_only=False)
+    items, _ = history_of(dataset, users, ends)
     counts = np.bincount(items, minlength=dataset.schema.num_items + 1)[1:]
     scores = torch.from_numpy(counts.astype(np.float32))
     at_once = max(1, SCORES_AT_ONCE // (holdout * len(counts)))

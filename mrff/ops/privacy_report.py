@@ -15,7 +15,7 @@ from mrff.privacy.accounting import Release, epsilon_of, merged, pure_epsilon
 from mrff.privacy.chains import UNKNOWN, History
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
-from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, WINDOWS_MOVE, limit_of, server_ledger
 from server_app.run.history import read_history
 

@@ -147,9 +147,8 @@ def readers_of(user: UserModel) -> Readers:
         user.network,
         user.private,
         user.batch(items[None], labels[None]),
-        Met(user.items, user.labels, np.array([0, len(user.items)])),
+        Met(user.items, np.array([0, len(user.items)])),
         user.mixture,
-        liked_only=user.node.config.data.targets == "liked",
     )
 
 

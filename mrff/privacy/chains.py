@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import product
@@ -16,7 +16,7 @@ from mrff.io.sqlite import transaction
 from mrff.privacy.accounting import Release, merged
 
 CHAINS = np.uint64(64)
-GENESIS = "0" * 64
+_EMPTY = (0, "0" * 64)  # rows and last hash of a chain without any
 UNKNOWN = "unknown"  # the unit of imported rows, which did not note it: counted for either
 SCHEMA = """
 CREATE TABLE releases (
@@ -86,12 +86,16 @@ class Chains:
 
     Args:
         names: of the population; new rows go under the first.
+        users: (U,) keys: their chains; None: all chains.
         run: reads this run's rows only; None: all.
     """
 
-    def __init__(self, names: Sequence[str], chains: Iterable[int], run: str | None = None) -> None:
+    def __init__(
+        self, names: Sequence[str], users: np.ndarray | None, run: str | None = None
+    ) -> None:
+        chains = range(int(CHAINS)) if users is None else np.unique(users % CHAINS).tolist()
         # Rows and last hash of each.
-        self.ends = dict.fromkeys(product(names, chains), (0, GENESIS))
+        self.ends = dict.fromkeys(product(names, chains), _EMPTY)
         self._names, self._run = names, run
         self._parts: dict[Release, list[tuple[np.ndarray, int]]] = {}  # users and steps, by kind
         self._apart: list[tuple[np.ndarray, str]] = []  # users of other units' rows
@@ -106,7 +110,7 @@ class Chains:
             ValueError: they are not what was written.
         """
         asked = json.dumps(self._names), json.dumps(sorted({chain for _, chain in self.ends}))
-        known = {key: heads.get(key[0], {}).get(str(key[1]), (0, GENESIS)) for key in self.ends}
+        known = {key: heads.get(key[0], {}).get(str(key[1]), _EMPTY) for key in self.ends}
         at_head = dict(self.ends)
         for row in map(ReleaseRow._make, database.execute(_SELECT, asked)):
             self._take(row, unit)
@@ -171,6 +175,12 @@ class Chains:
             database.execute(_INSERT, row)
             database.execute(_SET_END, (*key, row.number))
             self.ends[key] = row.number, row.hash()
+
+    def add_to(self, heads: Heads) -> None:
+        """Puts the ends of these chains into ``heads``."""
+        for (name, chain), end in self.ends.items():
+            if end != _EMPTY:
+                heads.setdefault(name, {})[str(chain)] = end
 
     def units_apart(self, users: np.ndarray) -> list[str]:
         """The units of rows about ``users`` that are of another unit, or of an unknown one."""

@@ -29,16 +29,7 @@ from filelock import FileLock
 from mrff.io.files import write_json
 from mrff.io.sqlite import DamagedDatabaseError, opened, transaction
 from mrff.privacy.accounting import Limit, Release, epsilon_of
-from mrff.privacy.chains import (
-    CHAINS,
-    GENESIS,
-    SCHEMA,
-    UNKNOWN,
-    Chains,
-    Heads,
-    History,
-    upgrade,
-)
+from mrff.privacy.chains import SCHEMA, UNKNOWN, Chains, Heads, History, upgrade
 from mrff.privacy.earlier_ledger import earlier_ledgers, read_earlier, set_aside
 from mrff.privacy.populations import all_names, join
 
@@ -76,18 +67,18 @@ class Ledger:
         Raises:
             LedgerError: what is there is damaged.
         """
-        return self._read(range(int(CHAINS))).users()
+        return self._read(None).users()
 
     def releases(self, user: Key, run: str | None = None) -> History:
         """Everything released of ``user``, or what one run did, its rounds done again included."""
         keys = _ascending([user])
-        (history,) = self._read(keys % CHAINS, run).dearest(keys)
+        (history,) = self._read(keys, run).dearest(keys)
         return history
 
     def units_apart(self, users: Iterable[Key]) -> list[str]:
         """The units of releases of ``users`` that are not added here, and ``unknown`` ones."""
         keys = _ascending(users)
-        return self._read(keys % CHAINS).units_apart(keys)
+        return self._read(keys).units_apart(keys)
 
     def epsilon(self, users: Iterable[Key], limit: Limit) -> float:
         """The highest epsilon of any of ``users``."""
@@ -127,8 +118,7 @@ class Ledger:
         with self._writing() as database:
             join(database, self._names)
             with transaction(database):
-                names = all_names(database, self._names)
-                chains = Chains(names, _numbers(keys % CHAINS))
+                chains = Chains(all_names(database, self._names), keys)
                 self._checked(database, chains, self._heads())
                 if limit is not None and limit.epsilon > 0.0:
                     self._check(chains.dearest(keys), release, limit)
@@ -151,19 +141,19 @@ class Ledger:
 
     def _histories(self, users: Iterable[Key]) -> list[History]:
         keys = _ascending(users)
-        return self._read(keys % CHAINS).dearest(keys)
+        return self._read(keys).dearest(keys)
 
-    def _read(self, chains: Iterable[int], run: str | None = None) -> Chains:
+    def _read(self, keys: np.ndarray | None, run: str | None = None) -> Chains:
         self._import_earlier()
         try:
             if not self.path.exists() and not self._heads():
-                return Chains(self._names, (), run)
+                return Chains((), keys, run)
             with opened(self.path) as database:
                 upgrade(database)
                 heads = self._heads()  # before the rows: writers do them first
                 database.execute("BEGIN")  # rows and ends of one moment; nothing is written
                 names = all_names(database, self._names)
-                return self._checked(database, Chains(names, _numbers(chains), run), heads)
+                return self._checked(database, Chains(names, keys, run), heads)
         except OSError as error:
             raise self._broken(f"it cannot be read: {error}") from error
 
@@ -213,9 +203,7 @@ class Ledger:
 
     def _write_head(self, chains: Chains) -> None:
         heads = self._heads()
-        for (name, chain), end in chains.ends.items():
-            if end != (0, GENESIS):
-                heads.setdefault(name, {})[str(chain)] = end
+        chains.add_to(heads)
         write_json(self._head, heads)
 
     def _import_earlier(self) -> None:
@@ -232,7 +220,7 @@ class Ledger:
         except ValueError as error:
             raise self._broken(str(error)) from error
         with transaction(database):
-            chains = Chains([name], range(int(CHAINS)))
+            chains = Chains([name], None)
             self._checked(database, chains, self._heads())
             mark = (str(path.relative_to(self.path.parent)), earlier.last)
             done = "SELECT 1 FROM imported WHERE file = ? AND last = ?"
@@ -248,10 +236,6 @@ class Ledger:
             f"privacy ledger {self.path} cannot be trusted: {why}. Nothing is trained on this data "
             "until the ledger is restored from a backup; it is never begun anew"
         )
-
-
-def _numbers(chains: Iterable[int]) -> list[int]:
-    return sorted({int(chain) for chain in chains})
 
 
 def _ascending(users: Iterable[Key]) -> np.ndarray:

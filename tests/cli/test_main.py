@@ -67,7 +67,8 @@ def test_ctrl_c_ends_a_command(
         (["data"], "Missing command; see: mrff data --help"),
         (
             ["deploy", "keys", "f", "--nodes", "1", "--renew", "all"],
-            "'all' is not one of 'certificates', 'node-keys'; see: mrff deploy keys --help",
+            "'all' is not one of 'certificates', 'node-keys', 'secure-keys'; see: mrff deploy keys "
+            "--help",
         ),
     ],
 )

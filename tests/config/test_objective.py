@@ -19,7 +19,7 @@ def test_every_kind_of_rows_has_an_objective() -> None:
     [
         ("labelled", "click", "auc", "history", "concat"),
         ("events", "next", "ndcg10", "earlier", "sum"),
-        ("both", "both", "auc", "earlier", "sum"),
+        ("both", "both", "auc_ndcg10", "earlier", "sum"),
     ],
 )
 def test_auto_follows_the_kind_and_what_depends_on_it_follows(

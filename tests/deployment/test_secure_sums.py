@@ -44,9 +44,9 @@ def test_a_node_killed_in_each_stage_costs_its_own_sum_and_nothing_else(
         rounds, test = federation.rounds("secure"), federation.history("secure")[-1]
         states = [federation.state(node) for node in range(4)]
     assert [entry["round"] for entry in rounds] == [1, 2, 3, 4]
-    # A node that sent its vector before it was killed is in the sum; its mask is rebuilt.
+    # A node that sent its vector before it was killed is in the sum, its mask is rebuilt; one that
+    # comes back in time is asked again.
     assert all(entry["replies"] in (2, 3, 4) for entry in rounds)
-    assert rounds[0]["replies"] < 4
     assert test["replies"] >= 3
     for state in states:
         with sqlite3.connect(next(state.rglob(SESSIONS))) as database:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrff.linear import LINEAR, LinearPart, mix_of, mixes, sequences_of
+from mrff.linear import LINEAR, SCORERS, LinearPart, mix_of, mixes, sequences_of
 from mrff.linear.base import symmetric, triangle
 from mrff.linear.ease import RIDGE, Ease
+from mrff.linear.part import BESIDE
 from mrff.linear.rules import Rules
 from mrff.linear.slit import RIDGE as SLIT_RIDGE
 from mrff.linear.slit import Slit
@@ -92,8 +93,11 @@ def test_mixes_add_up_and_begin_with_the_network_alone() -> None:
     tried = np.array(mixes())
     np.testing.assert_allclose(tried.sum(1), 1.0, atol=1e-5)
     assert tried[0].tolist() == list(mix_of(network=1.0))
-    assert (tried[:, 0] == 0.0).sum() >= 3  # the linear models alone
-    assert len(tried) == len(set(mixes()))
+    assert (tried[:, 0] == 0.0).sum() == len(BESIDE)  # without the network
+    assert len(tried) == len(set(mixes())) < 100  # each ranks every held-out item once
+    for scorer in (*LINEAR, "popularity"):  # alone, and beside the network
+        assert mix_of(**{scorer: 1.0}) in mixes()
+        assert ((tried[:, SCORERS.index(scorer)] > 0.0) & (tried[:, 0] > 0.5)).any()
 
 
 def test_what_does_not_fit_is_no_linear_part() -> None:

@@ -144,4 +144,4 @@ def test_a_private_mode_measures_no_ranks() -> None:
 def test_a_best_model_can_be_chosen_by_rank() -> None:
     assert metric_named("ndcg10").better == "higher"
     assert RunConfig.from_flat(full_names({"objective": "next"})).best_by == "ndcg10"
-    assert RunConfig.from_flat(full_names({"objective": "both"})).best_by == "auc"
+    assert RunConfig.from_flat(full_names({"objective": "both"})).best_by == "auc_ndcg10"

@@ -13,9 +13,11 @@ import torch
 
 from client_app.private_store import PrivateStore
 from mrff.io.files import OutputError
+from mrff.io.sqlite import opened
 from mrff.ops.backup import backup
 from mrff.ops.processes import wait_for
 from mrff.privacy.ledger import Ledger
+from mrff.wire.aggregation.secure.state import OPENED, SESSIONS
 
 KEYS = np.arange(1, 301, dtype=np.uint64)
 # Every round notes a release, then stores every user's version: as a node does.
@@ -85,3 +87,13 @@ def test_what_cannot_be_backed_up_is_one_clear_line(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "state/copy"):
         with pytest.raises(OutputError, match="must be a new folder outside"):
             backup(tmp_path / "state", out)
+
+
+def test_secrets_of_a_secure_sum_are_in_no_backup(tmp_path: Path) -> None:
+    """Restored, they would open masks once more; what was opened for whom is kept."""
+    state = tmp_path / "state"
+    for name in (f"run/{SESSIONS}", OPENED):
+        with opened(state / name, "CREATE TABLE there (row INTEGER);"):
+            pass
+    assert backup(state, tmp_path / "copy") == [Path(OPENED)]
+    assert not list((tmp_path / "copy").rglob(f"*{SESSIONS}*"))

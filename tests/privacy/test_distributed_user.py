@@ -150,6 +150,14 @@ def test_the_shares_of_all_survivors_but_the_colluding_ones_are_enough(
     assert (terms.survivors - colluders) * share >= (3.3 * 1000) ** 2
 
 
+def test_few_nodes_stand_for_many_clients_of_one_user() -> None:
+    """What all of them add in all: n / (t - c) of what is counted, the same for 5 as for 6,040."""
+    for nodes in (5, 15, 6040):
+        terms, release = Terms(nodes, 0.6, 0), Release(4.943, 1.0, 1, "skellam", 4096)
+        everybody = nodes * share_of(release, terms.honest) / (4.943 * 4096) ** 2
+        assert everybody == pytest.approx(5 / 3, rel=1e-3)
+
+
 def client_half(honest: int, release: Release, users: int) -> Any:
     privacy = PrivacySettings(
         mode="distributed-user", noise_multiplier=release.noise_multiplier,

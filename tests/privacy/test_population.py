@@ -199,8 +199,11 @@ def test_all_parts_of_a_dataset_have_one_name_and_the_public_one_no_hash(place: 
     nodes = [Schema.load(node_folder(place.shards, number)) for number in range(2)]
     assert {schema.population for schema in (whole, public, *nodes)} == {whole.population}
     assert {schema.schema_hash for schema in (whole, public, *nodes)} == {whole.schema_hash}
+    of_files = list(whole.source["files"].values())
+    assert of_files  # of the events that the data were prepared from, for one
     for file in place.shards.glob("*/schema.json"):
-        assert whole.content_hash not in file.read_text()
+        for known in (whole.content_hash, *of_files):
+            assert known not in file.read_text()
     for node in nodes:
         assert node.content_hash not in (place.shards / "server/schema.json").read_text()
 

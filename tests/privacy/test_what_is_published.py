@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from mrff.cli.main import main
 from mrff.privacy.mechanisms.central_user import CentralServer
-from mrff.privacy.noisy_test import VECTOR, NoisyTest
+from mrff.privacy.noised_evaluation import VECTOR, NoisyTest
 from mrff.sums import CohortSums
 from server_app.run.history import TIMED, read_history
 from tests.support.federation import run_federation

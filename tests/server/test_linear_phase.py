@@ -46,7 +46,7 @@ def test_three_silos_get_the_pooled_solution(small_data: Path, tmp_path: Path) -
     dataset = load_dataset(small_data)
     users = eligible_users(dataset, holdout=1)
     ends = dataset.offsets[users + 1] - 2
-    items, offsets = history_of(dataset, users, ends, liked_only=False)
+    items, offsets = history_of(dataset, users, ends)
     chosen = most_met(np.bincount(items, minlength=21)[1:], 15)
     assert found["items"].astype(int).tolist() == chosen.tolist()
     sequences = sequences_of(chosen, items, offsets)

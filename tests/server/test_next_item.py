@@ -67,7 +67,7 @@ def test_rivals_learn_it_too_on_any_layout(
 
 def test_both_measures_both(small_data: Path, tmp_path: Path) -> None:
     summary = run(small_data, tmp_path, "both", objective="both")
-    assert summary["best_by"] == "auc"
+    assert summary["best_by"] == "auc_ndcg10"
     assert summary["test"]["auc"] is not None
     assert summary["test"]["ndcg10"] is not None
 
@@ -81,6 +81,13 @@ def test_private_modes_learn_the_next_item_and_measure_ranks_inside_the_guarante
     measured = {name for name, value in summary["test"].items() if value is not None}
     assert measured <= {"hr10", "ndcg10"}  # noise may leave nothing that was ranked
     assert summary["best_round"] == summary["rounds"] == 3
+
+
+def test_in_private_modes_both_choose_by_clicks_alone(small_data: Path, tmp_path: Path) -> None:
+    private = {"mode": "central-user", "noise_multiplier": 1.0, "clipping_norm": 0.1}
+    summary = run(small_data, tmp_path, "private", objective="both", **private)
+    assert summary["best_by"] == "auc"
+    assert summary["test"]["auc_ndcg10"] is None
 
 
 def test_a_gate_that_reads_what_is_to_be_predicted_is_refused(

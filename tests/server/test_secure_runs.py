@@ -124,6 +124,30 @@ def test_below_the_threshold_the_round_is_dropped_and_the_model_stays(
         )  # fmt: skip
 
 
+def test_a_secure_run_is_taken_up_again_and_equals_one_that_never_stopped(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """It stops for want of nodes in round 3, which is asked again of all."""
+
+    class Gone(LocalGrid):
+        def _answer(self, message: Message) -> Message:
+            if message.metadata.message_type == KEYS and message.metadata.group_id == "3":
+                return Message(Error(code=2, reason="the node is gone"), reply_to=message)
+            return super()._answer(message)
+
+    settings: dict[str, Any] = {
+        "secure_aggregation": True, "nodes": 3, "num_server_rounds": 4, "num_experts": 1,
+        "server_optimizer": "average",
+    }  # fmt: skip
+    with pytest.raises(RoundFailedError, match="round 3"):
+        run_federation(small_data, tmp_path, name="s", grid_type=Gone, **settings)
+    run_federation(small_data, tmp_path, name="", resume="s", **settings)
+    run_federation(small_data, tmp_path, name="whole", **settings)
+    resumed, whole = shared_arrays(tmp_path, "s"), shared_arrays(tmp_path, "whole")
+    for name, array in whole.items():
+        np.testing.assert_allclose(resumed[name], array, atol=1e-6, err_msg=name)
+
+
 def test_secrets_go_with_their_session_and_what_was_opened_stays(
     small_data: Path, tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ class Best:
         self._metric = metric_named(config.best_by)
         self._value: float | None = None
         self.step = 0
-        if self._metric.statistic.reads not in reads:
+        if not self._metric.reads <= reads:
             other = "ndcg10" if "ranks" in reads else "auc"
             raise ConfigError(
                 f"evaluation.select-best-by={config.best_by} is not measured by this method; "

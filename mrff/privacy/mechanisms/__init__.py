@@ -12,13 +12,7 @@ from mrff.privacy.mechanisms.none import NoMechanism
 
 MECHANISMS: dict[str, Mechanism] = {
     mechanism.name: mechanism
-    for mechanism in (
-        NoMechanism(),
-        LocalDpSgd(),
-        CentralUser(),
-        DistributedUser(),
-        Laplace(),
-    )
+    for mechanism in (NoMechanism(), LocalDpSgd(), CentralUser(), DistributedUser(), Laplace())
 }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
-from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
 from mrff_model.building import tensors_of
 from mrff_model.scopes import split_bank

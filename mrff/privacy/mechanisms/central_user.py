@@ -17,7 +17,7 @@ from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, limit_of
 from mrff.sums import CohortSums, Expected, NodeView, require
 from mrff.sums.cohort_sums import as_numbers

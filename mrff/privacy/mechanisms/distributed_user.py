@@ -23,7 +23,7 @@ from mrff.privacy.mechanisms.clipping import Bound
 from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.noise import NoiseSource
-from mrff.privacy.noisy_test import VECTOR, NoisyTest
+from mrff.privacy.noised_evaluation import VECTOR, NoisyTest
 from mrff.privacy.skellam import LARGEST_VARIANCE
 from mrff.privacy.spending import spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require

@@ -22,7 +22,7 @@ from mrff.privacy.mechanisms.base import Means, ModelShapes, Needs, Released, Sh
 from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
-from mrff.privacy.noisy_test import NoisyTest
+from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, as_made, planned, server_ledger, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers

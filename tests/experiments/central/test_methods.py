@@ -206,7 +206,7 @@ def test_pooled_training_of_the_next_item_is_chosen_by_its_metric(
     seen: dict[int, Measures] = {}
     result = train_pooled(network, dataset, config, seen.__setitem__)
     assert list(seen) == [2, 4, 5]
-    by = {"next": "ndcg10", "both": "auc"}[objective]
+    by = {"next": "ndcg10", "both": "auc_ndcg10"}[objective]
     assert result.best == max(seen, key=lambda number: seen[number][by])
     assert isinstance(result, Ranked if objective == "next" else Predicted)
     assert result.ranks is not None

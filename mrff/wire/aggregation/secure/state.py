@@ -1,7 +1,7 @@
 """What a node keeps of its secure sums: every message may start a new process.
 
-    secure-sums.sqlite      secrets and answers of the session under way; goes with the next one
-    secure-opened.sqlite    which questions were opened for which survivors; stays
+    secure-sums.passing.sqlite   secrets, answers of the session under way; go with the next
+    secure-opened.sqlite         which questions were opened for which survivors; stays
 
 A commit is on the disk before an answer leaves. A question that is asked again gets the stored
 bytes, another question in its place is refused: so no mask is ever used twice, and no node gives
@@ -15,12 +15,12 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-from mrff.io.sqlite import opened, transaction
+from mrff.io.sqlite import PASSING, opened, transaction
 from mrff.wire.aggregation.secure.primitives import SecureError, digest
 from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Identity, Secrets
 
-SESSIONS, OPENED = "secure-sums.sqlite", "secure-opened.sqlite"
+SESSIONS, OPENED = f"secure-sums{PASSING}", "secure-opened.sqlite"
 _SESSIONS = """
     CREATE TABLE secrets (session BLOB PRIMARY KEY, content TEXT NOT NULL);
     CREATE TABLE answers (session BLOB, stage TEXT, asked BLOB NOT NULL, answer BLOB NOT NULL,

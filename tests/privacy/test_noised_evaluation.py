@@ -20,7 +20,7 @@ from mrff.metrics.metric import LISTED, Ranks, Scored
 from mrff.privacy.accounting import Limit, Release, epsilon_of
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.noise import NoiseSource
-from mrff.privacy.noisy_test import VECTOR, NoisyTest
+from mrff.privacy.noised_evaluation import VECTOR, NoisyTest
 from mrff.sums import CohortSums
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from mrff_model.building import initial_shared
