@@ -18,6 +18,7 @@ from torch import Tensor
 
 from client_app.devices import device_for, host_memory
 from client_app.learners import Cohort, SharedModel
+from client_app.pins import LIMITS
 from client_app.private_store import PrivateStore
 from client_app.sides import node_side
 from mrff.algorithms import network_of
@@ -35,8 +36,6 @@ from mrff.wire.requests import Request
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
-
-OWN_LIMITS = ("epsilon-budget", "delta")
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def open_node(
         initial_private=initial_private,
         store=PrivateStore(side.training_folder, request.facts.epoch_starts),
         ledger_folder=side.folder,
-        limits={key: node_config[key] for key in OWN_LIMITS if key in node_config},
+        limits={key: node_config[key] for key in LIMITS if key in node_config},
         mechanism=mechanism,
         aggregation=aggregation_of(config.privacy).client(side),
     )

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, hypergeom
 
+from mrff.config import PrivacySettings
+from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.aggregation.secure.encoding import AMOUNT, Vectors
 from mrff.wire.aggregation.secure.graph import Terms, neighbourhoods
 from mrff.wire.aggregation.secure.primitives import SecureError
+from mrff.wire.aggregation.secure.server import SecureServer
 from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Identity, Secrets, add_mask
 from mrff.wire.aggregation.secure.sharing import SHARE_BYTES, secret_of
-from tests.support.secure_sums import circle, layout, place_of, sums_of, total_of
+from tests.support.secure_sums import EXPECTED, circle, layout, place_of, sums_of, total_of
 
 
 def names(places: range) -> list[str]:
@@ -328,3 +331,9 @@ def test_a_mask_comes_off_again() -> None:
     assert (vectors.arrays != before).any()
     add_mask(vectors, bytes(32), subtract=True)
     np.testing.assert_array_equal(vectors.arrays, before)
+
+
+def test_a_sum_without_any_node_fails_in_one_line() -> None:
+    asked = Asked("training round 1", 1, EXPECTED, lambda sums: None)
+    with pytest.raises(RoundFailedError, match="training round 1: no node is there to be asked"):
+        SecureServer(PrivacySettings()).exchange(lambda messages: messages, [], asked)

@@ -16,7 +16,7 @@ from mrff.wire.aggregation.secure.messages import (
     packed_contents,
     packed_vectors,
 )
-from mrff.wire.aggregation.secure.primitives import SecureError, digest
+from mrff.wire.aggregation.secure.primitives import SecureError, digest, names_digest
 from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Secrets
 from mrff.wire.aggregation.secure.state import Opened, SecureState
@@ -92,6 +92,7 @@ class SecureClient:
         """Answers ``query.secure_unmask``: signs the survivors, then opens for those who did."""
         asked = StageRequest.read(content)
         survivors = set(asked.survivors)
+        signed = names_digest(survivors)  # the same list in another order is no second list
 
         def sign() -> tuple[Secrets, bytes]:
             held = self._held(asked)
@@ -100,7 +101,6 @@ class SecureClient:
 
         def open_up() -> tuple[Secrets, bytes]:
             held = self._held(asked)
-            signed = digest(*(name.encode() for name in sorted(survivors)))
             if self._state.answer(asked.session, "sign", signed) is None:
                 raise SecureError("this node has signed no list of survivors of this sum")
             shares = packed_contents(held.open(survivors, asked.contents))
@@ -108,8 +108,6 @@ class SecureClient:
             return held, shares
 
         if not asked.contents:
-            # What counts is the list: the same one in another order is no second list.
-            signed = digest(*(name.encode() for name in sorted(survivors)))
             return self._answered(asked, "sign", signed, sign)
         reply = self._answer(asked, "open", open_up)
         self._state.forget(asked.session)

@@ -8,6 +8,7 @@ and one use: so nonces are zero.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -35,6 +36,11 @@ def digest(*parts: bytes) -> bytes:
         hashed.update(len(part).to_bytes(8, "little"))
         hashed.update(part)
     return hashed.digest()
+
+
+def names_digest(names: Iterable[str]) -> bytes:
+    """Of a set of nodes, in whatever order."""
+    return digest(*(name.encode() for name in sorted(names)))
 
 
 def public_of(private: bytes) -> bytes:

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from logging import getLogger
 
 from flwr.app import Message, RecordDict
 
@@ -32,7 +31,6 @@ from mrff.wire.records import content_bytes
 from mrff.wire.traffic import Rejection, Traffic
 
 Answers = Iterator[tuple[int, bytes]]  # by Flower's node id
-log = getLogger("flwr")
 
 
 @dataclass
@@ -46,18 +44,18 @@ class Stages:
 
     def ask(self, message_type: str, questions: Mapping[int, StageRequest]) -> Answers:
         """Nodes and the blocks they answered with; who gives none is out and noted."""
-        run, about = self.pattern.content["run"], self.pattern.metadata
-        messages = [
-            Message(
-                RecordDict({"run": run, RECORD: asked.record()}),
-                node,
-                message_type,
-                group_id=about.group_id,
-                ttl=about.ttl,
-            )
+        run = self.pattern.content["run"]
+        contents = {
+            node: RecordDict({"run": run, RECORD: asked.record()})
             for node, asked in questions.items()
-        ]
+        }
+        messages = [self.message(content, n, message_type) for n, content in contents.items()]
         yield from self.exchanged(messages)
+
+    def message(self, content: RecordDict, node: int, message_type: str) -> Message:
+        """One more message of the sum."""
+        about = self.pattern.metadata
+        return Message(content, node, message_type, group_id=about.group_id, ttl=about.ttl)
 
     def exchanged(self, messages: list[Message]) -> Answers:
         """The same for messages that are made already."""
@@ -109,6 +107,8 @@ class SecureServer:
         Raises:
             RoundFailedError: too few nodes have shared.
         """
+        if not messages:
+            raise RoundFailedError(f"{asked.phase}: no node is there to be asked")
         began, pattern = time.monotonic(), messages[0]
         facts = pattern.content["run"]
         kind = pattern.metadata.message_type
@@ -126,16 +126,12 @@ class SecureServer:
         layout = opening.layout.packed()
         prepared = []
         for message in messages:
-            about = message.metadata
-            if about.dst_node_id in names:
-                shares = opening.shares_for(names[about.dst_node_id])
+            node = message.metadata.dst_node_id
+            if node in names:
+                shares = opening.shares_for(names[node])
                 record = StageRequest(session, layout=layout, contents=shares).record()
                 content = RecordDict({**message.content, RECORD: record})
-                prepared.append(
-                    Message(
-                        content, about.dst_node_id, kind, group_id=about.group_id, ttl=about.ttl
-                    )
-                )
+                prepared.append(stages.message(content, node, kind))
         return Masked(stages, opening, names, prepared, began)
 
     def collect(self, replies: Iterable[Message], asked: Asked) -> tuple[CohortSums, Traffic]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mrff.io.sqlite import PASSING, opened, transaction
-from mrff.wire.aggregation.secure.primitives import SecureError, digest
+from mrff.wire.aggregation.secure.primitives import SecureError, names_digest
 from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Identity, Secrets
 
@@ -132,7 +132,7 @@ class Opened:
         Raises:
             SecureError: the same was opened for others: the difference would be somebody's own.
         """
-        session, names = held.session, digest(*(n.encode() for n in sorted(survivors)))
+        session, names = held.session, names_digest(survivors)
         row = (self._node, held.question)
         about = (self._node, session.training, session.phase, session.round)
         with opened(self._path, _OPENED) as database, transaction(database):
