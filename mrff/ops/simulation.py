@@ -18,6 +18,7 @@ from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
 from server_app.objective import settled
+from server_app.run.resumption import inherited
 
 Values = dict[str, bool | int | float | str]
 
@@ -29,12 +30,16 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
 
     Raises:
         ConfigError: settings that cannot be used; nothing was started.
+        CheckpointError: a run to resume that is not there, or damaged; nothing was started.
         DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
+    values = inherited(values)
     config = RunConfig.from_flat(values)
     check_names(config)
     app_folder(app)
+    if config.run.resume:
+        _check_private_state(config.home / "state" / Path(config.run.resume).name, nodes)
     _check_dataset(config, nodes)
     if config.privacy.secure_aggregation:
         log.warning(
@@ -108,6 +113,16 @@ def app_folder(app: Path | None) -> Path:
             f"{folder} holds no Flower app (no pyproject.toml); name the checkout with --app"
         )
     return folder
+
+
+def _check_private_state(training: Path, nodes: int) -> None:
+    """Simulated nodes keep their users' parameters by their place among so many."""
+    stored = {int(path.name.rpartition("-")[2]) for path in training.glob("node-*-of-*")}
+    if stored and nodes not in stored:
+        raise ConfigError(
+            f"run {training.name} was trained on {max(stored)} nodes, got {nodes}: its users' "
+            f"private parameters would be missing; resume with --nodes {max(stored)}"
+        )
 
 
 def _check_dataset(config: RunConfig, nodes: int) -> None:
