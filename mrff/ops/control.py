@@ -1,8 +1,9 @@
 """A SuperLink, through Flower's programs: nodes, runs, and how a run ended.
 
-What this product takes from Flower without Flower promising it stands in this file alone: the
+What this product takes from Flower without Flower promising it stands in this file: the
 connections in ``config.toml`` of its home, the JSON its commands answer, the SuperLink's options
-for simulation, its health page and its environment variables.
+for simulation, its health page and its environment variables. (What a simulation needs from within
+is in `server_app.simulation_workers`.)
 
 ``flwr run`` exits with 0 when a run fails, and keeps its connections in a file of the user's home;
 here a run's status is asked for, and the connection lives in a folder of its own.
