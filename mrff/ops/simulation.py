@@ -18,7 +18,6 @@ from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
 from server_app.objective import settled
-from server_app.run.resumption import inherited
 
 Values = dict[str, bool | int | float | str]
 
@@ -34,6 +33,8 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
         DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
+    from server_app.run.resumption import inherited  # brings PyTorch
+
     values = inherited(values)
     config = RunConfig.from_flat(values)
     check_names(config)
