@@ -47,13 +47,13 @@ def score_users(node: Node, request: Request) -> CohortSums:
     keeps = part == "test" and node.config.evaluation.keep_test_scores
     kept: list[Scored] = []
     sums = zeros_of(evaluation.quantities())
-    for cohort in node.cohorts(node.users, up_to_round=request.facts.round):
+    for cohort in node.cohorts(node.tested, up_to_round=request.facts.round):
         scored = learner.score(model, cohort, part)
         sums += evaluation.sums_of(scored)
         if keeps:
             kept.append(scored)
     if kept:
         clicks = "logits" in READS[node.config.objective]
-        keep_scores(node.store.folder, node.user_keys, kept, clicks=clicks)
-    sums += skipped(node.dataset.num_users - len(node.users))
+        keep_scores(node.store.folder, node.dataset.user_keys[node.tested], kept, clicks=clicks)
+    sums += skipped(node.dataset.num_users - len(node.tested))
     return sums

@@ -13,6 +13,7 @@ import numpy as np
 from client_app.learners.ranking import history_of
 from client_app.node import Node
 from mrff.config import ConfigError
+from mrff.data.windows import train_sizes
 from mrff.linear import LINEAR, Sequences, sequences_of
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
@@ -57,8 +58,9 @@ def linear_sums(node: Node, request: Request) -> Reply:
 
 def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """Items (n,) of the node's users without both held-out parts, and their offsets (U + 1,)."""
-    ends = node.dataset.offsets[node.users + 1] - 2 * node.config.data.holdout
-    return history_of(node.dataset, node.users, ends)
+    dataset, users = node.dataset, node.users
+    sizes = train_sizes(dataset, users, holdout=node.config.data.holdout)
+    return history_of(dataset, users, dataset.offsets[users] + sizes)
 
 
 def _parts(sequences: Sequences) -> list[Sequences]:

@@ -27,7 +27,7 @@ from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.schema import SCHEMA_FILE, Schema
 from mrff.data.targets import ending_with_targets
-from mrff.data.windows import eligible_users
+from mrff.data.windows import eligible_users, training_users
 from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
@@ -45,7 +45,8 @@ class Node:
 
     config: RunConfig
     dataset: Dataset
-    users: np.ndarray  # rows of the users long enough for the split
+    users: np.ndarray  # rows of the users who have anything to train on
+    tested: np.ndarray  # rows of those long enough for the split
     network: Network
     initial_private: dict[str, Tensor]  # (1, ...) each, a new user's own parameters
     store: PrivateStore
@@ -181,7 +182,8 @@ def open_node(
     return Node(
         config=config,
         dataset=dataset,
-        users=eligible_users(dataset, holdout=config.data.holdout),
+        users=training_users(dataset),
+        tested=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
         store=PrivateStore(side.training_folder, request.facts.epoch_starts),

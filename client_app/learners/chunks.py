@@ -12,6 +12,7 @@ import torch
 
 from mrff.config import DataSettings
 from mrff.data.dataset import Dataset
+from mrff.data.windows import train_sizes
 
 Done = TypeVar("Done")
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class ChunkLimits:
 
 def training_sizes(dataset: Dataset, users: np.ndarray, data: DataSettings) -> np.ndarray:
     """(U, 2) windows and positions per window of each user's training records, unpadded."""
-    targets = np.diff(dataset.offsets)[users] - 2 * data.holdout
+    targets = train_sizes(dataset, users, holdout=data.holdout)
     windows = -(-targets // data.window_length)
     if data.max_windows_per_user:
         windows = np.minimum(windows, data.max_windows_per_user)

@@ -25,6 +25,7 @@ from client_app.learners.ranking import Ranking, ranks_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.dataset import rows_between
+from mrff.data.windows import train_sizes
 from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
@@ -148,9 +149,7 @@ class FactorLearner:
 
     def _targets(self, cohort: Cohort) -> np.ndarray:
         """(B,) interactions of the training part."""
-        sizes = np.diff(cohort.dataset.offsets)[cohort.users]
-        targets: np.ndarray = sizes - 2 * self.config.data.holdout
-        return targets
+        return train_sizes(cohort.dataset, cohort.users, holdout=self.config.data.holdout)
 
     def _chunks(self, cohort: Cohort) -> list[np.ndarray]:
         """Users with about as many samples together."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
+from mrff.data.windows import train_sizes
 from mrff.sums.sampling import user_keys, words
 
 Met = Literal["training", "all"]
@@ -50,7 +51,8 @@ def samples_of(
         met: whose items are no negatives; see the module.
     """
     begin, last = dataset.offsets[users], dataset.offsets[users + 1]
-    rows, owners = _rows(begin, last - 2 * config.data.holdout)
+    sizes = train_sizes(dataset, users, holdout=config.data.holdout)
+    rows, owners = _rows(begin, begin + sizes)
     known = _rows(begin, last) if met == "all" else (rows, owners)
     if config.data.targets == "liked":
         liked = dataset.labels[rows] > 0

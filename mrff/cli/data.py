@@ -137,8 +137,10 @@ def _print_floors(users: dict[str, Any]) -> None:
     if users["split"] is None:
         return
     print(
-        "split with holdout {holdout}: {users:,} users, {too_short:,} too short, {targets:,} test "
-        "targets; predictors that pool the training rows:".format(**users["split"])
+        "split with holdout {holdout}: {users:,} users, {too_short:,} too short (these only "
+        "train), {targets:,} test targets; predictors that pool the training rows:".format(
+            **users["split"]
+        )
     )
     for lines, columns in (
         (users["predictors"], ("predictor", "part", "auc", "log_loss")),

@@ -49,9 +49,9 @@ class Floors:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a dataset (N,) by the part they belong to; only eligible users have any."""
+    """Rows of a dataset (N,) by the part they belong to; users too short for it only train."""
 
-    users: NDArray[np.int64]  # (U,) the eligible ones
+    users: NDArray[np.int64]  # (U,) who are tested
     owner: NDArray[np.int64]  # (N,) user row
     train: NDArray[np.bool_]
     held_out: NDArray[np.bool_]  # of each eligible user k rows, in time order
@@ -83,7 +83,7 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     return Split(
         users=users,
         owner=owner,
-        train=eligible & (to_come > 2 * holdout),
+        train=~eligible | (to_come > 2 * holdout),
         held_out=eligible & (to_come <= first) & (to_come > last),
     )
 
@@ -133,7 +133,7 @@ def predict_by_rates(
 
 
 def floors(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]) -> Floors:
-    """Counts rates over the training rows of the eligible users and scores the part's rows.
+    """Counts rates over everybody's training rows and scores the part's rows.
 
     Raises:
         DataError: no user is long enough, rows have no labels, or the part has only one class.

@@ -1,7 +1,8 @@
 """Cuts histories into records: the split of every user, training windows, evaluation windows.
 
 With ``k = holdout``: a user's last k interactions are the test, the k before are the validation,
-the rest is training. Everything is computed for all given users at once.
+the rest is training. Who has no more than 2 k is too short for the split: they train on all they
+have and are never tested. Everything is computed for all given users at once.
 """
 
 from __future__ import annotations
@@ -39,9 +40,21 @@ class Records:
 
 
 def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
-    """Rows of the users with at least one training interaction: ``2 * holdout + 1`` in all."""
+    """Rows of the users who can be tested: with at least ``2 * holdout + 1`` interactions."""
     _check("holdout", holdout, 0)
     return np.flatnonzero(np.diff(dataset.offsets) >= 2 * holdout + 1)
+
+
+def training_users(dataset: Dataset) -> Users:
+    """Rows of the users who have anything to train on, those too short for the split included."""
+    return np.flatnonzero(np.diff(dataset.offsets))
+
+
+def train_sizes(dataset: Dataset, users: Users, *, holdout: int) -> NDArray[np.int64]:
+    """(U,) interactions of the training part, which begins with a user's first one."""
+    _check("holdout", holdout, 0)
+    sizes: NDArray[np.int64] = np.diff(dataset.offsets)[users]
+    return np.where(sizes > 2 * holdout, sizes - 2 * holdout, sizes)
 
 
 def train_records(
@@ -54,11 +67,11 @@ def train_records(
     is what record-level privacy counts. W and L are the most that the given users need.
 
     Raises:
-        DataError: a user shorter than the split, or settings out of range.
+        DataError: settings out of range.
     """
     _check("length", length, 1)
     _check("max-windows", max_windows, 0)
-    sizes = _sizes(dataset, users, holdout) - 2 * holdout  # (U,)
+    sizes = train_sizes(dataset, users, holdout=holdout)  # (U,)
     windows = -(-sizes // length)
     kept = windows if max_windows == 0 else np.minimum(windows, max_windows)
     number = np.arange(kept.max(initial=0))  # (W,)

@@ -69,7 +69,7 @@ class AllUsers:
         """
         for node in self.nodes.open_all(as_split=self.before_test):
             fits = torch.from_numpy(items_that_fit(node.dataset, self.wish))
-            users = node.users if self.before_test else np.arange(node.dataset.num_users)
+            users = node.tested if self.before_test else np.arange(node.dataset.num_users)
             too_short = node.dataset.num_users - len(users)
             size = min(USERS_AT_ONCE, max(1, LISTED_AT_ONCE // self.wish.top))
             for first in range(0, max(len(users), 1), size):

@@ -10,6 +10,7 @@ import torch
 from client_app.learners.ranking import history_of, ranks_of
 from mrff.data.dataset import Dataset
 from mrff.data.floors import split_rows
+from mrff.data.windows import train_sizes, training_users
 from mrff.metrics import measures_of_ranks
 from mrff.metrics.metric import Ranks
 from mrff.wire.requests import Part
@@ -36,8 +37,9 @@ def popularity_floor(dataset: Dataset, *, holdout: int, part: Part) -> ListFloor
         DataError: no user is long enough for the split.
     """
     users = split_rows(dataset, holdout=holdout, part=part).users
-    ends = dataset.offsets[users + 1] - 2 * holdout
-    items, _ = history_of(dataset, users, ends)
+    everybody = training_users(dataset)
+    ends = dataset.offsets[everybody] + train_sizes(dataset, everybody, holdout=holdout)
+    items, _ = history_of(dataset, everybody, ends)
     counts = np.bincount(items, minlength=dataset.schema.num_items + 1)[1:]
     scores = torch.from_numpy(counts.astype(np.float32))
     at_once = max(1, SCORES_AT_ONCE // (holdout * len(counts)))

@@ -77,7 +77,7 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
         table.add_row(f"ranked by {name}", told)
     for name, value in (
         ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
-        ("users too short for the split", f"{summary['skipped_users']:,}"),
+        ("users who only train: too short for the split", f"{summary['skipped_users']:,}"),
         *_missing(summary),
         ("best of rounds", f"{summary['best_round']} of {summary['rounds']}"),
         (f"validation {best_by.label}", _number(summary[f"validation_{best_by.name}"])),

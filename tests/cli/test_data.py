@@ -39,7 +39,10 @@ def test_from_nothing_to_shards(
     said = capsys.readouterr()
     assert "best_auc: 0." in said.out
     assert "user x item rate" in said.out
-    assert "split with holdout 1: 60 users, 0 too short, 60 test targets" in said.out
+    assert (
+        "split with holdout 1: 60 users, 0 too short (these only train), 60 test targets"
+        in said.out
+    )
 
     assert mrff("shard", "synthetic", "--nodes", 7, "--out", tmp_path / "s") == 0
     assert "7 nodes with 8 to 9 users each" in capsys.readouterr().out

@@ -163,7 +163,7 @@ def test_real_kuairand(tmp_path: Path) -> None:
 def test_real_ciaodvd(tmp_path: Path) -> None:
     found = measured("ciaodvd", "ciaodvd", tmp_path, users=17615, items=16121, interactions=72345)
     assert found.users == 4743
-    assert found.user_item.auc == pytest.approx(0.736, abs=1e-3)
+    assert found.user_item.auc == pytest.approx(0.746, abs=1e-3)  # 12,872 users only train
 
 
 def test_real_amazon(tmp_path: Path) -> None:

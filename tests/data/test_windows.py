@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.schema import Schema
-from mrff.data.windows import Records, eligible_users, evaluation_records, train_records
+from mrff.data.windows import (
+    Records,
+    eligible_users,
+    evaluation_records,
+    train_records,
+    train_sizes,
+    training_users,
+)
 from tests.support.small_folders import write
 
 
@@ -108,10 +115,14 @@ def test_no_users() -> None:
     assert shape == (0, 1, 0)
 
 
-def test_users_shorter_than_the_split() -> None:
-    with pytest.raises(DataError, match="user 2 has 2 interactions, a holdout of 1 needs at leas"):
-        train_records(TWO, np.array([0, 2]), length=3, max_windows=1, holdout=1)
-    with pytest.raises(DataError, match="take only eligible users"):
+def test_users_shorter_than_the_split_train_on_all_they_have_and_are_not_tested() -> None:
+    assert training_users(TWO).tolist() == [0, 1, 2]
+    assert train_sizes(TWO, np.array([0, 1, 2]), holdout=1).tolist() == [5, 2, 2]
+    assert train_sizes(TWO, np.array([0, 1, 2]), holdout=2).tolist() == [3, 4, 2]
+    records = train_records(TWO, np.array([0, 2]), length=3, max_windows=1, holdout=1)
+    assert records.targets[1].tolist() == [[1, 1, 0]]
+    assert records.items[1].tolist() == [[0, 1, 0]]
+    with pytest.raises(DataError, match=r"user 2 has 2 interactions, .* take only eligible users"):
         evaluation_records(TWO, np.array([2]), length=3, holdout=1, part="test")
 
 

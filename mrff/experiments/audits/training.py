@@ -140,10 +140,12 @@ def _node(config: RunConfig, planted: Planted, included: NDArray[np.bool_], *, n
         config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
     )
     mechanism = mechanism_of(config)
+    users = np.concatenate([np.arange(planted.users[0]), planted.users[included]])
     return Node(
         config=config,
         dataset=dataset,
-        users=np.concatenate([np.arange(planted.users[0]), planted.users[included]]),
+        users=users,
+        tested=users,
         network=network,
         initial_private={n: v.clone() for n, v in tensors_of(network, "private").items()},
         store=PrivateStore(folder / "store"),

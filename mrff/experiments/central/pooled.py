@@ -21,6 +21,7 @@ from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset
 from mrff.data.floors import split_rows
+from mrff.data.windows import training_users
 from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
 from mrff.experiments.central.validation import Best, measures_of
 from mrff.metrics import READS
@@ -87,7 +88,7 @@ def train_pooled(
             break
     for name, value in pool.trained().items():
         value.copy_(trained[name])
-    return _outcome(pool.everybody.users, pool.score("test"), config, best.step)
+    return _outcome(pool.everybody.users[pool.tested], pool.score("test"), config, best.step)
 
 
 def _outcome(users: np.ndarray, test: Scored, config: RunConfig, best: int) -> Outcome:
@@ -135,7 +136,9 @@ class _Pool:
         self.banks = tensors_of(network, "group").keys()
         names = [*tensors_of(network, "public"), *self.banks]
         self.shared: Tensors = {name: parameters[name] for name in names}
-        users = split_rows(dataset, holdout=config.data.holdout, part="valid").users
+        tested = split_rows(dataset, holdout=config.data.holdout, part="valid").users
+        users = training_users(dataset)
+        self.tested = np.searchsorted(users, tested)  # rows of them
         tables = {
             name: value.cpu().expand(len(users), *value.shape[1:]).clone()
             for name, value in tensors_of(network, "private").items()
@@ -184,7 +187,8 @@ class _Pool:
         return outcome.routes.cpu().numpy()
 
     def score(self, part: Part) -> Scored:
-        return CohortLearner(self.network, self.config).score_as_loaded(self.everybody, part)
+        cohort = self.everybody.part(self.tested)
+        return CohortLearner(self.network, self.config).score_as_loaded(cohort, part)
 
     def trained(self) -> Tensors:
         """Everything that is trained, itself."""

@@ -2,7 +2,7 @@
 
 The protocol is that of a federated run (`client_app.learners.ranking`): all items that a user had
 not met are candidates, equal scores count by expectation, an item that a model does not know
-scores 0. Models are fitted to the training rows of the eligible users, once. The history that a
+scores 0. Models are fitted to everybody's training rows, once. The history that a
 held-out item is scored from is what came before it: for the test that includes validation.
 Where ``data.targets`` is ``liked``, each is tried with all rows and with the liked ones only.
 """
@@ -22,6 +22,7 @@ from client_app.learners.ranking import Ranking, ranks_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.floors import split_rows
+from mrff.data.windows import train_sizes, training_users
 from mrff.experiments.central import Note, Ranked, nobody
 from mrff.experiments.central.validation import Best
 from mrff.linear.base import decay
@@ -50,7 +51,7 @@ MOST_DENSE_ITEMS = 8_000  # of models with a matrix of items by items, where no 
 class Training:
     """What the models of a grid are fitted to."""
 
-    sequences: Sequences  # training rows of the U eligible users, as columns of the known items
+    sequences: Sequences  # training rows of U users, as columns of the known items
     seed: int
 
 
@@ -121,8 +122,11 @@ class FullRanking:
         # how many of the rows that are read come before each row of the dataset
         self._place = np.concatenate([[0], np.cumsum(is_read)]).astype(np.int64)
         items = dataset.items[is_read]
-        begin = self._place[dataset.offsets[self.users]]
-        end = self._place[dataset.offsets[self.users + 1] - 2 * self._holdout]
+        # Everybody trains, those who are ranked first: a candidate knows users by their rows.
+        everybody = np.concatenate([self.users, np.setdiff1d(training_users(dataset), self.users)])
+        sizes = train_sizes(dataset, everybody, holdout=self._holdout)
+        begin = self._place[dataset.offsets[everybody]]
+        end = self._place[dataset.offsets[everybody] + sizes]
         rows = rows_between(begin, end)
         counts = np.bincount(items[rows], minlength=dataset.schema.num_items + 1)
         met = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]

@@ -16,6 +16,7 @@ from client_app.learners.cohort import CohortLearner
 from client_app.node import Node
 from mrff.data.dataset import Dataset, load_titles
 from mrff.data.schema import Feature
+from mrff.data.windows import train_sizes
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
 
@@ -74,13 +75,13 @@ def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> 
     """Routes every user with the best model and counts what the groups like in training data."""
     counts: _Counts | None = None
     for node in nodes:
-        if len(node.users):
-            cohort = node.cohort(node.users, up_to_round=best_round)
+        if len(node.tested):
+            cohort = node.cohort(node.tested, up_to_round=best_round)
             learner = CohortLearner(node.mrff, node.config)
             routes = learner.score_as_loaded(cohort, "test").routes
             if counts is None:
                 counts = _Counts(node.dataset, routes.shape[1], node.mrff.num_experts)
-            counts.add(node.dataset, node.users, routes, node.config.data.holdout)
+            counts.add(node.dataset, node.tested, routes, node.config.data.holdout)
     if counts is None:
         return GroupPicture([], [], 0)
     return counts.picture(titles)
@@ -100,7 +101,7 @@ class _Counts:
 
     def add(self, dataset: Dataset, users: np.ndarray, routes: np.ndarray, holdout: int) -> None:
         """Counts one node's users; their routes are (U, layers)."""
-        sizes = np.diff(dataset.offsets)[users] - 2 * holdout
+        sizes = train_sizes(dataset, users, holdout=holdout)
         owner = np.repeat(np.arange(len(users)), sizes)  # of every training row
         within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         rows = dataset.offsets[users][owner] + within

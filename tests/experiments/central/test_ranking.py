@@ -26,7 +26,7 @@ from mrff.experiments.central.ranking import (
 from mrff.linear.sequences import LEFT_OUT
 from tests.support.small_data import NUM_ITEMS, small_dataset
 
-SIZES = (9, 4, 14, 6, 3, 11)  # with k = 2 users 1 and 4 are too short
+SIZES = (9, 4, 14, 6, 3, 11)  # with k = 2 users 1 and 4 are too short: they only train
 ELIGIBLE = [0, 2, 3, 5]
 READ_HISTORY = (item_knn, rules, ease, slit, ials)
 GRIDS = (*READ_HISTORY, popularity, bpr)
@@ -45,9 +45,22 @@ def with_items(dataset: Dataset, rows: np.ndarray) -> Dataset:
     return replace(dataset, items=items)
 
 
+def training_rows(dataset: Dataset) -> list[np.ndarray]:
+    """Everybody's, those of who is ranked first."""
+    short = [user for user in range(len(SIZES)) if user not in ELIGIBLE]
+    begin, end = dataset.offsets[:-1], dataset.offsets[1:]
+    ranked = [np.arange(begin[user], end[user] - 4) for user in ELIGIBLE]
+    return ranked + [np.arange(begin[user], end[user]) for user in short]
+
+
+def training_part(dataset: Dataset) -> list[np.ndarray]:
+    """The items of these rows."""
+    return [dataset.items[rows] for rows in training_rows(dataset)]
+
+
 def last_rows(dataset: Dataset, first: int, last: int) -> np.ndarray:
-    """Of every user the rows from the ``first`` to the ``last`` from their end; 1 is the last."""
-    ends = dataset.offsets[1:, None]
+    """Of all who are ranked the rows ``first`` to ``last`` from their end; 1 is the last."""
+    ends = dataset.offsets[1:][ELIGIBLE, None]
     return (ends - np.arange(last, first + 1)).ravel()
 
 
@@ -89,12 +102,10 @@ def test_validation_is_history_of_the_test_and_fitted_by_nothing(grid: Grid) -> 
 
 
 def test_what_a_fit_reads_by_hand() -> None:
-    """Training rows of the users with 2k + 1 rows or more, as columns of what was met in them."""
+    """Everybody's training rows, as columns of what was met in them."""
     dataset = small_dataset(SIZES)
     training = FullRanking(dataset, config_of()).training
-    expected = [
-        dataset.items[dataset.offsets[user] : dataset.offsets[user + 1] - 4] for user in ELIGIBLE
-    ]
+    expected = training_part(dataset)
     known = np.unique(np.concatenate(expected))
     assert training.sequences.size == len(known)
     assert known[training.sequences.items].tolist() == np.concatenate(expected).tolist()
@@ -123,8 +134,7 @@ def test_ranks_against_a_plain_loop(part: str) -> None:
     dataset, config = small_dataset(SIZES), config_of()
     protocol = FullRanking(dataset, config)
     begin, end = dataset.offsets[:-1], dataset.offsets[1:]
-    trained = [dataset.items[begin[u] : end[u] - 4] for u in ELIGIBLE]
-    counts = np.bincount(np.concatenate(trained), minlength=NUM_ITEMS + 1)
+    counts = np.bincount(np.concatenate(training_part(dataset)), minlength=NUM_ITEMS + 1)
     found = protocol.ranks(next(popularity(protocol.training)), part)  # type: ignore[arg-type]
     for row, user in enumerate(ELIGIBLE):
         first = end[user] - (4 if part == "valid" else 2)
@@ -192,8 +202,7 @@ def test_liked_rows_are_a_choice_of_validation_where_they_are_the_targets() -> N
     dataset = small_dataset(SIZES)
     config = config_of(targets="liked")
     liked = FullRanking(dataset, config, read="liked")
-    rows = [np.arange(dataset.offsets[user], dataset.offsets[user + 1] - 4) for user in ELIGIBLE]
-    expected = [dataset.items[of][dataset.labels[of] > 0] for of in rows]
+    expected = [dataset.items[of][dataset.labels[of] > 0] for of in training_rows(dataset)]
     known = np.unique(np.concatenate(expected))
     sequences = liked.training.sequences
     assert known[sequences.items].tolist() == np.concatenate(expected).tolist()
@@ -212,7 +221,7 @@ def test_liked_rows_are_a_choice_of_validation_where_they_are_the_targets() -> N
     assert history[-1][0].tolist() == counts.tolist()
     found = rank_by(popularity, dataset, config)
     assert found.tried == 2
-    last = last_rows(dataset, 2, 1).reshape(-1, 2)[:, ::-1][ELIGIBLE]
+    last = last_rows(dataset, 2, 1).reshape(-1, 2)[:, ::-1]
     assert found.ranks.counts.tolist() == (dataset.labels[last] > 0).tolist()
 
 
