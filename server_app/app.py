@@ -15,6 +15,7 @@ from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.records import array_record
 from mrff.wire.requests import RunFacts
 from server_app.beginning import begin
+from server_app.data_folder import check_everybody_has_users
 from server_app.model import open_catalogue
 from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
@@ -23,6 +24,7 @@ from server_app.parts import make_strategy, server_view
 from server_app.run.recorder import Recorder, RunIdentity
 from server_app.run.results import final_line, print_table, write_summary
 from server_app.run.run_folder import open_run_folder
+from server_app.simulation_workers import in_simulation, replace_dead_workers
 from strategies.mrff import MRFF
 
 app = ServerApp()
@@ -39,11 +41,17 @@ def main(grid: Grid, context: Context) -> None:
         mechanism = mechanism_of(config)
         catalogue = open_catalogue(config)
         config = settled(config, catalogue.schema)
+        if in_simulation(grid):
+            replace_dead_workers()
         with open_run_folder(config, run_id=context.run_id) as folder:
             state = begin(config, catalogue, folder)
             server_half = mechanism.server(server_view(config, catalogue.schema, folder.name))
             server = config.server
-            wait_for_nodes(grid, server.expected_nodes or 0, timeout=server.node_wait_seconds)
+            nodes = wait_for_nodes(
+                grid, server.expected_nodes or 0, timeout=server.node_wait_seconds
+            )
+            if in_simulation(grid):
+                check_everybody_has_users(nodes, catalogue.schema)
             identity = RunIdentity(config, catalogue.schema)
             with Recorder(folder, identity) as recorder:
                 recorder.save(state)  # before any node hears of this run, or of its resumption

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from logging import getLogger
 
-from mrff.config import LEARNED_OF, ConfigError, RunConfig
+from mrff.config import LEARNED_OF, RunConfig
 from mrff.data.dataset import Catalogue
 from mrff.io.files import write_json
 from server_app.model import initial_state
-from server_app.run.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
+from server_app.run.checkpoint import (
+    CheckpointError,
+    check_goes_on,
+    check_same_configuration,
+    load_checkpoint,
+)
 from server_app.run.history import History
 from server_app.run.run_folder import RunFolder
 from strategies.state import TrainingState
@@ -28,11 +33,20 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
         return initial_state(config, catalogue)
     state = _checkpointed(config, catalogue, folder)
     state.resumed()
+    if before := state.compare_by(config.best_by, before=_best_by_before(config)):
+        told = "round %d is the best by %s; this version compares by %s, from here on and anew"
+        log.warning(told, state.best_round, before, config.best_by)
     History(folder.history).cut_after(state.round, state.validated_round)
     folder.summary.unlink(missing_ok=True)
     write_json(folder.config, config.to_flat())
     log.info("resuming run %s after round %d", folder.name, state.round)
     return state
+
+
+def _best_by_before(config: RunConfig) -> str:
+    """The measure of states that do not name it, as that version chose it."""
+    changed = config.objective == "both" and not config.evaluation.select_best_by
+    return "auc" if changed else config.best_by
 
 
 def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
@@ -46,10 +60,5 @@ def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) ->
     if saved.get("training.objective") == "auto":  # a run from before they stored what they learn
         saved = {**saved, "training.objective": LEARNED_OF[catalogue.schema.kind]}
     check_same_configuration(saved, config.to_flat())
-    rounds = config.server.num_server_rounds
-    if rounds < checkpoint.state.round:
-        raise ConfigError(
-            f"num-server-rounds={rounds} counts all rounds, and run {folder.name} has done "
-            f"{checkpoint.state.round} already; ask for at least as many"
-        )
+    check_goes_on(checkpoint, config.server.num_server_rounds, folder.name)
     return checkpoint.state

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mrff.config import ConfigError, RunConfig
-from mrff.data.schema import SCHEMA_FILE
+from mrff.data.dataset import check_nodes
+from mrff.data.schema import SCHEMA_FILE, Schema
 
 
 def is_prepared(config: RunConfig) -> bool:
@@ -19,3 +20,14 @@ def is_prepared(config: RunConfig) -> bool:
             f"({config.dataset_path / SCHEMA_FILE} is missing); make it with: mrff data prepare"
         )
     return found
+
+
+def check_everybody_has_users(nodes: int, schema: Schema) -> None:
+    """Whether the users of a dataset go round among the nodes of a simulation.
+
+    Raises:
+        DataError: there are fewer users than nodes.
+    """
+    users = schema.counts.get("users")
+    if users is not None:
+        check_nodes(nodes, int(users))

@@ -62,7 +62,8 @@ class Finish:
     def fit_linear(self, most: int) -> Mixture:
         """Linear models of the ``most`` items met most, and the mixes with them to test by."""
         tried = all_mixes(fit(self._query, self._item_counts, most))
-        _, sums = self._evaluated("valid", tried)
+        report, sums = self._evaluated("valid", tried)
+        self.conduct.observer.queried("mixes", report.round, report.traffic)
         mixture = chosen_mixes(tried, sums)
         items, mix = len(mixture.part.items), told(mixture.mixes[0])
         log.info("linear models of %d items; ranked by %s", items, mix)
@@ -98,7 +99,9 @@ class Finish:
         asked = Asked(
             message_type, self.best.facts.round, expected, check_linear_sums, least, exact=True
         )
-        return self.ask(request, message_type, asked)[0]
+        sums, traffic = self.ask(request, message_type, asked)
+        self.conduct.observer.queried(message_type, asked.round, traffic)
+        return sums
 
     @cached_property
     def _item_counts(self) -> CohortSums:

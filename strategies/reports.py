@@ -101,6 +101,10 @@ class Observer(Protocol):
         """After a validation or the test."""
         ...
 
+    def queried(self, what: str, server_round: int, traffic: Traffic) -> None:
+        """After a question beside training and evaluation; whoever is missing left a gap."""
+        ...
+
     def linear_fitted(self, mixture: Mixture) -> None:
         """After linear models were solved for and mixes tried; the first is the one chosen."""
         ...
@@ -117,6 +121,9 @@ class Silent:
         """Nothing."""
 
     def evaluated(self, report: EvaluationReport, *, is_best: bool) -> None:
+        """Nothing."""
+
+    def queried(self, what: str, server_round: int, traffic: Traffic) -> None:
         """Nothing."""
 
     def linear_fitted(self, mixture: Mixture) -> None:

@@ -31,6 +31,7 @@ class TrainingState:
     validated_round: int = 0  # last validated one, 0: none
     best_round: int = 0
     best_value: float | None = None  # of the metric that the best is chosen by
+    best_by: str = ""  # its name; empty: none yet, or from before it was stored
     best_public: Arrays = field(default_factory=dict)
     best_group: Arrays = field(default_factory=dict)
     stale_validations: int = 0  # since the best one
@@ -75,12 +76,25 @@ class TrainingState:
             best_public=parts["best-public"],
             best_group=parts["best-group"],
             optimizer=unflatten_states(parts["optimizer"]),
-            **{name: numbers[name] for name in _NUMBERS},
+            **{name: numbers[name] for name in _NUMBERS if name != "best_by"},
+            best_by=numbers.get("best_by", ""),
         )
 
     def resumed(self) -> None:
         """Marks that the run is taken up again from here."""
         self.epoch_starts = [*self.epoch_starts, self.round]
+
+    def compare_by(self, name: str, *, before: str) -> str:
+        """Begins the search for the best anew if it was by another metric, and returns its name.
+
+        Args:
+            before: what it was by where the state does not say.
+        """
+        other = self.best_by or before
+        if self.best_value is None or other == name:
+            return ""
+        self.best_value, self.stale_validations = None, 0
+        return other
 
     def take_last(self) -> None:
         """The last round's model is the one that counts, where nothing is validated."""
@@ -96,6 +110,7 @@ class TrainingState:
         better = metric.is_better(value, self.best_value)
         if better:
             self.best_round, self.best_value = self.round, value
+            self.best_by = metric.name
             self.best_public = dict(self.public)
             self.best_group = dict(self.group)
             self.stale_validations = 0
@@ -111,6 +126,7 @@ _NUMBERS = (
     "validated_round",
     "best_round",
     "best_value",
+    "best_by",
     "stale_validations",
     "checkpoint_round",
     "epoch_starts",

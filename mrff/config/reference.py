@@ -91,6 +91,7 @@ This page is written by `{COMMAND}`; `mrff settings WORD` searches the same list
 Flower keeps only the last of several `--run-config` options of one group: put them into one.
 Texts in it are quoted: `--run-config 'privacy.mode="central-user"'`. In brackets is what a setting
 accepts; `auto`, `all` and `off` are texts. A resumed run may change those marked *free*.
+`mrff run` takes from the run what is not given anew; to `flwr run` the same settings are given.
 """
 
 

@@ -270,7 +270,7 @@ class RunSettings:
         Limits(word="auto"), free=True,
     )  # fmt: skip
     resume: str | None = setting(
-        "off", "name or path of a run to continue from its last checkpoint",
+        "off", "name or path of a run to continue from its last checkpoint, with its settings",
         Limits(word="off"), free=True,
     )  # fmt: skip
     checkpoint_every: int = setting(10, "rounds between checkpoints", Limits(1), free=True)

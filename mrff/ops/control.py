@@ -1,8 +1,9 @@
 """A SuperLink, through Flower's programs: nodes, runs, and how a run ended.
 
-What this product takes from Flower without Flower promising it stands in this file alone: the
+What this product takes from Flower without Flower promising it stands in this file: the
 connections in ``config.toml`` of its home, the JSON its commands answer, the SuperLink's options
-for simulation, its health page and its environment variables.
+for simulation, its health page and its environment variables. (What a simulation needs from within
+is in `server_app.simulation_workers`.)
 
 ``flwr run`` exits with 0 when a run fails, and keeps its connections in a file of the user's home;
 here a run's status is asked for, and the connection lives in a folder of its own.
@@ -23,6 +24,7 @@ from typing import Any
 
 CONNECTION = "mrff"
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # a proxy would look for them on its own machine
 COMPLETED = "finished:completed"
 _POLL_SECONDS = 1.0
 _RUN_POLL_SECONDS = 4.0  # a command of its own each time, and runs take minutes
@@ -171,8 +173,9 @@ def simulation_command(port: int) -> list[str]:
 
 def is_healthy(port: int) -> bool:
     """Whether the SuperLink on this machine answers."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=2):
             return True
     except OSError:
         return False
@@ -192,10 +195,15 @@ def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
 
 
 def environment(flower_home: Path) -> dict[str, str]:
-    """For Flower's programs: this environment's programs first, no calls home."""
+    """For Flower's programs: this environment's first, no calls home, loopback by no proxy."""
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **ENVIRONMENT, "PATH": path, "FLWR_HOME": str(flower_home)}
+    known = {os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")} - {""}
+    direct = ",".join([*sorted(known), *LOOPBACK])
+    return {
+        **os.environ, **ENVIRONMENT, "PATH": path, "FLWR_HOME": str(flower_home),
+        "no_proxy": direct, "NO_PROXY": direct,
+    }  # fmt: skip
 
 
 def program(name: str) -> str:

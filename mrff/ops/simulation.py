@@ -15,7 +15,7 @@ from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
 from mrff.ops.engine import FlowerEngine
-from server_app.data_folder import is_prepared
+from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
 from server_app.objective import settled
 
@@ -29,13 +29,19 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
 
     Raises:
         ConfigError: settings that cannot be used; nothing was started.
+        CheckpointError: a run to resume that is not there, or damaged; nothing was started.
         DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
+    from server_app.run.resumption import inherited  # brings PyTorch
+
+    values = inherited(values)
     config = RunConfig.from_flat(values)
     check_names(config)
     app_folder(app)
-    _check_dataset(config)
+    if config.run.resume:
+        _check_private_state(config.home / "state" / Path(config.run.resume).name, nodes)
+    _check_dataset(config, nodes)
     if config.privacy.secure_aggregation:
         log.warning(
             "secure sums in a simulation: nodes have keys of the moment and one owner; it shows "
@@ -110,10 +116,22 @@ def app_folder(app: Path | None) -> Path:
     return folder
 
 
-def _check_dataset(config: RunConfig) -> None:
+def _check_private_state(training: Path, nodes: int) -> None:
+    """Simulated nodes keep their users' parameters by their place among so many."""
+    stored = {int(path.name.rpartition("-")[2]) for path in training.glob("node-*-of-*")}
+    if stored and nodes not in stored:
+        raise ConfigError(
+            f"run {training.name} was trained on {max(stored)} nodes, got {nodes}: its users' "
+            f"private parameters would be missing; resume with --nodes {max(stored)}"
+        )
+
+
+def _check_dataset(config: RunConfig, nodes: int) -> None:
     """What the run would find out as well, but after Flower has started."""
     if is_prepared(config):
-        settled(config, Schema.load(config.dataset_path))
+        schema = Schema.load(config.dataset_path)
+        settled(config, schema)
+        check_everybody_has_users(nodes, schema)
         return
     name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:

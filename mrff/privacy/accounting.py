@@ -172,7 +172,7 @@ def _gaussian_epsilon(parts: tuple[Release, ...], delta: float, accountant: Acco
 
 
 def _prv_epsilon(parts: tuple[Release, ...], delta: float, error: float) -> float:
-    from opacus.accountants import PRVAccountant  # brings PyTorch and SciPy
+    from mrff.privacy.opacus_parts import PRVAccountant  # brings PyTorch and SciPy
 
     accountant = PRVAccountant()
     accountant.history = [(p.noise_multiplier, p.sampling_rate, p.steps) for p in parts]
@@ -186,7 +186,7 @@ def _prv_epsilon(parts: tuple[Release, ...], delta: float, error: float) -> floa
 
 
 def _rdp_epsilon(parts: tuple[Release, ...], delta: float) -> float:
-    from opacus.accountants.analysis.rdp import get_privacy_spent  # brings PyTorch
+    from mrff.privacy.opacus_parts import get_privacy_spent  # brings PyTorch
 
     total: NDArray[np.float64] = np.zeros(len(ORDERS))
     for part in parts:
@@ -222,7 +222,7 @@ def _rdp_of_skellam(noise_multiplier: float, grid_steps: int) -> NDArray[np.floa
 
 @lru_cache(maxsize=1024)
 def _rdp_of_a_step(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]:
-    from opacus.accountants.analysis.rdp import compute_rdp  # brings PyTorch
+    from mrff.privacy.opacus_parts import compute_rdp  # brings PyTorch
 
     return np.asarray(
         compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=ORDERS)

@@ -107,14 +107,33 @@ def check_same_configuration(saved: Mapping[str, Any], current: Mapping[str, Any
     """Whether a run may go on with ``current`` settings.
 
     Raises:
-        ConfigError: the first key that differs, with both values.
+        ConfigError: the first key that differs, with both values, and all that is to be given.
     """
-    for key in sorted(saved.keys() | current.keys()):
-        if key not in FREE_KEYS and saved.get(key) != current.get(key):
-            raise ConfigError(
-                f"the checkpoint was made with {key}={_shown(saved.get(key))}, this run has "
-                f"{key}={_shown(current.get(key))}; resume with the same configuration"
-            )
+    differing = [
+        key
+        for key in sorted(saved.keys() | current.keys())
+        if key not in FREE_KEYS and saved.get(key) != current.get(key)
+    ]
+    if differing:
+        key = differing[0]
+        wanted = " ".join(f"{key}={json.dumps(saved[key])}" for key in differing if key in saved)
+        raise ConfigError(
+            f"the checkpoint was made with {key}={_shown(saved.get(key))}, this run has "
+            f"{key}={_shown(current.get(key))}; resume with the same configuration: {wanted}"
+        )
+
+
+def check_goes_on(checkpoint: Checkpoint, rounds: int, name: str) -> None:
+    """Whether a run may have so many rounds.
+
+    Raises:
+        ConfigError: it has done more.
+    """
+    if rounds < checkpoint.state.round:
+        raise ConfigError(
+            f"num-server-rounds={rounds} counts all rounds, and run {name} has done "
+            f"{checkpoint.state.round} already; ask for at least as many"
+        )
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The history of a run: one JSON object per line and round, validation or test."""
+"""The history of a run: one JSON object per line and round, validation, query or test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrff.io.files import write_bytes
+from mrff.wire.traffic import Traffic
 from strategies.reports import EvaluationReport, RoundReport
 
 TIMED = ("bytes_down", "bytes_up", "seconds")
@@ -36,6 +37,11 @@ class History:
         del fields["split"]
         self._append({"kind": kind, **fields, "is_best": is_best})
 
+    def add_query(self, what: str, server_round: int, traffic: Traffic) -> None:
+        """Appends who answered a question beside training and evaluation."""
+        about = {"kind": "query", "what": what, "round": server_round}
+        self._append({**about, **self._kept(asdict(traffic))})
+
     def cut_after(self, server_round: int, validated_round: int) -> None:
         """Drops what a resumed run will do again: later rounds, tests, an unfinished line.
 
@@ -50,7 +56,10 @@ class History:
         write_bytes(self._path, b"".join(_line(entry) for entry in kept))
 
     def _fields(self, report: RoundReport | EvaluationReport) -> dict[str, Any]:
-        return {n: value for n, value in _fields(report).items() if n not in self._left_out}
+        return self._kept(_fields(report))
+
+    def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return {n: value for n, value in fields.items() if n not in self._left_out}
 
     def _append(self, entry: dict[str, Any]) -> None:
         with self._path.open("ab") as file:

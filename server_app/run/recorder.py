@@ -16,6 +16,7 @@ from mrff.data.schema import Schema
 from mrff.io.files import write_bytes, write_json
 from mrff.linear import Mixture
 from mrff.wire.requests import RunFacts
+from mrff.wire.traffic import Traffic
 from server_app.run.checkpoint import Checkpoint, save_checkpoint
 from server_app.run.history import History
 from server_app.run.progress import evaluation_line, rejection_lines, round_line
@@ -85,6 +86,11 @@ class Recorder:
             self.test = report
         log.info(evaluation_line(report, is_best=is_best))
         self._warn(report.traffic.rejected, report.traffic.missing)
+
+    def queried(self, what: str, server_round: int, traffic: Traffic) -> None:
+        """See `strategies.reports.Observer`."""
+        self._history.add_query(what, server_round, traffic)
+        self._warn(traffic.rejected, traffic.missing)
 
     def linear_fitted(self, mixture: Mixture) -> None:
         """See `strategies.reports.Observer`."""

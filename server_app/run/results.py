@@ -9,6 +9,8 @@ from rich.table import Table
 
 from mrff.io.files import write_json
 from mrff.metrics import METRICS, shown
+from server_app.run.absences import absences, where_missing
+from server_app.run.history import read_history
 from server_app.run.progress import among_drawn, duration, megabytes
 from server_app.run.recorder import RunIdentity
 from server_app.run.run_folder import RunFolder
@@ -21,6 +23,10 @@ def write_summary(
 ) -> dict[str, Any]:
     """Writes ``summary.json``; only a finished run has one. Undefined measures are null."""
     best_by = identity.config.best_by
+    missing = absences(read_history(folder.history))
+    everybody = identity.schema.counts.get("users")  # not known where nodes hold the rows
+    if missing.get("test") and everybody and not identity.config.privacy.is_private:
+        missing["users"] = max(0, everybody - test.users - test.skipped_users)
     summary = {
         "run": folder.name,
         "path": str(folder.path),
@@ -37,6 +43,7 @@ def write_summary(
         "test_users": test.users,
         "test_targets": test.targets,
         "skipped_users": test.skipped_users,
+        "nodes_missing": missing,
         "bytes_down": state.bytes_down,
         "bytes_up": state.bytes_up,
         "seconds": round(state.seconds, 3),
@@ -71,6 +78,7 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     for name, value in (
         ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
         ("users who only train: too short for the split", f"{summary['skipped_users']:,}"),
+        *_missing(summary),
         ("best of rounds", f"{summary['best_round']} of {summary['rounds']}"),
         (f"validation {best_by.label}", _number(summary[f"validation_{best_by.name}"])),
         ("sent, received", f"{megabytes(summary['bytes_down'])}, {megabytes(summary['bytes_up'])}"),
@@ -79,6 +87,11 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     ):
         table.add_row(name, value)
     (console or Console(width=100)).print(table)
+
+
+def _missing(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    found = summary["nodes_missing"]
+    return [("NODES MISSING IN", where_missing(found))] if found else []
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -71,7 +71,7 @@ def open_run_folder(config: RunConfig, *, run_id: int) -> Iterator[RunFolder]:
         CheckpointError: there is nothing to resume.
         OutputError: the folder cannot be written, or another process writes it.
     """
-    folder = _resumed(config) if config.run.resume else _new(config, run_id)
+    folder = resumed_folder(config) if config.run.resume else _new(config, run_id)
     with _writing_to(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.path / ".lock", timeout=0)
@@ -97,7 +97,12 @@ def _new(config: RunConfig, run_id: int) -> RunFolder:
     return folder
 
 
-def _resumed(config: RunConfig) -> RunFolder:
+def resumed_folder(config: RunConfig) -> RunFolder:
+    """The folder that ``run.resume`` names.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     named = Path(config.run.resume or "").expanduser()
     path = named if named.is_absolute() else config.home / "runs" / named
     if not path.is_dir():

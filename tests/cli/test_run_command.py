@@ -118,6 +118,17 @@ def test_a_dataset_that_cannot_teach_the_objective_starts_nothing(
     assert not (tmp_path / "home").exists()
 
 
+def test_fewer_users_than_nodes_start_nothing(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("-c", f"data-dir={small_data}", "-c", f"home={tmp_path}/home")
+    assert main(["run", "--nodes", "16", *settings]) == 2
+    said = capsys.readouterr().err
+    assert "number of nodes must be between 1 and 15 (the number of users), got 16" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_home_that_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

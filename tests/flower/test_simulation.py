@@ -21,6 +21,7 @@ from tests.support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text()
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
 PHONES = 300  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
 pytestmark = pytest.mark.slow
@@ -139,6 +140,24 @@ def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_pa
     assert "twice" in second.stdout  # the reason is in the run's log
     assert "mrff: the run ended as finished:failed" in second.stderr
     assert (home / "runs/twice/history.jsonl").read_bytes() == history
+    assert running_below(home) == []
+
+
+def test_readmes_example_of_a_resumed_run(home: Path, tmp_path: Path) -> None:
+    """Few rounds on little data; everything else as it stands there."""
+    lines = re.findall(r"^mrff (run .*(?:name|resume)=eight.*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert len(lines) == 2
+    prepare("synthetic", out=home / "data" / "eight", options={"users": 40, "items": 40})
+    few = ("-c", "num-server-rounds=2", "-c", f"data-dir={home}/data/eight")
+    first = mrff(*lines[0].split(), *few, home=home, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-2000:]
+    again = lines[1].replace("num-server-rounds=150", "num-server-rounds=3")
+    second = mrff(*again.split(), home=home, cwd=tmp_path)
+    assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-2000:]
+    summary = json.loads((home / "runs/eight/summary.json").read_text())
+    assert summary["rounds"] == 3
+    config = json.loads((home / "runs/eight/config.json").read_text())
+    assert config["network.num-experts"] == 8
     assert running_below(home) == []
 
 

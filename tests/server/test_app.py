@@ -13,6 +13,7 @@ from flwr.app import Context, RecordDict
 
 from client_app.app import app as client_app
 from mrff.config import ConfigError, full_names
+from mrff.data.errors import DataError
 from mrff.data.prepare import prepare
 from mrff.io.files import OutputError
 from server_app.app import app as server_app
@@ -233,3 +234,19 @@ def _curve(folder: Path) -> list[tuple[Any, ...]]:
         (e["kind"], e["round"], e.get("train_loss"), e.get("auc"), e.get("log_loss"), e["loads"])
         for e in read_history(folder / "history.jsonl")
     ]
+
+
+class InMemoryGrid(LocalGrid):
+    """Has the name of the grid that Flower's simulation hands to a ServerApp."""
+
+
+def test_fewer_users_than_simulated_nodes_is_told_before_round_1(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"data-dir": str(data), "home": str(tmp_path), "expected-nodes": USERS + 1}
+    config = full_names(settings)
+    grid = InMemoryGrid(client_app, USERS + 1, config)
+    with pytest.raises(DataError, match=r"between 1 and 12 \(the number of users\), got 13"):
+        server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
+    assert grid.pushed == 0
+    assert [r.levelname for r in caplog.records].count("ERROR") == 1

@@ -46,18 +46,45 @@ def test_an_expert_that_one_node_alone_chose_is_in_the_sum() -> None:
     np.testing.assert_array_equal(total.numbers["expert_users"], [[2, 1]])
 
 
-def test_an_error_reply_is_a_rejection_with_its_reason() -> None:
+FLOWERS = "\nException ClientAppException occurred. Message: "
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("no data\n here", "no data here"),
+        ("", "error without a reason"),
+        # As a deployed node's process gives it, and as the simulation does.
+        ("<class 'mrff.config.ConfigError'>:<'1 > 0 is\nwrong'>", "1 > 0 is wrong"),
+        (f"<class 'flwr.ClientAppException'>:<'{FLOWERS}a <b> 'c''>", "a <b> 'c'"),
+        (f"<class 'flwr.ClientAppException'>:<'{FLOWERS}{FLOWERS}'>", ""),
+        (f"<class 'x'>:<'{'a' * 900} b c'>", f"{'a' * 900} b c"),
+        ("a" * 5000, "a" * 1000 + "..."),
+    ],
+)
+def test_an_error_reply_is_a_rejection_with_its_reason(said: str, reason: str) -> None:
     request = message(train_content([]), 8)
-    error = Message(Error(code=2, reason="no data\n here"), reply_to=request)
+    error = Message(Error(code=2, reason=said), reply_to=request)
     _, traffic = PLAIN.collect([error, message(train_content(USERS), 9)], asked())
-    assert traffic.rejected[0].reason == "no data here"
+    assert traffic.rejected[0].reason == reason
+
+
+def test_a_reason_that_many_nodes_give_is_told_once() -> None:
+    errors = [
+        Message(Error(code=2, reason=said), reply_to=message(train_content([]), node))
+        for node, said in enumerate(["no data", "no data", "no memory"])
+    ]
+    with pytest.raises(RoundFailedError, match=r"; node 1 and 1 more: no data; node 1: no memory$"):
+        PLAIN.collect(errors, asked())
 
 
 def test_too_few_good_replies_fail_the_phase_with_their_reasons() -> None:
     bad = train_content(USERS)
     bad["numbers"]["round"] = 9
     replies = [message(train_content(USERS), 5), message(bad, 6), message(bad, 7)]
-    with pytest.raises(RoundFailedError, match=r"1 of 3 nodes .* node 6: it answers round 9"):
+    with pytest.raises(
+        RoundFailedError, match=r"1 of 3 nodes .* node 6 and 1 more: it answers round 9"
+    ):
         PLAIN.collect(replies, asked())
     total, _ = PLAIN.collect(replies, asked(min_fraction=0.3))
     assert total.number("users") == 2

@@ -24,6 +24,7 @@ from mrff.experiments.comparison.measures import TESTED, measured
 from mrff.experiments.comparison.plan import ComparisonPlan, Row
 from mrff.experiments.comparison.reading import Settings
 from mrff.io.files import write_json
+from server_app.run.absences import where_missing
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CellOutcome:
     seconds: float | None = None
     bytes_up: int | None = None
     bytes_down: int | None = None
-    error: str = ""
+    error: str = ""  # why it crashed, or what is wrong with a finished one
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def outcome_of_run(cell: Cell, summary: Mapping[str, Any]) -> CellOutcome:
     """
     test = summary["test"]
     of_run = {key: summary[key] for key in ("best_round", "seconds", "bytes_up", "bytes_down")}
+    missing = summary.get("nodes_missing")
+    of_run["error"] = f"nodes were missing in {where_missing(missing)}" if missing else ""
     of_test = {key: test.get(key) for key in ("auc", "log_loss", "gauc", "hr10", "ndcg10")}
     outcome = CellOutcome(status="finished", **of_test, **of_run)
     scores = cell.scores()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -49,7 +50,7 @@ def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> 
         users = [f", {n:,} users" for n in against["users"][against["p_value"].notna()]]
         title = f"{dataset}: {seeds}{users[0] if users else ''}"
         shown = [[line[column] for column in headings] for line in lines]
-        made.append(DatasetTable(title, list(headings.values()), shown, notes_of(against)))
+        made.append(DatasetTable(title, list(headings.values()), shown, notes_of(here, against)))
     return made
 
 
@@ -85,10 +86,14 @@ def lines_of(results: pd.DataFrame, found: pd.DataFrame, significance: float) ->
     return lines
 
 
-def notes_of(found: pd.DataFrame) -> list[str]:
-    """Why differences were not tested."""
+def notes_of(results: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """Finished runs in which nodes were missing, and why differences were not tested."""
+    short = results[(results["status"] == "finished") & (results["error"].fillna("") != "")]
     noted = found[found["note"].fillna("") != ""]
-    return sorted({f"{line.method}: {line.note}" for line in noted.itertuples()})
+    return [
+        *(f"{run.method}, {Path(str(run.run)).name}: {run.error}" for run in short.itertuples()),
+        *sorted({f"{line.method}: {line.note}" for line in noted.itertuples()}),
+    ]
 
 
 def interval_text(line: Any) -> str:

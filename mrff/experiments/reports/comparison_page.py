@@ -140,7 +140,7 @@ def _table(files: _Files, dataset: str) -> dict[str, Any]:
     rows = [[_together(line[column].plain) for column in columns] for line in lines]
     bold = [number for number, row in enumerate(rows) if row[0] == files.reference]
     headings = list(columns.values())
-    about = {"dataset": dataset, "notes": notes_of(against)}
+    about = {"dataset": dataset, "notes": notes_of(here, against)}
     return {**about, "headings": headings, "rows": rows, "bold": bold}
 
 

@@ -13,6 +13,7 @@ from mrff.experiments.reports.figures import Entries, Entry, is_known, of_kind
 from mrff.experiments.reports.groups import GroupPicture, read_picture
 from mrff.experiments.reports.page import measure, render
 from mrff.ops.trained_run import find_run, load_history, read_json
+from server_app.run.absences import absences, where_missing
 from server_app.run.progress import among_drawn
 
 
@@ -37,6 +38,7 @@ def run_page(
         name=folder.name,
         config=config,
         finished=bool(summary),
+        nodes_missing=_missing(history, summary),
         **_quality(history, data, config.data.holdout),
         **_lists(history),
         **_groups(history, picture, why_not),
@@ -147,6 +149,12 @@ def _traffic(history: Entries) -> dict[str, Any]:
         "dropped_users": _sum(history, "dropped_users"),
         "rejected": [row for entry in history for row in _rejected(entry)],
     }
+
+
+def _missing(history: Entries, summary: Entry) -> str:
+    """In which phases; earlier versions' summaries do not say."""
+    found = summary.get("nodes_missing") or absences(history)
+    return where_missing(found) if found else ""
 
 
 def _sum(history: Entries, name: str) -> Any:

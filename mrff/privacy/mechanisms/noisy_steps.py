@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from mrff.privacy.mechanisms.clipping import clip_factors, scaled_rows, vector_norms, whole_vector
 from mrff.privacy.mechanisms.noised import NoisedClient
 from mrff.privacy.noise import NoiseSource
+from mrff.privacy.opacus_parts import DPOptimizer
 from mrff.sums import CohortSums, Tensors
 from mrff.sums.cohort_sums import as_numbers
 from mrff_model.shared import Network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from mrff.config import PrivacySettings, RunConfig
 from mrff.sums import CohortSums, Expected
 from mrff.wire.replies import Reply
 from mrff.wire.traffic import Traffic
+
+_LONGEST = 1000  # letters of a reason: a node may say anything
+_FLOWERS = re.compile(
+    r"<class '[^']*'>:<'?\s*(?:Exception \w+ occurred\. Message:\s*)*(.*?)'?>", re.DOTALL
+)
 
 
 class RoundFailedError(RuntimeError):
@@ -125,7 +131,20 @@ class Aggregation(Protocol):
         ...
 
 
-def one_line(text: str) -> str:
-    """Of a reason that a node gave."""
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else line[:300] + "..."
+def reason_of(message: Message) -> str:
+    """Why a node answers with an error: its own words in one line, without Flower's around them."""
+    said = (message.error.reason or "error without a reason").strip()
+    around = _FLOWERS.fullmatch(said)
+    line = " ".join((around[1] if around else said).split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+
+
+def reasons_of(traffic: Traffic) -> list[str]:
+    """Of all rejections, each reason once; the three that most nodes gave."""
+    nodes: dict[str, list[int]] = {}
+    for rejection in traffic.rejected:
+        nodes.setdefault(rejection.reason, []).append(rejection.node)
+    return [
+        f"node {given[0]}{f' and {len(given) - 1} more' if given[1:] else ''}: {reason}"
+        for reason, given in sorted(nodes.items(), key=lambda item: -len(item[1]))[:3]
+    ]

@@ -13,7 +13,15 @@ from flwr.app import Message, RecordDict
 
 from mrff.config import PrivacySettings
 from mrff.sums import BadReplyError, CohortSums
-from mrff.wire.aggregation.base import Asked, Exchanged, NodeSide, RoundFailedError, Send, one_line
+from mrff.wire.aggregation.base import (
+    Asked,
+    Exchanged,
+    NodeSide,
+    RoundFailedError,
+    Send,
+    reason_of,
+    reasons_of,
+)
 from mrff.wire.records import content_bytes
 from mrff.wire.replies import Reply, largest_reply
 from mrff.wire.traffic import Rejection, Traffic
@@ -56,7 +64,7 @@ class PlainAggregation:
 def _counted(message: Message, asked: Asked, traffic: Traffic) -> CohortSums:
     """A reply's sums, or BadReplyError before anything has changed."""
     if message.has_error():
-        raise BadReplyError(one_line(message.error.reason or "error without a reason"))
+        raise BadReplyError(reason_of(message))
     size, most = content_bytes(message.content), largest_reply(asked.expected)
     traffic.bytes_up += size
     if size > most:
@@ -72,5 +80,4 @@ def _too_few(traffic: Traffic, asked: Asked) -> str:
         f"too few for min-reply-fraction={asked.min_fraction:g} "
         f"({len(traffic.missing)} missing, {len(traffic.rejected)} rejected)"
     )
-    reasons = [f"node {rejection.node}: {rejection.reason}" for rejection in traffic.rejected[:3]]
-    return "; ".join([text, *reasons])
+    return "; ".join([text, *reasons_of(traffic)])

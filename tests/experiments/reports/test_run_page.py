@@ -177,7 +177,7 @@ def test_an_unfinished_run_with_rejections_and_hostile_text(at_home: Path, tmp_p
     folder.mkdir()
     hostile = "</script><script>alert(1)</script>"
     every: dict[str, Any] = {
-        "round": 1, "users": 3, "sent": 4, "loads": [[0.5, 0.5]], "load_entropy": 1.0,
+        "round": 1, "users": 3, "sent": 4, "replies": 2, "loads": [[0.5, 0.5]], "load_entropy": 1.0,
         "bytes_down": 100, "bytes_up": 50, "seconds": 1.25,
     }  # fmt: skip
     lines = [
@@ -192,6 +192,7 @@ def test_an_unfinished_run_with_rejections_and_hostile_text(at_home: Path, tmp_p
     assert "<td>" + hostile.replace("<", "&lt;").replace(">", "&gt;") + "</td>" in page
     assert "no reply in time" in page
     assert "2 of 4 messages." in page
+    assert "missing</strong> in 1 of 1 training rounds (at most 2 of 4 nodes)." in page
     assert "No validation yet." in page
     assert "not finished" in page
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -11,7 +11,14 @@ from flwr.app import Message, RecordDict
 
 from mrff.config import PrivacySettings
 from mrff.sums import BadReplyError, CohortSums
-from mrff.wire.aggregation.base import Asked, Exchanged, RoundFailedError, Send, one_line
+from mrff.wire.aggregation.base import (
+    Asked,
+    Exchanged,
+    RoundFailedError,
+    Send,
+    reason_of,
+    reasons_of,
+)
 from mrff.wire.aggregation.secure.encoding import SATURATED, SumLayout
 from mrff.wire.aggregation.secure.messages import (
     KEYS,
@@ -66,7 +73,7 @@ class Stages:
                 node = replies.node_of(message)
             try:
                 if message.has_error():
-                    raise SecureError(one_line(message.error.reason or "error without a reason"))
+                    raise SecureError(reason_of(message))
                 self.traffic.bytes_up += content_bytes(message.content)
                 yield node, block_of(message.content)
             except SecureError as error:
@@ -218,9 +225,8 @@ class SecureServer:
                 stages.out(node, error)
 
     def _failed(self, asked: Asked, traffic: Traffic, error: Exception) -> RoundFailedError:
-        reasons = [f"node {out.node}: {out.reason}" for out in traffic.rejected[:3]]
         text = (
             f"{asked.phase}: the secure sum of {traffic.sent} nodes failed, nothing was opened: "
             f"{error} ({len(traffic.missing)} missing, {len(traffic.rejected)} rejected)"
         )
-        return RoundFailedError("; ".join([text, *reasons]))
+        return RoundFailedError("; ".join([text, *reasons_of(traffic)]))
