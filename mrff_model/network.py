@@ -240,7 +240,8 @@ class MRFFNetwork(Network):
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
         sizes = self.item_features.sizes
-        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
+        rates = own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)
+        return [rates.expand(*targets.shape, -1)]  # without features, the same of all targets
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
