@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,17 @@ import pyarrow.parquet as pq
 
 from mrff.data.columns import Table, unknown_column
 from mrff.data.errors import DataError
+from mrff.data.quotes import Quoting, count_lines, swallowed_lines
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_ZIP = "a zip archive or an Excel workbook; unpack it, or save it as CSV, and name that file"
+_NO_TEXT = {  # by how a file begins
+    b"PK\x03\x04": _ZIP,
+    b"PK\x05\x06": _ZIP,
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV, and name that file",
+    b"\x1f\x8b": "compressed by gzip; let its name end in .gz",
+    b"PAR1": "a parquet file; let its name end in .parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -62,14 +75,13 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, tolerant: bool) -> 
 def _read_delimited(
     path: Path, columns: Sequence[str] | None, layout: Layout, tolerant: bool
 ) -> Table:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    content, header_lines = _text(path, layout.encoding), 0
     if len(layout.separator) > 1:  # the reader knows single characters only
         content = content.replace(layout.separator.encode(), b"\x1f")
         layout = replace(layout, separator="\x1f")
     if layout.names is None:
-        header, _, content = content.partition(b"\n")
-        names = _header(path, header, layout)
+        header, *rest = _LINE_END.split(content, maxsplit=1)
+        names, content, header_lines = _header(path, header.decode(), layout), b"".join(rest), 1
     else:
         names = list(layout.names)
     wanted = _known(path, columns, names)
@@ -83,9 +95,7 @@ def _read_delimited(
 
     table = pa_csv.read_csv(
         io.BytesIO(content),
-        read_options=pa_csv.ReadOptions(
-            column_names=names, encoding=layout.encoding, use_threads=False
-        ),
+        read_options=pa_csv.ReadOptions(column_names=names, use_threads=False),
         parse_options=pa_csv.ParseOptions(
             delimiter=layout.separator,
             quote_char=layout.quote or False,
@@ -99,19 +109,51 @@ def _read_delimited(
             null_values=[""],
         ),
     )
+    swallowed, quote = 0, layout.quote or ""
+    may_swallow = bool(quote) and quote.encode() in content
+    if may_swallow and count_lines(content) > table.num_rows + len(skipped):
+        quoting = Quoting(layout.separator, quote, len(names), 1 + header_lines)
+        swallowed = swallowed_lines(path, content, quoting)
     if skipped and not tolerant:
         row = skipped[0]
         raise DataError(
             f"{path}, row {row.number}: expected {row.expected_columns} fields, got "
             f"{row.actual_columns} in {row.text[:60]!r}; check the separator or remove the row"
         )
-    return Table(path, _arrays(table), table.num_rows, tolerant, len(skipped))
+    return Table(path, _arrays(table), table.num_rows, tolerant, len(skipped), swallowed)
 
 
-def _header(path: Path, line: bytes, layout: Layout) -> list[str]:
-    text = line.decode(layout.encoding).rstrip("\r")
-    reader = csv.reader([text], delimiter=layout.separator, quotechar=layout.quote or None)
-    names = [name.strip() for name in next(reader, [])]
+def _text(path: Path, encoding: str) -> bytes:
+    """The file as UTF-8; DataError where it is no text at all."""
+    with pa.input_stream(str(path), compression="detect") as stream:
+        content: bytes = stream.read()
+    for start, told in _NO_TEXT.items():
+        if content.startswith(start):
+            raise DataError(f"{path} is {told}")
+    if codecs.lookup(encoding).name != "utf-8":
+        content = content.decode(encoding).encode()
+    elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16 text; set its encoding to utf-16")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not content.strip():
+        raise DataError(f"{path} is empty; check the file")
+    if b"\0" in content[:4096]:
+        raise DataError(f"{path} is not {encoding} text; set its encoding (utf-16-le?)")
+    if path.suffix in (".json", ".jsonl", ".ndjson") or content.startswith((b'{"', b"[{")):
+        raise DataError(f"{path} is JSON; write its rows as CSV or parquet, and name that file")
+    return content
+
+
+def _header(path: Path, line: str, layout: Layout) -> list[str]:
+    separator, quote = layout.separator, layout.quote or None
+    reader = csv.reader([line], strict=True, delimiter=separator, quotechar=quote)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error:
+        raise DataError(
+            f"{path}, line 1: a name begins with {layout.quote} and does not end with one; "
+            f"mend the line"
+        ) from None
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise DataError(f"{path} has two columns named {min(repeated)!r}; rename one")

@@ -12,6 +12,7 @@ from mrff.data.dataset import Dataset, load_dataset, load_titles
 from mrff.data.errors import DataError
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
+from mrff.data.warnings import warnings_of
 from tests.support.own_data import example
 
 
@@ -126,6 +127,55 @@ def test_times_of_another_form(tmp_path: Path) -> None:
     rows = "u,i,y,t\n1,5,1,02/01/2024\n1,7,0,01/02/2024\n1,9,1,31/12/2023\n"
     _, dataset = made(tmp_path, TIMED + 'time-format = "%d/%m/%Y"\n', rows=rows)
     assert dataset.items.tolist() == [3, 1, 2]
+
+
+BAD_SIDES = """[items]
+file = "items.csv"
+id = "i"
+on-bad-row = "drop"
+repeats = "REPEATS"
+[items.features]
+brand = "categorical"
+price = { kind = "bucket", edges = [5] }
+[users]
+file = "users.csv"
+id = "u"
+on-bad-row = "drop"
+repeats = "REPEATS"
+[users.features]
+age = { kind = "bucket", edges = [18] }
+"""
+ITEMS_TWICE = "i,brand,price\n5,x,1\n7,y,9\n5,z,9\n,q,1\n7,q\n8,w,dear\n5,x,none\n"
+USERS_TWICE = "u,age\n2,17\n10,old\n2,30\n"
+
+
+@pytest.mark.parametrize(
+    ("repeats", "brands", "prices", "ages"),
+    [("first", "xy", [0, 1, 2], [1, 0]), ("last", "yz", [0, 2, 2], [2, 0])],
+)
+def test_bad_and_repeated_rows_of_items_and_users(
+    tmp_path: Path, repeats: str, brands: str, prices: list[int], ages: list[int]
+) -> None:
+    toml = LEAST + BAD_SIDES.replace("REPEATS", repeats)
+    schema, dataset = made(tmp_path, toml, rows=ROWS, items=ITEMS_TWICE, users=USERS_TWICE)
+    brand, price = schema.item_features
+    assert "".join(brand.values) == brands
+    assert sorted(dataset.item_features["price"].tolist()) == sorted(prices)
+    assert price.size == 4 - 1
+    assert dataset.user_features["age"].tolist() == ages
+    assert schema.counts["dropped"] == {
+        "malformed rows of items.csv": 4,  # no id, two fields, no number, no number
+        f"repeated rows of items.csv, {repeats} kept": 1,
+        "malformed rows of users.csv": 1,
+        f"repeated rows of users.csv, {repeats} kept": 1,
+    }
+
+
+def test_rows_that_a_quote_swallowed_are_warned_of(tmp_path: Path) -> None:
+    rows = ROWS + '3,7,1\n4,"7,1\n4,5,1\n4,7",1\n'
+    schema, _ = made(tmp_path, LEAST, rows=rows)
+    (warning,) = [line for line in warnings_of(schema, None) if "quote" in line]
+    assert "1 lines within quoted values" in warning
 
 
 def test_prepared_anew_when_a_file_changes(tmp_path: Path) -> None:

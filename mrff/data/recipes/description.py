@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from mrff.data.encoding import Repeats
 from mrff.data.recipes.toml_keys import Keys
@@ -15,6 +15,7 @@ from mrff.data.tables import Layout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RULE = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|=|>|<)\s*(.+?)\s*")
+SideRepeats = Literal["error", "first", "last"]
 _KINDS = ("id", "categorical", "multi", "bucket")
 
 
@@ -39,6 +40,8 @@ class Side:
     id: str
     title: str | None
     features: tuple[FeatureColumn, ...]
+    drop_bad_rows: bool = False  # of the file
+    repeats: SideRepeats = "error"  # what becomes of several rows of one id in the file
 
     @property
     def columns(self) -> list[str]:
@@ -107,7 +110,7 @@ def read_description(path: Path) -> Description:
         label=label,
         kind=_kind(rows, label),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
-        drop_bad_rows=rows.choice("on-bad-row", "error", ("error", "drop")) == "drop",
+        drop_bad_rows=_drops_bad_rows(rows),
         items=_side(top.table("items"), layout, item, of_items=True),
         users=_side(top.table("users"), layout, user, of_items=False),
     )
@@ -190,13 +193,19 @@ def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
     file = keys.path.parent / keys.text("file") if "file" in keys.content else None
     if file is not None:
         layout, column = _layout(keys, file), keys.text("id")
+    drop = file is not None and _drops_bad_rows(keys)
+    repeats = "error" if file is None else keys.choice("repeats", "error", get_args(SideRepeats))
     title = keys.text("title", "") or None if of_items else None
     table = keys.table("features")
     features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
     keys.refuse_others()
     if of_items and not features:
         features = (FeatureColumn("item", "id", column),)
-    return Side(file, layout, column, title, features)
+    return Side(file, layout, column, title, features, drop, cast(SideRepeats, repeats))
+
+
+def _drops_bad_rows(keys: Keys) -> bool:
+    return keys.choice("on-bad-row", "error", ("error", "drop")) == "drop"
 
 
 def _feature(table: Keys, name: str, *, of_items: bool) -> FeatureColumn:

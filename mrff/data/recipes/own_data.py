@@ -16,16 +16,12 @@ from numpy.typing import NDArray
 from mrff.data import encoding
 from mrff.data.columns import Table
 from mrff.data.errors import DataError
-from mrff.data.recipes.description import (
-    Description,
-    FeatureColumn,
-    LabelRule,
-    Side,
-    read_description,
-)
+from mrff.data.recipes.description import Description, LabelRule, read_description
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
+from mrff.data.recipes.sides import entities
 from mrff.data.tables import read_table
-from mrff.data.writing import Encoded, Entities, Prepared
+from mrff.data.warnings import MALFORMED, SWALLOWED
+from mrff.data.writing import Prepared
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -71,17 +67,20 @@ class OwnData(Recipe):
         times = _times(log, described)
         labels = _labels(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue, known = _side(described.items, log), _side(described.users, log)
+        lost: dict[str, int] = {SWALLOWED: log.swallowed}
+        catalogue, known = (
+            entities(side, log, lost) for side in (described.items, described.users)
+        )
         kept = log.keep()
         users, items = (names.take(pa.array(kept)) for names in (users, items))
         rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
         made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
-        bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
+        lost[MALFORMED] = log.num_bad
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks
             facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
-        kind, dropped = described.kind, bad | made.dropped
+        kind, dropped = described.kind, lost | made.dropped
         again = kind != "labelled" and described.repeats in ("keep", "exact")
         return replace(made, dropped=dropped, facts=facts, kind=kind, repeats=again)
 
@@ -125,33 +124,3 @@ def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
         texts = pc.fill_null(log.text(rule.column), "")
         return np.asarray(compare(np.asarray(texts, dtype=object), rule.value)).astype(np.int8)
     return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)
-
-
-def _side(side: Side, log: Table) -> Entities:
-    """Those of the side's file, or those that occur in the interactions."""
-    if side.file is None:
-        table, column = log, log.text(side.id)
-        ids = encoding.natural_order(column.unique())
-        rows = encoding.first_rows(column, ids)
-    else:
-        table = read_table(side.file, side.columns, layout=side.layout)
-        ids = table.distinct(side.id).to_pylist()
-        rows = np.arange(len(ids))
-    encoded = [_encode(table, rows, feature) for feature in side.features]
-    if side.title is None:
-        return Entities(ids, encoded)
-    titles = table.text(side.title, optional=True).take(pa.array(rows))
-    return Entities(ids, encoded, pc.fill_null(titles, "").to_pylist())
-
-
-def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
-    if wanted.kind == "id":
-        return encoding.item_id_feature(len(rows), wanted.name)
-    if wanted.kind == "bucket":
-        numbers = table.numbers(wanted.column, optional=True)[rows]
-        return encoding.bucket(wanted.name, numbers, wanted.edges)
-    if wanted.kind == "multi":
-        values = table.lists(wanted.column, wanted.separator, rows)
-        return encoding.multi(wanted.name, values, values=wanted.values)
-    column = table.text(wanted.column, optional=True).take(pa.array(rows))
-    return encoding.categorical(wanted.name, column, values=wanted.values)
