@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrff.data.label_order import LabelOrder, first_rows, label_order
+from mrff.data.losses import losses_of
 from mrff.data.schema import USERS_FILE, Schema
-
-MALFORMED = "malformed rows"
-SWALLOWED = "lines within quoted values, each with as many fields as a row"
 
 
 def warnings_of(schema: Schema, order: LabelOrder | None) -> list[str]:
@@ -17,18 +15,12 @@ def warnings_of(schema: Schema, order: LabelOrder | None) -> list[str]:
     Args:
         order: see `order_of`.
     """
-    found = []
+    found = losses_of(schema)
     if schema.kind != "events" and schema.one_class:
         found.append(
             f"by the label rule {schema.label_rule!r} no row is {schema.one_class}, so that "
             "training.objective=click has nothing to learn; choose next, or leave "
             "interactions.label out: every row is an event then"
-        )
-    if SWALLOWED in schema.counts.get("dropped", {}):
-        found.append(
-            f"{schema.counts['dropped'][SWALLOWED]:,} {SWALLOWED}: if these are rows and no text "
-            "on several lines, a quote is missing before them; mend the file, or set quote to '' "
-            "if quotes mean nothing in it"
         )
     if schema.num_items == 1:
         found.append("the catalogue has one item, so that there is nothing to choose from")

@@ -44,6 +44,15 @@ def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
     return np.flatnonzero(np.diff(dataset.offsets) >= 2 * holdout + 1)
 
 
+def nobody_fits(holdout: int) -> str:
+    """What is wrong where no user is eligible, and the way out."""
+    needed = 2 * holdout + 1
+    return (
+        f"no user has the {needed} interactions that a holdout of {holdout} needs; "
+        f"use a smaller holdout"
+    )
+
+
 def train_records(
     dataset: Dataset, users: Users, *, length: int, max_windows: int, holdout: int
 ) -> Records:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mrff.config import ConfigError, RunConfig, full_names
+from mrff.data.dataset import load_sizes
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
+from mrff.data.windows import nobody_fits
 from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import is_prepared
 from server_app.names import check_names
@@ -114,6 +116,8 @@ def _check_dataset(config: RunConfig) -> None:
     """What the run would find out as well, but after Flower has started."""
     if is_prepared(config):
         settled(config, Schema.load(config.dataset_path))
+        if load_sizes(config.dataset_path).max(initial=0) < 2 * config.data.holdout + 1:
+            raise DataError(nobody_fits(config.data.holdout))
         return
     name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:

@@ -10,6 +10,7 @@ import pytest
 
 from mrff.data.dataset import Dataset, load_dataset, load_titles
 from mrff.data.errors import DataError
+from mrff.data.losses import losses_of
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.data.warnings import warnings_of
@@ -145,26 +146,25 @@ repeats = "REPEATS"
 [users.features]
 age = { kind = "bucket", edges = [18] }
 """
-ITEMS_TWICE = "i,brand,price\n5,x,1\n7,y,9\n5,z,9\n,q,1\n7,q\n8,w,dear\n5,x,none\n"
+ITEMS_TWICE = "i,brand,price\n5,x,1\n7,y,9\n5,z,9\n,q,1\n7,q\n8,w,dear\n9,v,\n"
 USERS_TWICE = "u,age\n2,17\n10,old\n2,30\n"
 
 
 @pytest.mark.parametrize(
     ("repeats", "brands", "prices", "ages"),
-    [("first", "xy", [0, 1, 2], [1, 0]), ("last", "yz", [0, 2, 2], [2, 0])],
+    [("first", "vxy", [0, 0, 1, 2], [1, 0]), ("last", "vyz", [0, 0, 2, 2], [2, 0])],
 )
 def test_bad_and_repeated_rows_of_items_and_users(
     tmp_path: Path, repeats: str, brands: str, prices: list[int], ages: list[int]
 ) -> None:
     toml = LEAST + BAD_SIDES.replace("REPEATS", repeats)
     schema, dataset = made(tmp_path, toml, rows=ROWS, items=ITEMS_TWICE, users=USERS_TWICE)
-    brand, price = schema.item_features
+    brand, _ = schema.item_features
     assert "".join(brand.values) == brands
     assert sorted(dataset.item_features["price"].tolist()) == sorted(prices)
-    assert price.size == 4 - 1
     assert dataset.user_features["age"].tolist() == ages
     assert schema.counts["dropped"] == {
-        "malformed rows of items.csv": 4,  # no id, two fields, no number, no number
+        "malformed rows of items.csv": 3,  # no id, two fields, no number
         f"repeated rows of items.csv, {repeats} kept": 1,
         "malformed rows of users.csv": 1,
         f"repeated rows of users.csv, {repeats} kept": 1,
@@ -176,6 +176,35 @@ def test_rows_that_a_quote_swallowed_are_warned_of(tmp_path: Path) -> None:
     schema, _ = made(tmp_path, LEAST, rows=rows)
     (warning,) = [line for line in warnings_of(schema, None) if "quote" in line]
     assert "1 lines within quoted values" in warning
+
+
+def events(usable: int, malformed: int) -> str:
+    lines = [f"{n % 9},{n % 5},{n % 2}" for n in range(usable)] + ["1,2,maybe"] * malformed
+    return "u,i,y\n" + "\n".join(lines) + "\n"
+
+
+def test_mostly_malformed_rows_are_refused(tmp_path: Path) -> None:
+    """A description that fits a hundredth of the rows is no description of them."""
+    toml = LEAST + 'on-bad-row = "drop"\n'
+    with pytest.raises(DataError, match=r"rows\.csv: 9,900 of 10,000 rows are malformed, more th"):
+        made(tmp_path, toml, rows=events(100, 9_900))
+    with pytest.raises(DataError, match="51 of 101"):
+        made(tmp_path, toml, rows=events(50, 51))
+    schema, _ = made(tmp_path, toml, rows=events(50, 50))
+    assert losses_of(schema) == ["50% of the rows are dropped: malformed rows; check a few of them"]
+    assert losses_of(made(tmp_path, toml, rows=events(96, 4))[0]) == []
+    sides = SIDES.replace('id = "i"', 'id = "i"\non-bad-row = "drop"')
+    with pytest.raises(DataError, match=r"items\.csv: 2 of 3 rows are malformed"):
+        made(tmp_path, sides, rows=ROWS, items="i,p\n5\n7\n8,1\n", users=USERS)
+
+
+def test_ids_that_do_not_match_are_warned_of(tmp_path: Path) -> None:
+    """Written with leading zeros in the items' file and among the users."""
+    files = {"items": "i\n005\n7\n", "users": "u\n002\n0010\n"}
+    schema, _ = made(tmp_path, SIDES, rows=ROWS, **files)
+    missing, without = losses_of(schema)
+    assert missing.startswith("67% of the rows are dropped: rows of items missing from the catal")
+    assert without.startswith("1 of 1 users are not in the file of users; check whether both")
 
 
 def test_prepared_anew_when_a_file_changes(tmp_path: Path) -> None:

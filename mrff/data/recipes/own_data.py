@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from mrff.data import encoding
 from mrff.data.columns import Table
 from mrff.data.errors import DataError
+from mrff.data.losses import MALFORMED, SWALLOWED, check_malformed
 from mrff.data.recipes.description import Description, LabelRule, read_description
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
 from mrff.data.recipes.sides import entities
 from mrff.data.tables import read_table
-from mrff.data.warnings import MALFORMED, SWALLOWED
 from mrff.data.writing import Prepared
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -71,11 +71,12 @@ class OwnData(Recipe):
         catalogue, known = (
             entities(side, log, lost) for side in (described.items, described.users)
         )
+        check_malformed(log, described.files)
+        lost[MALFORMED] = log.num_bad
         kept = log.keep()
         users, items = (names.take(pa.array(kept)) for names in (users, items))
         rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
         made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
-        lost[MALFORMED] = log.num_bad
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks

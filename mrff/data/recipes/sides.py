@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mrff.data import encoding
 from mrff.data.columns import Table
+from mrff.data.losses import MALFORMED, SWALLOWED, check_malformed
 from mrff.data.recipes.description import FeatureColumn, Side
 from mrff.data.tables import read_table
-from mrff.data.warnings import MALFORMED, SWALLOWED
 from mrff.data.writing import Encoded, Entities
 
 
@@ -35,6 +35,7 @@ def entities(side: Side, log: Table, lost: dict[str, int]) -> Entities:
             if feature.kind == "bucket":  # finds the rows that are not usable
                 table.numbers(feature.column, optional=True)
         rows = table.one_each(side.id, side.repeats)
+        check_malformed(table, (side.file,))
         ids = table.text(side.id).take(pa.array(rows)).to_pylist()
         name = side.file.name
         lost[SWALLOWED] += table.swallowed
