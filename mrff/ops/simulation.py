@@ -80,7 +80,7 @@ def read_settings(config: Path | None, changes: list[str]) -> Values:
     values: Values = {}
     if config is not None:
         try:
-            values |= full_names(tomllib.loads(config.read_text()))
+            values |= full_names(tomllib.loads(config.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read the settings in {config}: {error}") from error
     for change in changes:
