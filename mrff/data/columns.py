@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
-from mrff.data.times import look_like_dates, milliseconds, mixed_units, whole_numbers
+from mrff.data.values import floats, look_like_dates, milliseconds, mixed_units, whole_numbers
 
 Rows = NDArray[np.int64]  # numbers of rows, from 0, in order
 
@@ -32,10 +32,12 @@ class Table:
     malformed: int = 0  # rows the reader skipped
     swallowed: int = 0  # lines within quoted values that look like rows
     bad: NDArray[np.bool_] = field(init=False)
+    left_out: NDArray[np.bool_] = field(init=False)  # rows that are not wanted, bad or not
     origins: list[tuple[Path, int]] = field(default_factory=list)  # files and their rows
 
     def __post_init__(self) -> None:
         self.bad = np.zeros(self.num_rows, dtype=bool)
+        self.left_out = np.zeros(self.num_rows, dtype=bool)
 
     @classmethod
     def stacked(cls, tables: list[Table]) -> Table:
@@ -78,7 +80,7 @@ class Table:
         empty = pc.fill_null(pc.equal(column, ""), True)
         column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
         if not optional:
-            self._reject(name, np.asarray(empty), column, "a value")
+            self.reject(name, np.asarray(empty), column, "a value")
         return column
 
     def numbers(
@@ -88,10 +90,10 @@ class Table:
         column = self.column(name)
         if not (pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)):
             column = self.text(name, optional=True)
-        values = _floats(column)
+        values = floats(column)
         allowed = np.asarray(pc.is_null(column)) & optional
         wrong = ~np.isfinite(values) & ~allowed
-        self._reject(name, wrong, column, wanted)
+        self.reject(name, wrong, column, wanted)
         return np.where(wrong, 0.0, values)
 
     def binary(self, name: str) -> NDArray[np.int8]:
@@ -106,7 +108,7 @@ class Table:
         else:
             values = self.numbers(name).astype(np.int64)
             wrong = (values != 0) & (values != 1)
-        self._reject(name, wrong, column, "0 or 1")
+        self.reject(name, wrong, column, "0 or 1")
         return np.where(wrong, 0, values).astype(np.int8)
 
     def distinct(self, name: str) -> Any:
@@ -167,15 +169,15 @@ class Table:
         if pattern is not None:
             texts = self.text(name, optional=True)
             stamps, wrong = milliseconds(texts, pattern)
-            self._reject(name, wrong, texts, f"a time written as {pattern!r}")
+            self.reject(name, wrong, texts, f"a time written as {pattern!r}")
             return stamps
         if pa.types.is_string(kind) and look_like_dates(column[:1000]).any():
             texts = self.text(name, optional=True)
             stamps, wrong = milliseconds(texts, "ISO8601")
-            self._reject(name, wrong | ~look_like_dates(texts), texts, "a date like 2024-01-31")
+            self.reject(name, wrong | ~look_like_dates(texts), texts, "a date like 2024-01-31")
             return stamps
         if pa.types.is_temporal(kind):
-            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
+            self.reject(name, np.asarray(pc.is_null(column)), column, "a time")
             column = column.cast(pa.timestamp("ms"), safe=False)
             return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
         whole = whole_numbers(column)
@@ -184,12 +186,13 @@ class Table:
             return whole
         values = self.numbers(name, wanted=wanted)
         self._refuse_mixed_units(name, values)
-        self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
+        self.reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
         is_whole = bool(np.all(values == np.floor(values)))
         return np.round(values if is_whole else values * 1000).astype(np.int64)
 
     def _refuse_mixed_units(self, name: str, times: NDArray[Any]) -> None:
-        mixed = mixed_units(times, len(self.keep()))
+        rows = self.keep()
+        mixed = [(unit, int(rows[place])) for unit, place in mixed_units(times[rows])]
         if mixed:
             told = []
             for unit, row in mixed:
@@ -202,17 +205,20 @@ class Table:
 
     def keep(self) -> Rows:
         """The rows that are usable."""
-        return np.flatnonzero(~self.bad)
+        return np.flatnonzero(~(self.bad | self.left_out))
 
     @property
     def num_bad(self) -> int:
         """Rows that are not usable; those with too few or many fields count."""
-        return self.malformed + int(self.bad.sum())
+        return self.malformed + int((self.bad & ~self.left_out).sum())
 
-    def _reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
+    def reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
+        """Marks rows as bad; DataError for the first one where none is tolerated."""
         if self.tolerant:
             self.bad |= wrong
-        elif wrong.any():
+            return
+        wrong = wrong & ~self.left_out
+        if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             value = column[row].as_py()
             shown = "nothing" if value in (None, "") else f"{value!r:.80}"
@@ -236,18 +242,3 @@ def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
     return DataError(
         f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}"
     )
-
-
-def _floats(column: Any) -> NDArray[np.float64]:
-    """NaN where there is nothing, or text that is no number."""
-    try:
-        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
-    except pa.ArrowException:
-        return np.array([_float(text) for text in column.to_pylist()])
-
-
-def _float(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")

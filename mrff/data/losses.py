@@ -9,6 +9,7 @@ from mrff.data.errors import DataError
 from mrff.data.schema import Schema
 
 MALFORMED = "malformed rows"
+LEFT_OUT = "rows that where leaves out"
 MISSING = "rows of items missing from the catalogue"
 SWALLOWED = "lines within quoted values, each with as many fields as a row"
 
@@ -19,7 +20,7 @@ MOST_WITHOUT_FEATURES = 0.5  # of the users, where there is a file of their feat
 
 def check_malformed(table: Table, files: tuple[Path, ...]) -> None:
     """Raises DataError where most rows of the files that a table was read from are malformed."""
-    rows = table.num_rows + table.malformed
+    rows = table.num_rows + table.malformed - int(table.left_out.sum())
     if table.num_bad > MOST_MALFORMED * rows:
         raise DataError(
             f"{', '.join(file.name for file in files)}: {table.num_bad:,} of {rows:,} rows are "

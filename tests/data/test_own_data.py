@@ -198,6 +198,56 @@ def test_mostly_malformed_rows_are_refused(tmp_path: Path) -> None:
         made(tmp_path, sides, rows=ROWS, items="i,p\n5\n7\n8,1\n", users=USERS)
 
 
+LOG = """u,i,stars,event,lang
+1,a,5,view,en
+1,b,2,buy,en
+1,c,,view,de
+2,a,4,buy,en
+2,d,5,bot,en
+2,b,x,bot,en
+"""
+RULES = """[interactions]
+file = "rows.csv"
+user = "u"
+item = "i"
+where = "event in ('view', 'buy') and lang = 'en'"
+label = "stars >= 4 or event = 'buy'"
+"""
+
+
+def test_rows_that_do_not_count_are_left_out(tmp_path: Path) -> None:
+    """Items that occur in them alone are in no catalogue; what they hold need not be sound."""
+    schema, dataset = made(tmp_path, RULES, rows=LOG.replace(",x,bot", ",,bot"))
+    assert schema.label_rule == "stars >= 4 or event = 'buy'"
+    assert dataset.items.tolist() == [1, 2, 1]
+    assert dataset.labels.tolist() == [1, 1, 1]
+    assert schema.num_items == 2
+    assert schema.counts["dropped"] == {"rows that where leaves out": 3}
+    assert losses_of(schema) == []
+    simple = RULES.replace(" or event = 'buy'", "")
+    _, dataset = made(tmp_path, simple, rows=LOG)  # an x where no row counts
+    assert dataset.labels.tolist() == [1, 0, 1]
+
+
+def test_rows_of_which_a_rule_says_nothing(tmp_path: Path) -> None:
+    """No stars, and no other part of the rule that decides it."""
+    toml = RULES.replace(" and lang = 'en'", "")
+    rows = LOG.replace(",x,bot", ",,bot")
+    with pytest.raises(DataError, match=r"row 3, column 'stars or event': .* rule, got noth"):
+        made(tmp_path, toml, rows=rows)
+    schema, dataset = made(tmp_path, toml + 'on-bad-row = "drop"\n', rows=rows)
+    assert dataset.labels.tolist() == [1, 1, 1]
+    assert schema.counts["dropped"] == {"malformed rows": 1, "rows that where leaves out": 2}
+
+
+def test_items_are_chosen_too(tmp_path: Path) -> None:
+    toml = SIDES.replace('id = "i"', 'id = "i"\nwhere = "p > 1"')
+    schema, dataset = made(tmp_path, toml, rows=ROWS, items=ITEMS, users=USERS)
+    assert schema.num_items == 1
+    assert dataset.user_ids.tolist() == ["2"]
+    assert schema.counts["dropped"]["rows that where leaves out of items.csv"] == 1
+
+
 def test_ids_that_do_not_match_are_warned_of(tmp_path: Path) -> None:
     """Written with leading zeros in the items' file and among the users."""
     files = {"items": "i\n005\n7\n", "users": "u\n002\n0010\n"}
@@ -225,7 +275,7 @@ AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
         ("", {}, r"interactions\.file is missing; see docs/data\.md"),
         ("interactions = 3", {}, r"interactions must be a table, got 3"),
         (LEAST.replace("user", "usr"), {}, r"interactions\.user is missing"),
-        (LEAST + "usr = 'u'", {}, r"unknown key 'interactions\.usr' \(known: .*user\)"),
+        (LEAST + "usr = 'u'", {}, r"unknown key 'interactions\.usr' \(known: .*user, where\)"),
         (LEAST + "[item]\n", {}, r"unknown key 'item' \(known: interactions, items, name, users\)"),
         ("name = 'a/b'\n" + LEAST, {}, "name must be made of letters"),
         (LEAST + "repeats = 'none'", {}, "repeats must be one of keep, exact, first, last, got"),
@@ -233,6 +283,15 @@ AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
         (LEAST + "encoding = 'klingon'", {}, "encoding 'klingon' is unknown"),
         (LEAST + "separator = ''", {}, "separator must be a text, got ''"),
         (LEAST + "columns = ['a', 'a']", {}, "names a column twice"),
+        (LEAST + "where = 'y in (select 1)'", {}, r"interactions\.where may not hold a subquery"),
+        (LEAST + "where = 'y > '", {}, r"interactions\.where is no condition \(.*\), got 'y > '"),
+        (LEAST + "where = 'z > 1'", {}, r"rows\.csv has no column 'z'"),
+        (LEAST + "where = 'y > 1'", {}, r"rows\.csv: where = 'y > 1' cannot be computed \(.*VARCH"),
+        (
+            LEAST.replace('"y"', '"y > 1 and read_text(y) = 2"'),
+            {},
+            "label may not call 'read_text'",
+        ),
         (LEAST.replace('"y"', '"y >"'), {}, "must be a column or 'column operator value'"),
         (LEAST.replace('"y"', '"y > x"'), {}, "> needs a number, got 'x'"),
         (LEAST.replace('"y"', '"z"'), {}, r"rows\.csv has no column 'z'; its columns are 'u', 'i'"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from mrff.data.conditions import Condition
 from mrff.data.encoding import Repeats
 from mrff.data.recipes.toml_keys import Keys
 from mrff.data.schema import EVENT_RULE, RESERVED, Kind, RowKind
@@ -15,6 +16,8 @@ from mrff.data.tables import Layout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RULE = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|=|>|<)\s*(.+?)\s*")
+_JOINED = re.compile(r"\b(and|or)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 SideRepeats = Literal["error", "first", "last"]
 _KINDS = ("id", "categorical", "multi", "bucket")
 
@@ -42,25 +45,35 @@ class Side:
     features: tuple[FeatureColumn, ...]
     drop_bad_rows: bool = False  # of the file
     repeats: SideRepeats = "error"  # what becomes of several rows of one id in the file
+    where: Condition | None = None  # which rows of the file count
 
     @property
     def columns(self) -> list[str]:
         """All columns that are read for it."""
         titles = [] if self.title is None else [self.title]
+        titles += [] if self.where is None else self.where.columns
         return [self.id, *titles, *(f.column for f in self.features if f.kind != "id")]
 
 
 @dataclass(frozen=True)
 class LabelRule:
-    """``column operator value``, or a column of 0 and 1 if ``operator`` is None.
+    """``column operator value``, or a column of 0 and 1 if ``operator`` is None; or a condition.
 
-    Without a column every row is an event.
+    Without columns every row is an event.
     """
 
     text: str
     column: str | None = None
     operator: str | None = None
     value: str = ""
+    condition: Condition | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that it reads."""
+        if self.condition is not None:
+            return self.condition.columns
+        return () if self.column is None else (self.column,)
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class Description:
     kind: RowKind
     repeats: Repeats
     drop_bad_rows: bool
+    where: Condition | None  # which interactions count
     items: Side
     users: Side
 
@@ -111,6 +125,7 @@ def read_description(path: Path) -> Description:
         kind=_kind(rows, label),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
         drop_bad_rows=_drops_bad_rows(rows),
+        where=_condition(rows, "where"),
         items=_side(top.table("items"), layout, item, of_items=True),
         users=_side(top.table("users"), layout, user, of_items=False),
     )
@@ -168,6 +183,8 @@ def _label_rule(keys: Keys) -> LabelRule:
     text = keys.text("label", "")
     if not text:
         return LabelRule(EVENT_RULE)
+    if _JOINED.search(_QUOTED.sub("", text)):
+        return LabelRule(text, condition=_condition(keys, "label"))
     match = _RULE.fullmatch(text)
     if match is None:
         if any(sign in text for sign in "<>=!"):
@@ -178,9 +195,17 @@ def _label_rule(keys: Keys) -> LabelRule:
     return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
 
 
+def _condition(keys: Keys, key: str) -> Condition | None:
+    text = keys.text(key, "")
+    try:
+        return Condition.read(text) if text else None
+    except ValueError as error:
+        raise keys.wrong(key, str(error)) from None
+
+
 def _kind(keys: Keys, label: LabelRule) -> RowKind:
     """What rows are, where the description says it; else by whether they have labels."""
-    has_labels = label.column is not None
+    has_labels = bool(label.columns)
     kind = keys.choice("kind", "labelled" if has_labels else "events", get_args(RowKind))
     if has_labels and kind == "events":
         raise keys.wrong("kind", f"is events, which have no label: leave {keys.name('label')} out")
@@ -195,13 +220,14 @@ def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
         layout, column = _layout(keys, file), keys.text("id")
     drop = file is not None and _drops_bad_rows(keys)
     repeats = "error" if file is None else keys.choice("repeats", "error", get_args(SideRepeats))
+    where = None if file is None else _condition(keys, "where")
     title = keys.text("title", "") or None if of_items else None
     table = keys.table("features")
     features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
     keys.refuse_others()
     if of_items and not features:
         features = (FeatureColumn("item", "id", column),)
-    return Side(file, layout, column, title, features, drop, cast(SideRepeats, repeats))
+    return Side(file, layout, column, title, features, drop, cast(SideRepeats, repeats), where)
 
 
 def _drops_bad_rows(keys: Keys) -> bool:

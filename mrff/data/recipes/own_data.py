@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrff.data import encoding
 from mrff.data.columns import Table
 from mrff.data.errors import DataError
-from mrff.data.losses import MALFORMED, SWALLOWED, check_malformed
-from mrff.data.recipes.description import Description, LabelRule, read_description
+from mrff.data.losses import LEFT_OUT, MALFORMED, SWALLOWED, check_malformed
+from mrff.data.recipes.description import Description, read_description
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
+from mrff.data.recipes.row_rules import choose, labels_of
 from mrff.data.recipes.sides import entities
 from mrff.data.tables import read_table
 from mrff.data.writing import Prepared
-
-_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
 
 
 class OwnData(Recipe):
@@ -64,10 +54,11 @@ class OwnData(Recipe):
         """Reads the files one after the other."""
         described = read_description(self.needed(source))
         log = _read_interactions(described, progress)
+        left_out = 0 if described.where is None else choose(log, described.where)
         times = _times(log, described)
-        labels = _labels(log, described.label)
+        labels = labels_of(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        lost: dict[str, int] = {SWALLOWED: log.swallowed}
+        lost: dict[str, int] = {SWALLOWED: log.swallowed, LEFT_OUT: left_out}
         catalogue, known = (
             entities(side, log, lost) for side in (described.items, described.users)
         )
@@ -89,7 +80,8 @@ class OwnData(Recipe):
 def _read_interactions(described: Description, progress: Progress) -> Table:
     """All files one below the other, as one table."""
     columns = [described.user, described.item]
-    columns += [] if described.label.column is None else [described.label.column]
+    columns += described.label.columns
+    columns += [] if described.where is None else described.where.columns
     columns += [] if described.time is None else [described.time]
     for side in (described.items, described.users):
         columns += side.columns if side.file is None else []
@@ -107,21 +99,3 @@ def _times(log: Table, described: Description) -> NDArray[np.int64]:
         return np.arange(log.num_rows)
     wanted = "a number or a date like 2024-01-31 (interactions.time-format names other forms)"
     return log.times(described.time, pattern=described.time_format, wanted=wanted)
-
-
-def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
-    if rule.column is None:  # what happened counts as liked
-        return np.ones(log.num_rows, dtype=np.int8)
-    if rule.operator is None:
-        return log.binary(rule.column)
-    compare = _COMPARE[rule.operator]
-    try:
-        limit = float(rule.value)
-    except ValueError:
-        if rule.operator not in ("==", "!="):
-            raise DataError(
-                f"label rule {rule.text!r}: {rule.operator} needs a number, got {rule.value!r}"
-            ) from None
-        texts = pc.fill_null(log.text(rule.column), "")
-        return np.asarray(compare(np.asarray(texts, dtype=object), rule.value)).astype(np.int8)
-    return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)

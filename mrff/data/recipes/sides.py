@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from mrff.data import encoding
 from mrff.data.columns import Table
-from mrff.data.losses import MALFORMED, SWALLOWED, check_malformed
+from mrff.data.losses import LEFT_OUT, MALFORMED, SWALLOWED, check_malformed
 from mrff.data.recipes.description import FeatureColumn, Side
+from mrff.data.recipes.row_rules import choose
 from mrff.data.tables import read_table
 from mrff.data.writing import Encoded, Entities
 
@@ -25,12 +26,14 @@ def entities(side: Side, log: Table, lost: dict[str, int]) -> Entities:
         DataError: a row that cannot be used or repeats another, unless the side says to drop it.
     """
     if side.file is None:
-        table, column = log, log.text(side.id)
+        table, column = log, pc.if_else(~log.left_out, log.text(side.id), None)
         ids = encoding.natural_order(column.unique())
         rows = encoding.first_rows(column, ids)
     else:
         tolerant = side.drop_bad_rows
         table = read_table(side.file, side.columns, layout=side.layout, tolerant=tolerant)
+        if side.where is not None:
+            lost[f"{LEFT_OUT} of {side.file.name}"] = choose(table, side.where)
         for feature in side.features:
             if feature.kind == "bucket":  # finds the rows that are not usable
                 table.numbers(feature.column, optional=True)

@@ -1,4 +1,4 @@
-"""Points in time as files write them: dates in text, and numbers since 1970 in some unit."""
+"""Numbers and points in time as files write them: dates, or numbers since 1970 in some unit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}  # of one
 _SINCE, _UNTIL = 631_152_000, 4_102_444_800  # seconds since 1970: 1990 to 2100
 _NEARLY_ALL = 0.99  # of the times look like dates of today; counts since a start do not
+
+
+def floats(column: Any) -> NDArray[np.float64]:
+    """NaN where there is nothing, or text that is no number."""
+    try:
+        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
+    except pa.ArrowException:
+        return np.array([_float(text) for text in column.to_pylist()])
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def look_like_dates(column: Any) -> NDArray[np.bool_]:
@@ -51,13 +66,10 @@ def whole_numbers(column: Any) -> NDArray[np.int64] | None:
         return None
 
 
-def mixed_units(times: NDArray[Any], usable: int) -> list[tuple[str, int]]:
+def mixed_units(times: NDArray[Any]) -> list[tuple[str, int]]:
     """The units that numbers are in, each with its first row from 0; empty: one, or none known.
 
     A number is in a unit if it is a time between 1990 and 2100 in it; nearly all have to be.
-
-    Args:
-        usable: how many of the numbers are times; the others are 0.
     """
     found, known = [], 0
     for unit, per_second in UNITS.items():
@@ -65,4 +77,4 @@ def mixed_units(times: NDArray[Any], usable: int) -> list[tuple[str, int]]:
         if is_in.any():
             found.append((unit, int(np.argmax(is_in))))
             known += int(np.count_nonzero(is_in))
-    return found if len(found) > 1 and known >= _NEARLY_ALL * usable else []
+    return found if len(found) > 1 and known >= _NEARLY_ALL * len(times) else []
