@@ -110,7 +110,10 @@ def _expression(text: str) -> Any:
         raise ValueError("is nested too deeply; make it simpler") from None
     if parsed["error"]:
         reason = " ".join(parsed["error_message"].split())
-        raise ValueError(f"is no condition ({reason}), got {text!r}")
+        raise ValueError(
+            f"is no condition ({reason}), got {text!r}; a column named like a word of SQL stands "
+            f"in double quotes"
+        )
     (statement,) = parsed["statements"]
     node = statement["node"]
     alone = node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1

@@ -1,4 +1,4 @@
-"""Reads delimited files, gzipped too, and parquet files into columns."""
+"""Reads delimited files, JSON and parquet into columns, gzipped and from zip archives too."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from mrff.data.archives import unzipped
 from mrff.data.columns import Table, unknown_column
 from mrff.data.errors import DataError
+from mrff.data.json_rows import ENDINGS, read_json
 from mrff.data.quotes import Quoting, count_lines, swallowed_lines
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_ZIP = "a zip archive or an Excel workbook; unpack it, or save it as CSV, and name that file"
+_ZIP = "a zip archive or an Excel workbook; let its name end in .zip, or save it as CSV"
 _NO_TEXT = {  # by how a file begins
     b"PK\x03\x04": _ZIP,
     b"PK\x05\x06": _ZIP,
@@ -38,12 +40,13 @@ class Layout:
     names: tuple[str, ...] | None = None
     encoding: str = "utf8"
     quote: str | None = '"'
+    member: str | None = None  # of a zip archive
 
 
 def read_table(
     path: Path, columns: Sequence[str] | None = None, *, layout: Layout, tolerant: bool = False
 ) -> Table:
-    """Reads the named columns (all: None) of a delimited file, gzipped too, or of a parquet file.
+    """Reads the named columns (all: None) of a file; the end of its name says what it is.
 
     Raises:
         DataError: an unreadable or empty file, an unknown column, a row with too few or many
@@ -52,9 +55,16 @@ def read_table(
     if path.is_dir():
         raise DataError(f"{path} is a folder, a file is needed; check the path")
     try:
-        if path.suffix in (".parquet", ".pq"):
-            return _read_parquet(path, columns, tolerant)
-        return _read_delimited(path, columns, layout, tolerant)
+        name, packed = path.name.removesuffix(".gz"), None
+        if path.suffix == ".zip":
+            name, packed = unzipped(path, layout.member)
+        if name.endswith((".parquet", ".pq")):
+            source = path if packed is None else pa.BufferReader(packed)
+            return _read_parquet(source, path, columns, tolerant)
+        content = _text(path, _content(path) if packed is None else packed, layout.encoding)
+        if name.endswith(ENDINGS):
+            return read_json(path, content, columns or (), tolerant=tolerant)
+        return _read_delimited(path, content, columns, layout, tolerant)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path") from None
     except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -65,17 +75,19 @@ def read_table(
         raise DataError(f"{path} {told}") from None
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None, tolerant: bool) -> Table:
-    table = pq.read_table(path, columns=_known(path, columns, pq.read_schema(path).names))
+def _read_parquet(source: Any, path: Path, columns: Sequence[str] | None, tolerant: bool) -> Table:
+    table = pq.read_table(source, columns=_known(path, columns, pq.read_schema(source).names))
     if table.num_rows == 0:
         raise DataError(f"{path} has no rows; check the file")
     return Table(path, _arrays(table), table.num_rows, tolerant)
 
 
 def _read_delimited(
-    path: Path, columns: Sequence[str] | None, layout: Layout, tolerant: bool
+    path: Path, content: bytes, columns: Sequence[str] | None, layout: Layout, tolerant: bool
 ) -> Table:
-    content, header_lines = _text(path, layout.encoding), 0
+    header_lines = 0
+    if content.startswith((b'{"', b"[{")):
+        raise DataError(f"{path} is JSON; let its name end in .jsonl")
     if len(layout.separator) > 1:  # the reader knows single characters only
         content = content.replace(layout.separator.encode(), b"\x1f")
         layout = replace(layout, separator="\x1f")
@@ -123,10 +135,14 @@ def _read_delimited(
     return Table(path, _arrays(table), table.num_rows, tolerant, len(skipped), swallowed)
 
 
-def _text(path: Path, encoding: str) -> bytes:
-    """The file as UTF-8; DataError where it is no text at all."""
+def _content(path: Path) -> bytes:
     with pa.input_stream(str(path), compression="detect") as stream:
         content: bytes = stream.read()
+    return content
+
+
+def _text(path: Path, content: bytes, encoding: str) -> bytes:
+    """The file as UTF-8; DataError where it is no text at all."""
     for start, told in _NO_TEXT.items():
         if content.startswith(start):
             raise DataError(f"{path} is {told}")
@@ -139,8 +155,6 @@ def _text(path: Path, encoding: str) -> bytes:
         raise DataError(f"{path} is empty; check the file")
     if b"\0" in content[:4096]:
         raise DataError(f"{path} is not {encoding} text; set its encoding (utf-16-le?)")
-    if path.suffix in (".json", ".jsonl", ".ndjson") or content.startswith((b'{"', b"[{")):
-        raise DataError(f"{path} is JSON; write its rows as CSV or parquet, and name that file")
     return content
 
 

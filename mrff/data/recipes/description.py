@@ -10,14 +10,12 @@ from typing import Literal, cast, get_args
 
 from mrff.data.conditions import Condition
 from mrff.data.encoding import Repeats
+from mrff.data.recipes.row_rules import LabelRule, condition, label_rule
 from mrff.data.recipes.toml_keys import Keys
-from mrff.data.schema import EVENT_RULE, RESERVED, Kind, RowKind
+from mrff.data.schema import RESERVED, Kind, RowKind
 from mrff.data.tables import Layout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_RULE = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|=|>|<)\s*(.+?)\s*")
-_JOINED = re.compile(r"\b(and|or)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 SideRepeats = Literal["error", "first", "last"]
 _KINDS = ("id", "categorical", "multi", "bucket")
 
@@ -56,27 +54,6 @@ class Side:
 
 
 @dataclass(frozen=True)
-class LabelRule:
-    """``column operator value``, or a column of 0 and 1 if ``operator`` is None; or a condition.
-
-    Without columns every row is an event.
-    """
-
-    text: str
-    column: str | None = None
-    operator: str | None = None
-    value: str = ""
-    condition: Condition | None = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns that it reads."""
-        if self.condition is not None:
-            return self.condition.columns
-        return () if self.column is None else (self.column,)
-
-
-@dataclass(frozen=True)
 class Description:
     """Everything the TOML says; paths are absolute."""
 
@@ -111,7 +88,7 @@ def read_description(path: Path) -> Description:
     files = rows.texts("files") if "files" in rows.content else (rows.text("file"),)
     paths = tuple(path.parent / file for file in files or ())
     layout = _layout(rows, paths[0])
-    user, item, label = rows.text("user"), rows.text("item"), _label_rule(rows)
+    user, item, label = rows.text("user"), rows.text("item"), label_rule(rows)
     found = Description(
         path=path,
         name=name,
@@ -125,7 +102,7 @@ def read_description(path: Path) -> Description:
         kind=_kind(rows, label),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
         drop_bad_rows=_drops_bad_rows(rows),
-        where=_condition(rows, "where"),
+        where=condition(rows, "where"),
         items=_side(top.table("items"), layout, item, of_items=True),
         users=_side(top.table("users"), layout, user, of_items=False),
     )
@@ -135,7 +112,8 @@ def read_description(path: Path) -> Description:
 
 
 def _layout(keys: Keys, file: Path) -> Layout:
-    is_tabbed = file.name.removesuffix(".gz").endswith((".tsv", ".tab"))
+    member = keys.text("member", "") or None
+    is_tabbed = (member or file.name).removesuffix(".gz").endswith((".tsv", ".tab"))
     names = keys.texts("columns")
     if names is not None and len(set(names)) < len(names):
         raise keys.wrong("columns", f"names a column twice: {', '.join(names)}")
@@ -152,6 +130,7 @@ def _layout(keys: Keys, file: Path) -> Layout:
         names=names,
         encoding=encoding,
         quote='"' if quote is None else quote or None,
+        member=member,
     )
 
 
@@ -179,30 +158,6 @@ def _is_pattern(pattern: str) -> bool:
     return written != pattern
 
 
-def _label_rule(keys: Keys) -> LabelRule:
-    text = keys.text("label", "")
-    if not text:
-        return LabelRule(EVENT_RULE)
-    if _JOINED.search(_QUOTED.sub("", text)):
-        return LabelRule(text, condition=_condition(keys, "label"))
-    match = _RULE.fullmatch(text)
-    if match is None:
-        if any(sign in text for sign in "<>=!"):
-            wanted = "a column or 'column operator value' with one of >=, >, <=, <, ==, !="
-            raise keys.wrong("label", f"must be {wanted}, got {text!r}")
-        return LabelRule(text, text.strip())
-    column, sign, value = match.groups()
-    return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
-
-
-def _condition(keys: Keys, key: str) -> Condition | None:
-    text = keys.text(key, "")
-    try:
-        return Condition.read(text) if text else None
-    except ValueError as error:
-        raise keys.wrong(key, str(error)) from None
-
-
 def _kind(keys: Keys, label: LabelRule) -> RowKind:
     """What rows are, where the description says it; else by whether they have labels."""
     has_labels = bool(label.columns)
@@ -220,7 +175,7 @@ def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
         layout, column = _layout(keys, file), keys.text("id")
     drop = file is not None and _drops_bad_rows(keys)
     repeats = "error" if file is None else keys.choice("repeats", "error", get_args(SideRepeats))
-    where = None if file is None else _condition(keys, "where")
+    where = None if file is None else condition(keys, "where")
     title = keys.text("title", "") or None if of_items else None
     table = keys.table("features")
     features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
