@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff.data.database import closed_database
+
 MOST_LETTERS = 2000
 _CLASSES = {
     "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "FUNCTION", "CAST", "TYPE",
@@ -27,14 +29,6 @@ _FUNCTIONS = {
     "ends_with", "regexp_matches",
 }  # fmt: skip
 _LIKE = {"~~", "!~~", "~~*", "!~~*"}  # like, not like, ilike, not ilike
-CLOSED: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "allow_community_extensions": "false",
-    "lock_configuration": "true",
-    "threads": "1",
-}
 _PARTS = ("where_clause", "group_expressions", "having", "qualify", "modifiers", "sample")
 
 
@@ -85,7 +79,7 @@ class Condition:
 
         rows = pa.table({name: _typed(columns[name]) for name in self.columns})
         try:
-            with duckdb.connect(":memory:", config=CLOSED) as database:
+            with closed_database() as database:
                 database.register("rows", rows)
                 found = database.execute(f"SELECT (\n{self.text}\n) AS a FROM rows").fetchnumpy()
         except duckdb.Error as error:
@@ -99,9 +93,7 @@ class Condition:
 
 def _expression(text: str) -> Any:
     """What a text parses to, if that is one expression and nothing around it."""
-    import duckdb  # as above
-
-    with duckdb.connect(":memory:", config=CLOSED) as database:
+    with closed_database() as database:
         asked = database.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{text}\n)"])
         ((answer,),) = asked.fetchall()
     try:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrff.data.conditions import CLOSED, MOST_LETTERS, Condition
+from mrff.data.conditions import MOST_LETTERS, Condition
+from mrff.data.database import closed_database
 
 ROWS = {
     "event": pa.array(["view", "buy", " view ", None, "it's"]),
@@ -127,7 +128,7 @@ def test_the_database_has_no_way_out(statement: str, tmp_path: Path) -> None:
     """If a condition slipped through all the same: it would find a database that opens nothing."""
     file = tmp_path / "secret.csv"
     file.write_text("a\n1\n")
-    with duckdb.connect(":memory:", config=CLOSED) as database, pytest.raises(duckdb.Error):
+    with closed_database() as database, pytest.raises(duckdb.Error):
         database.execute(statement.format(file=file)).fetchall()
     assert list(tmp_path.iterdir()) == [file]
 

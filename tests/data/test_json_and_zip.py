@@ -71,9 +71,9 @@ def test_lines_that_are_no_objects(tmp_path: Path, line: str) -> None:
         (TEXT, "user.name", "has no column 'user.name'"),
         (TEXT, "user", r"column 'user' holds objects; name a value in them, as user\.KEY"),
         ('{"u": [{"v": 1}]}\n', "u", "holds objects"),
-        ('{"u": "\\ud800"}\n', "u", "holds text that is no Unicode"),
-        ('[{"u": 1}, ', "u", "is damaged"),
-        ("[]", "u", "has no column 'u'"),
+        ('{"u": "\\ud800"}\n', "u", "row 1: expected an object"),
+        ('[{"u": 1}, ', "u", "is no valid JSON"),
+        ("null\n", "u", "row 1: expected an object"),
         ("", "u", "is empty"),
     ],
 )
@@ -83,6 +83,17 @@ def test_what_is_wrong_with_json_is_one_line(
     (tmp_path / "t.jsonl").write_text(text)
     with pytest.raises(DataError, match=message) as error:
         read(tmp_path / "t.jsonl", column)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('[{"u": 1}, ', "is no valid JSON"), ("[]", "has no rows"), ("[[1]]", "row 1: expected an")],
+)
+def test_what_is_wrong_with_a_list_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read(tmp_path / "t.json", "u")
     assert "\n" not in str(error.value)
 
 

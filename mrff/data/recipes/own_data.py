@@ -33,7 +33,7 @@ class OwnData(Recipe):
 
     name = "csv"
     version = 1
-    summary = "your own CSV or parquet files, described by a TOML: --from DESCRIPTION.toml"
+    summary = "your own CSV, JSON or parquet files, described by a TOML: --from DESCRIPTION.toml"
 
     def dataset_name(self, source: Path | None) -> str:
         """The name in the description."""
