@@ -12,6 +12,7 @@ import pytest
 from mrff.cli.main import main
 from mrff.data.prepare import prepare
 from tests.support.federation import run_federation
+from tests.support.serving import asking
 
 ROWS = "u,i,y,t\n" + "".join(
     f"{user},{(user + 3 * n) % 8},{(user + n) % 2},{n}\n" for user in range(6) for n in range(7)
@@ -77,6 +78,12 @@ def test_every_command_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str, objective: str
 ) -> None:
     run = trained(tmp_path, shape, objective)
+    with asking(tmp_path, "run") as client:
+        for address in ("users/1/recommendations?explain=true", "users/1/popular"):
+            answer = client.get(f"/v1/{address}")
+            assert answer.status_code == 200, answer.text
+        answer = client.post("/v1/recommendations", json={"history": [{"item": "id:1"}]})
+        assert answer.status_code == 200, answer.text
     for words in (
         ["recommend", run, "--user", "1"],  # eight items are fewer than the usual ten
         ["recommend", run, "--user", "1", "--explain", "--include-seen"],
