@@ -231,14 +231,13 @@ class MRFFNetwork(Network):
         return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds: (B, W, T, R), or nothing."""
+        """What the user liked so far, of the targets' kinds: (B, W, T or 1, R), or nothing."""
         if self.rate_features is None:
             return []
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
         sizes = self.item_features.sizes
-        rates = own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)
-        return [rates.expand(*targets.shape, -1)]  # without features, the same of all targets
+        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
