@@ -28,12 +28,14 @@ class Head(nn.Module):
         return self.down(inner).squeeze(-1)
 
     def _inner(self, parts: Sequence[Tensor]) -> Tensor:
-        if len({part.shape[2] for part in parts}) == 1:
+        # Told apart by size 1 alone: an exported network takes any other number of targets.
+        is_alike = [part.shape[2] == 1 for part in parts]
+        if all(is_alike) or not any(is_alike):
             return self.up(torch.cat(list(parts), dim=-1))
-        most = max(part.shape[2] for part in parts)
         weights = self.up.weight.split([part.shape[-1] for part in parts], dim=1)
-        apart = [(p, w) for p, w in zip(parts, weights, strict=True) if p.shape[2] == most]
-        alike = [F.linear(p, w) for p, w in zip(parts, weights, strict=True) if p.shape[2] < most]
+        pairs = list(zip(parts, weights, is_alike, strict=True))
+        apart = [(part, weight) for part, weight, is_one in pairs if not is_one]
+        alike = [F.linear(part, weight) for part, weight, is_one in pairs if is_one]
         own, weight = (torch.cat(list(some), dim=-1) for some in zip(*apart, strict=True))
         return F.linear(own, weight) + (sum(alike) + self.up.bias)
 

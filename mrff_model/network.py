@@ -231,7 +231,7 @@ class MRFFNetwork(Network):
         return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds: (B, W, T, R), or nothing."""
+        """What the user liked so far, of the targets' kinds: (B, W, T or 1, R), or nothing."""
         if self.rate_features is None:
             return []
         history = self.item_features.codes(batch.items, self.rate_features)

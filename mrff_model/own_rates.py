@@ -50,8 +50,9 @@ def own_rates(
         sizes: how many codes a feature has, 0 included; needed for the newest.
 
     Returns:
-        (B, W, T, R): logit of the rate, count, rate of the latest ten less r, the last feedback;
-        per feature its rate's logit less the user's, and its count (logarithmic, both).
+        (B, W, T, R), where T is 1 for the newest if no feature is compared: logit of the rate,
+        count, rate of the latest ten less r, the last feedback; per feature its rate's logit less
+        the user's, and its count (logarithmic, both).
     """
     seen, liked = (feedback > 0).float(), (feedback == 2).float()  # (B, W, L)
     rate, user = _rates_overall(seen, liked)

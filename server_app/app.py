@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mrff.config import RunConfig
+from mrff.io.printing import escape_unprintable
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.records import array_record
@@ -34,6 +35,7 @@ log = getLogger("flwr")
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """One run, from configuration to summary."""
+    escape_unprintable()
     with _named_errors():
         # Everything that can be wrong before the first round is found here.
         config = RunConfig.from_flat(context.run_config)

@@ -14,6 +14,7 @@ from mrff.metrics import Evaluation
 from mrff.metrics.routes import loads_of
 from mrff.privacy.mechanisms.base import Released
 from mrff.sums import CohortSums
+from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import Part
 from mrff.wire.traffic import Traffic
 from strategies.state import TrainingState
@@ -72,8 +73,17 @@ class EvaluationReport:
     def of(
         cls, split: Part, server_round: int, evaluation: Evaluation, collected: Collected
     ) -> EvaluationReport:
-        """The report of nodes' sums."""
+        """The report of nodes' sums.
+
+        Raises:
+            RoundFailedError: nobody is long enough for the split, so that nobody trains either.
+        """
         sums, traffic = collected
+        if sums.number("skipped") and not sums.number("users"):
+            raise RoundFailedError(
+                f"none of the {sums.number('skipped'):,} users is long enough for data.holdout="
+                f"{evaluation.grain.holdout}, so that nobody was trained; choose a smaller one"
+            )
         return cls(
             split=split,
             round=server_round,

@@ -11,6 +11,7 @@ import click
 import typer
 
 from mrff.cli import compare, data, deploy, privacy, recommend, results, run, serve
+from mrff.io.printing import escape_unprintable
 from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
@@ -31,6 +32,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for what the user can mend, 130 or 143 when interrupted."""
+    escape_unprintable()
     commands = _commands()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["compare"]:

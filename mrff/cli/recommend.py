@@ -34,7 +34,9 @@ AllOfThem = Annotated[bool, typer.Option("--all-users", help="Every user; needs 
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For all lists: .parquet, .csv or .json.")
 ]
-Top = Annotated[int, typer.Option(metavar="N", help="How many items.")]
+Top = Annotated[
+    int | None, typer.Option(metavar="N", help="How many items (10, or all if there are fewer).")
+]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Name the history items that moved each score most.")
 ]
@@ -60,7 +62,7 @@ def recommend(
     user: User = None,
     all_users: AllOfThem = False,
     out: Out = None,
-    top: Top = 10,
+    top: Top = None,
     explain: Explain = False,
     include_seen: IncludeSeen = None,
     only: Only = None,

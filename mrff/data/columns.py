@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
+from mrff.data.values import floats, look_like_dates, milliseconds, mixed_units, whole_numbers
+
+Rows = NDArray[np.int64]  # numbers of rows, from 0, in order
 
 
 @dataclass
@@ -27,11 +30,14 @@ class Table:
     num_rows: int
     tolerant: bool = False
     malformed: int = 0  # rows the reader skipped
+    swallowed: int = 0  # lines within quoted values that look like rows
     bad: NDArray[np.bool_] = field(init=False)
+    left_out: NDArray[np.bool_] = field(init=False)  # rows that are not wanted, bad or not
     origins: list[tuple[Path, int]] = field(default_factory=list)  # files and their rows
 
     def __post_init__(self) -> None:
         self.bad = np.zeros(self.num_rows, dtype=bool)
+        self.left_out = np.zeros(self.num_rows, dtype=bool)
 
     @classmethod
     def stacked(cls, tables: list[Table]) -> Table:
@@ -48,6 +54,7 @@ class Table:
         rows = sum(table.num_rows for table in tables)
         joined = cls(tables[0].path, columns, rows, tables[0].tolerant)
         joined.malformed = sum(table.malformed for table in tables)
+        joined.swallowed = sum(table.swallowed for table in tables)
         joined.origins = [(table.path, table.num_rows) for table in tables]
         return joined
 
@@ -73,7 +80,7 @@ class Table:
         empty = pc.fill_null(pc.equal(column, ""), True)
         column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
         if not optional:
-            self._reject(name, np.asarray(empty), column, "a value")
+            self.reject(name, np.asarray(empty), column, "a value")
         return column
 
     def numbers(
@@ -83,10 +90,10 @@ class Table:
         column = self.column(name)
         if not (pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)):
             column = self.text(name, optional=True)
-        values = _floats(column)
+        values = floats(column)
         allowed = np.asarray(pc.is_null(column)) & optional
         wrong = ~np.isfinite(values) & ~allowed
-        self._reject(name, wrong, column, wanted)
+        self.reject(name, wrong, column, wanted)
         return np.where(wrong, 0.0, values)
 
     def binary(self, name: str) -> NDArray[np.int8]:
@@ -101,24 +108,36 @@ class Table:
         else:
             values = self.numbers(name).astype(np.int64)
             wrong = (values != 0) & (values != 1)
-        self._reject(name, wrong, column, "0 or 1")
+        self.reject(name, wrong, column, "0 or 1")
         return np.where(wrong, 0, values).astype(np.int8)
 
     def distinct(self, name: str) -> Any:
         """The column as text; DataError for a value that an earlier row has."""
-        column = self.text(name)
-        encoded = np.asarray(column.dictionary_encode().indices)
-        _, first, same = np.unique(encoded, return_index=True, return_inverse=True)
-        repeated = np.flatnonzero(first[same] < np.arange(len(encoded)))
-        if len(repeated):
-            row = int(repeated[0])
-            raise DataError(
-                f"{self.path}, row {row + 1}: {name} {column[row].as_py()!r} was already in row "
-                f"{first[same[row]] + 1}; keep one of the rows"
-            )
-        return column
+        self.one_each(name, "error")
+        return self.text(name)
 
-    def lists(self, name: str, separator: str, rows: NDArray[np.int64]) -> list[list[str]]:
+    def one_each(self, name: str, repeats: Literal["error", "first", "last"]) -> Rows:
+        """The usable rows, but of those with the same text in a column only the first or last.
+
+        Raises:
+            DataError: there are such rows, and ``repeats`` is ``error``.
+        """
+        ids = self.text(name)
+        rows = self.keep()[:: -1 if repeats == "last" else 1]
+        _, first, same = np.unique(
+            np.asarray(ids.take(pa.array(rows)).dictionary_encode().indices),
+            return_index=True, return_inverse=True,
+        )  # fmt: skip
+        repeated = np.flatnonzero(first[same] < np.arange(len(rows)))
+        if repeats == "error" and len(repeated):
+            row, before = (int(rows[n]) for n in (repeated[0], first[same[repeated[0]]]))
+            raise DataError(
+                f"{self.path}, row {row + 1}: {name} {ids[row].as_py()!r} was already in row "
+                f"{before + 1}; keep one of the rows"
+            )
+        return np.sort(rows[first])
+
+    def lists(self, name: str, separator: str, rows: Rows) -> list[list[str]]:
         """The values of each of the rows: a list column, or text split at the separator."""
         column = self.column(name).take(pa.array(rows))
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
@@ -149,45 +168,73 @@ class Table:
         kind = column.type
         if pattern is not None:
             texts = self.text(name, optional=True)
-            stamps, wrong = _milliseconds(texts, pattern)
-            self._reject(name, wrong, texts, f"a time written as {pattern!r}")
+            stamps, wrong = milliseconds(texts, pattern)
+            self.reject(name, wrong, texts, f"a time written as {pattern!r}")
             return stamps
-        if pa.types.is_string(kind) and _look_like_dates(column[:1000]).any():
+        if pa.types.is_string(kind) and look_like_dates(column[:1000]).any():
             texts = self.text(name, optional=True)
-            stamps, wrong = _milliseconds(texts, "ISO8601")
-            self._reject(name, wrong | ~_look_like_dates(texts), texts, "a date like 2024-01-31")
+            stamps, wrong = milliseconds(texts, "ISO8601")
+            self.reject(name, wrong | ~look_like_dates(texts), texts, "a date like 2024-01-31")
             return stamps
-        if pa.types.is_temporal(kind) or pa.types.is_integer(kind):
-            self._reject(name, np.asarray(pc.is_null(column)), column, "a time")
-            if pa.types.is_temporal(kind):
-                column = column.cast(pa.timestamp("ms"), safe=False)
+        if pa.types.is_temporal(kind):
+            self.reject(name, np.asarray(pc.is_null(column)), column, "a time")
+            column = column.cast(pa.timestamp("ms"), safe=False)
             return np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
+        whole = whole_numbers(column)
+        if whole is not None:
+            self._refuse_mixed_units(name, whole)
+            return whole
         values = self.numbers(name, wanted=wanted)
-        if np.any(np.abs(values) >= 2**53):
-            self._reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
-        whole = bool(np.all(values == np.floor(values)))
-        return np.round(values if whole else values * 1000).astype(np.int64)
+        self._refuse_mixed_units(name, values)
+        self.reject(name, np.abs(values) >= 2**53, column, "a time below 2^53")
+        is_whole = bool(np.all(values == np.floor(values)))
+        return np.round(values if is_whole else values * 1000).astype(np.int64)
 
-    def keep(self) -> NDArray[np.int64]:
+    def _refuse_mixed_units(self, name: str, times: NDArray[Any]) -> None:
+        rows = self.keep()
+        mixed = [(unit, int(rows[place])) for unit, place in mixed_units(times[rows])]
+        if mixed:
+            told = []
+            for unit, row in mixed:
+                path, number = self._origin(row)
+                told.append(f"{path.name}, row {number}: {times[row]:.0f} looks like {unit}")
+            raise DataError(
+                f"{self.path}, column {name!r} mixes units ({'; '.join(told)}); "
+                f"write all times in one unit"
+            )
+
+    def keep(self) -> Rows:
         """The rows that are usable."""
-        return np.flatnonzero(~self.bad)
+        return np.flatnonzero(~(self.bad | self.left_out))
 
-    def _reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
+    @property
+    def num_bad(self) -> int:
+        """Rows that are not usable; those with too few or many fields count."""
+        return self.malformed + int((self.bad & ~self.left_out).sum())
+
+    def reject(self, name: str, wrong: NDArray[np.bool_], column: Any, wanted: str) -> None:
+        """Marks rows as bad; DataError for the first one where none is tolerated."""
         if self.tolerant:
             self.bad |= wrong
-        elif wrong.any():
+            return
+        wrong = wrong & ~self.left_out
+        if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             value = column[row].as_py()
             shown = "nothing" if value in (None, "") else f"{value!r:.80}"
-            path = self.path
-            for path, rows in self.origins:  # noqa: B007 - the last one looked at is meant
-                if row < rows:
-                    break
-                row -= rows
+            path, number = self._origin(row)
             raise DataError(
-                f"{path}, row {row + 1}, column {name!r}: expected {wanted}, got {shown}; "
+                f"{path}, row {number}, column {name!r}: expected {wanted}, got {shown}; "
                 f"correct or remove the row"
             )
+
+    def _origin(self, row: int) -> tuple[Path, int]:
+        """The file of a row counted from 0, and its number there, from 1."""
+        for path, rows in self.origins:
+            if row < rows:
+                return path, row + 1
+            row -= rows
+        return self.path, row + 1
 
 
 def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
@@ -195,41 +242,3 @@ def unknown_column(path: Path, name: str, names: Iterable[str]) -> DataError:
     return DataError(
         f"{path} has no column {name!r}; its columns are {', '.join(map(repr, names))}"
     )
-
-
-def _floats(column: Any) -> NDArray[np.float64]:
-    """NaN where there is nothing, or text that is no number."""
-    try:
-        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan))
-    except pa.ArrowException:
-        return np.array([_float(text) for text in column.to_pylist()])
-
-
-def _float(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")
-
-
-def _look_like_dates(column: Any) -> NDArray[np.bool_]:
-    """Which texts begin like an ISO date."""
-    found = pc.match_substring_regex(column, r"^\s*\d{4}-\d{1,2}-\d{1,2}")
-    return np.asarray(pc.fill_null(found, False))
-
-
-def _milliseconds(column: Any, pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Times in a text column as pandas reads them; without a zone they count as UTC.
-
-    Args:
-        pattern: of ``strptime``, as ``%d/%m/%Y %H:%M``, or ``ISO8601``.
-
-    Returns:
-        Milliseconds since 1970 (0 where the text does not fit), and which texts do not fit.
-    """
-    import pandas as pd  # heavy, and only where times are text
-
-    texts = pd.Series(column.to_pylist(), dtype=object)
-    times = pd.DatetimeIndex(pd.to_datetime(texts, format=pattern, errors="coerce", utc=True))
-    wrong = np.asarray(times.isna())
-    return np.where(wrong, 0, times.as_unit("ms").asi8), wrong

@@ -121,6 +121,11 @@ def load_times(folder: Path) -> NDArray[np.int64]:
     return _File(folder, INTERACTIONS_FILE).integers("time").astype(np.int64, copy=False)
 
 
+def load_sizes(folder: Path) -> NDArray[np.int64]:
+    """How many interactions every user has, in the order of the users."""
+    return np.bincount(_File(folder, INTERACTIONS_FILE).integers("user"))
+
+
 def rows_of(offsets: NDArray[np.int64], users: NDArray[np.int64]) -> NDArray[np.int64]:
     """The interactions of the given users, one user after the other."""
     return rows_between(offsets[users], offsets[users + 1])

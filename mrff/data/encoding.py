@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrff.data.errors import DataError
+from mrff.data.losses import MISSING
 from mrff.data.schema import Feature
 from mrff.data.writing import Codes, Encoded, Entities, Prepared, UserChunk
 
@@ -113,7 +114,7 @@ def sorted_users(rows: Rows, known: Entities, dropped: dict[str, int]) -> UserCh
     items = codes_of(rows.items, known.ids)
     order = np.lexsort((rows.times, users))
     order = order[items[order] > 0]
-    dropped["rows of items missing from the catalogue"] = len(users) - len(order)
+    dropped[MISSING] = len(users) - len(order)
     repeats, kept = rows.repeats, order
     if repeats != "keep":
         kept = order[~_repeated(users[order], items[order], rows, order)]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
-from mrff.data.windows import check_part, eligible_users
+from mrff.data.windows import check_part, eligible_users, nobody_fits
 
 SMOOTHING = 5.0  # rows; about the best of 1, 2, 5, 10, 20 on ml-100k and kuaisar-r
 
@@ -71,10 +71,7 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     check_part(part, holdout)
     users = eligible_users(dataset, holdout=holdout)
     if not len(users):
-        raise DataError(
-            f"no user has the {2 * holdout + 1} interactions that a holdout of {holdout} needs; "
-            f"use a smaller holdout"
-        )
+        raise DataError(nobody_fits(holdout))
     sizes = np.diff(dataset.offsets)
     owner = np.repeat(np.arange(dataset.num_users), sizes)  # (N,)
     to_come = dataset.offsets[owner + 1] - np.arange(len(owner))  # 1 at a user's last row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrff.data.label_order import LabelOrder, first_rows, label_order
+from mrff.data.losses import losses_of
 from mrff.data.schema import USERS_FILE, Schema
 
 
@@ -14,7 +15,7 @@ def warnings_of(schema: Schema, order: LabelOrder | None) -> list[str]:
     Args:
         order: see `order_of`.
     """
-    found = []
+    found = losses_of(schema)
     if schema.kind != "events" and schema.one_class:
         found.append(
             f"by the label rule {schema.label_rule!r} no row is {schema.one_class}, so that "

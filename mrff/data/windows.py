@@ -57,6 +57,15 @@ def train_sizes(dataset: Dataset, users: Users, *, holdout: int) -> NDArray[np.i
     return np.where(sizes > 2 * holdout, sizes - 2 * holdout, sizes)
 
 
+def nobody_fits(holdout: int) -> str:
+    """What is wrong where no user is eligible, and the way out."""
+    needed = 2 * holdout + 1
+    return (
+        f"no user has the {needed} interactions that a holdout of {holdout} needs; "
+        f"use a smaller holdout"
+    )
+
+
 def train_records(
     dataset: Dataset, users: Users, *, length: int, max_windows: int, holdout: int
 ) -> Records:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bars
 
 from mrff.config import RunConfig
@@ -177,6 +178,6 @@ def _progress() -> Iterator[Progress]:
         task = bars.add_task("", total=None)
 
         def show(stage: str, done: int, total: int | None) -> None:
-            bars.update(task, description=stage, completed=done, total=total)
+            bars.update(task, description=escape(stage), completed=done, total=total)
 
         yield show

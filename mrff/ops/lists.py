@@ -63,7 +63,7 @@ class AllUsers:
         """Node by node, some users at a time.
 
         Raises:
-            DataError: see `items_that_fit`.
+            DataError: see `items_that_fit` and `Wish.number`.
             RunError: see `NodesAtHand.open_all` and `best_items`.
             PrivateStoreError: the private state is damaged or of another network.
         """
@@ -71,7 +71,8 @@ class AllUsers:
             fits = torch.from_numpy(items_that_fit(node.dataset, self.wish))
             users = node.tested if self.before_test else np.arange(node.dataset.num_users)
             too_short = node.dataset.num_users - len(users)
-            size = min(USERS_AT_ONCE, max(1, LISTED_AT_ONCE // self.wish.top))
+            top = self.wish.number(node.dataset.schema.num_items)
+            size = min(USERS_AT_ONCE, max(1, LISTED_AT_ONCE // top))
             for first in range(0, max(len(users), 1), size):
                 cohort = node.cohort(users[first : first + size], up_to_round=self.nodes.best.round)
                 lacking = bool(cohort.private) * int((cohort.routes < 0).any(axis=1).sum())
@@ -82,9 +83,9 @@ class AllUsers:
     def _best(self, node: Node, cohort: Cohort, fits: torch.Tensor) -> BestItems:
         """Of every user of the cohort; ``fits`` (items,) are those asked for."""
         network = node.mrff
-        spans = self._spans(node, cohort.users)
+        spans, top = self._spans(node, cohort.users), self.wish.number(len(fits))
         found = BestItems.none(
-            (len(cohort), self.wish.top), len(network.layers), clicks=network.head is not None
+            (len(cohort), top), len(network.layers), clicks=network.head is not None
         )
 
         def answer(rows: np.ndarray) -> BestItems:
@@ -92,7 +93,7 @@ class AllUsers:
             is_candidate = fits.expand(len(rows), -1)
             if self.wish.leaves_out_met(node.dataset.schema):
                 is_candidate = is_candidate & ~readers.met_items
-            return best_items(readers, is_candidate, self.wish.top)
+            return best_items(readers, is_candidate, top)
 
         for rows, best in compute(self._chunks(node, spans), answer):
             found.keep(rows, best)

@@ -123,13 +123,14 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
         RunError: a score is no number.
     """
     dataset = user.node.dataset
+    top = wish.number(dataset.schema.num_items)
     is_candidate = torch.from_numpy(items_that_fit(dataset, wish))[None]
     readers = readers_of(user)
     if wish.leaves_out_met(dataset.schema):
         is_candidate = is_candidate & ~readers.met_items
     if not is_candidate.any():
         raise DataError(nothing_left(dataset, wish))
-    found = best_items(readers, is_candidate, wish.top)
+    found = best_items(readers, is_candidate, top)
     listed = found.items[0] > 0
     return Recommendations(
         found.items[0][listed],

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mrff.config import ConfigError, RunConfig, full_names
+from mrff.data.dataset import load_sizes
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
+from mrff.data.windows import nobody_fits
 from mrff.ops.engine import FlowerEngine
 from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
@@ -84,7 +86,7 @@ def read_settings(config: Path | None, changes: list[str]) -> Values:
     values: Values = {}
     if config is not None:
         try:
-            values |= full_names(tomllib.loads(config.read_text()))
+            values |= full_names(tomllib.loads(config.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read the settings in {config}: {error}") from error
     for change in changes:
@@ -132,6 +134,8 @@ def _check_dataset(config: RunConfig, nodes: int) -> None:
         schema = Schema.load(config.dataset_path)
         settled(config, schema)
         check_everybody_has_users(nodes, schema)
+        if load_sizes(config.dataset_path).max(initial=0) < 2 * config.data.holdout + 1:
+            raise DataError(nobody_fits(config.data.holdout))
         return
     name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:

@@ -13,21 +13,33 @@ from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
 from mrff.data.schema import Schema
 
+USUAL_TOP = 10
+
 
 @dataclass(frozen=True)
 class Wish:
     """Which items are asked for.
 
     Args:
-        top: how many.
+        top: how many; None: ten, or all where there are fewer.
         include_seen: items that the user has met as well; None: where the data's repeats mean
             something.
         only: values that an item's features must have, by feature.
     """
 
-    top: int = 10
+    top: int | None = None
     include_seen: bool | None = None
     only: Mapping[str, str] = field(default_factory=dict)
+
+    def number(self, num_items: int) -> int:
+        """How many of the items; DataError if there are not as many."""
+        if self.top is None:
+            return min(USUAL_TOP, num_items)
+        if not 1 <= self.top <= num_items:
+            raise DataError(
+                f"top must be between 1 and {num_items} (the number of items), got {self.top}"
+            )
+        return self.top
 
     def leaves_out_met(self, schema: Schema) -> bool:
         """Whether items that a user has met are no answer."""
@@ -38,14 +50,9 @@ def items_that_fit(dataset: Dataset, wish: Wish) -> NDArray[np.bool_]:
     """(items,) of items 1, 2, ...: those that have all of the values asked for.
 
     Raises:
-        DataError: ``top`` is out of range, or there is no such feature or value.
+        DataError: there is no such feature or value.
     """
-    num_items = dataset.schema.num_items
-    if not 1 <= wish.top <= num_items:
-        raise DataError(
-            f"top must be between 1 and {num_items} (the number of items), got {wish.top}"
-        )
-    fits = np.ones(num_items + 1, dtype=bool)
+    fits = np.ones(dataset.schema.num_items + 1, dtype=bool)
     known = {f.name: f for f in dataset.schema.item_features if f.kind != "id"}
     for name, value in wish.only.items():
         feature = known.get(name)

@@ -32,7 +32,7 @@ PAGE_HEADERS = {
 }
 MOST_USERS, MOST_EVENTS = 1000, 10_000
 
-Top = Annotated[int, Query(ge=1, description="How many items.")]
+Top = Annotated[int | None, Query(ge=1, description="How many items; ten, if there are as many.")]
 IncludeSeen = Annotated[
     bool | None, Query(description="Items the user has met as well; default: by the data's kind.")
 ]
@@ -52,7 +52,7 @@ class Event(BaseModel):
 class Question(BaseModel):
     """Which items are wanted."""
 
-    top: int = Field(10, ge=1)
+    top: int | None = Field(None, ge=1)
     include_seen: bool | None = None
     filter: dict[str, str] = {}
     explain: bool = False
@@ -133,7 +133,7 @@ def _add_answers(app: FastAPI, newest: Newest) -> None:
     @app.get("/v1/users/{user}/recommendations")
     def recommendations(
         user: str,
-        top: Top = 10,
+        top: Top = None,
         include_seen: IncludeSeen = None,
         only: Only = [],  # noqa: B006
         explain: Explain = False,
@@ -148,7 +148,7 @@ def _add_answers(app: FastAPI, newest: Newest) -> None:
         return newest.served.history(user, last)
 
     @app.get("/v1/users/{user}/popular")
-    def popular(user: str, top: Top = 10) -> list[dict[str, Any]]:
+    def popular(user: str, top: Annotated[int, Query(ge=1)] = 10) -> list[dict[str, Any]]:
         """What most users of this node met and this one did not."""
         return newest.served.most_met(user, top)
 

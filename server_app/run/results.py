@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mrff.io.files import write_json
@@ -64,7 +65,7 @@ def final_line(summary: dict[str, Any]) -> str:
 
 def print_table(summary: dict[str, Any], console: Console | None = None) -> None:
     """The summary for people; plain text where output is no terminal, as in Flower's log."""
-    table = Table(title=f"MRFF on {summary['dataset']}", show_header=False)
+    table = Table(title=escape(f"MRFF on {summary['dataset']}"), show_header=False)
     test, best_by = summary["test"], METRICS[summary["best_by"]]
     if summary["ranking_candidates"] is not None:
         table.add_row("ranks are", among_drawn(summary["ranking_candidates"]))
@@ -85,7 +86,7 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
         ("time in phases", duration(summary["seconds"])),
         ("results", summary["path"]),
     ):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     (console or Console(width=100)).print(table)
 
 

@@ -11,6 +11,7 @@ from mrff.config import ConfigError
 from mrff.data.prepare import prepare
 from mrff.ops.simulation import read_settings
 from tests.support.events import plays
+from tests.support.small_folders import alternating, write
 
 
 def test_texts_win_over_the_file_and_are_typed(tmp_path: Path) -> None:
@@ -125,6 +126,18 @@ def test_fewer_users_than_nodes_start_nothing(
     assert main(["run", "--nodes", "16", *settings]) == 2
     said = capsys.readouterr().err
     assert "number of nodes must be between 1 and 15 (the number of users), got 16" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "home").exists()
+
+
+def test_users_too_short_for_the_split_start_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "d", alternating(2, 4))
+    settings = ("holdout=2", f"data-dir={tmp_path}/d", f"home={tmp_path}/home")
+    assert main(["run", *(word for change in settings for word in ("-c", change))]) == 2
+    said = capsys.readouterr().err
+    assert "no user has the 5 interactions that a holdout of 2 needs; use a smaller" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "home").exists()
 

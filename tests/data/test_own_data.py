@@ -10,8 +10,10 @@ import pytest
 
 from mrff.data.dataset import Dataset, load_dataset, load_titles
 from mrff.data.errors import DataError
+from mrff.data.losses import losses_of
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
+from mrff.data.warnings import warnings_of
 from tests.support.own_data import example
 
 
@@ -128,6 +130,133 @@ def test_times_of_another_form(tmp_path: Path) -> None:
     assert dataset.items.tolist() == [3, 1, 2]
 
 
+BAD_SIDES = """[items]
+file = "items.csv"
+id = "i"
+on-bad-row = "drop"
+repeats = "REPEATS"
+[items.features]
+brand = "categorical"
+price = { kind = "bucket", edges = [5] }
+[users]
+file = "users.csv"
+id = "u"
+on-bad-row = "drop"
+repeats = "REPEATS"
+[users.features]
+age = { kind = "bucket", edges = [18] }
+"""
+ITEMS_TWICE = "i,brand,price\n5,x,1\n7,y,9\n5,z,9\n,q,1\n7,q\n8,w,dear\n9,v,\n"
+USERS_TWICE = "u,age\n2,17\n10,old\n2,30\n"
+
+
+@pytest.mark.parametrize(
+    ("repeats", "brands", "prices", "ages"),
+    [("first", "vxy", [0, 0, 1, 2], [1, 0]), ("last", "vyz", [0, 0, 2, 2], [2, 0])],
+)
+def test_bad_and_repeated_rows_of_items_and_users(
+    tmp_path: Path, repeats: str, brands: str, prices: list[int], ages: list[int]
+) -> None:
+    toml = LEAST + BAD_SIDES.replace("REPEATS", repeats)
+    schema, dataset = made(tmp_path, toml, rows=ROWS, items=ITEMS_TWICE, users=USERS_TWICE)
+    brand, _ = schema.item_features
+    assert "".join(brand.values) == brands
+    assert sorted(dataset.item_features["price"].tolist()) == sorted(prices)
+    assert dataset.user_features["age"].tolist() == ages
+    assert schema.counts["dropped"] == {
+        "malformed rows of items.csv": 3,  # no id, two fields, no number
+        f"repeated rows of items.csv, {repeats} kept": 1,
+        "malformed rows of users.csv": 1,
+        f"repeated rows of users.csv, {repeats} kept": 1,
+    }
+
+
+def test_rows_that_a_quote_swallowed_are_warned_of(tmp_path: Path) -> None:
+    rows = ROWS + '3,7,1\n4,"7,1\n4,5,1\n4,7",1\n'
+    schema, _ = made(tmp_path, LEAST, rows=rows)
+    (warning,) = [line for line in warnings_of(schema, None) if "quote" in line]
+    assert "1 lines within quoted values" in warning
+
+
+def events(usable: int, malformed: int) -> str:
+    lines = [f"{n % 9},{n % 5},{n % 2}" for n in range(usable)] + ["1,2,maybe"] * malformed
+    return "u,i,y\n" + "\n".join(lines) + "\n"
+
+
+def test_mostly_malformed_rows_are_refused(tmp_path: Path) -> None:
+    """A description that fits a hundredth of the rows is no description of them."""
+    toml = LEAST + 'on-bad-row = "drop"\n'
+    with pytest.raises(DataError, match=r"rows\.csv: 9,900 of 10,000 rows are malformed, more th"):
+        made(tmp_path, toml, rows=events(100, 9_900))
+    with pytest.raises(DataError, match="51 of 101"):
+        made(tmp_path, toml, rows=events(50, 51))
+    schema, _ = made(tmp_path, toml, rows=events(50, 50))
+    assert losses_of(schema) == ["50% of the rows are dropped: malformed rows; check a few of them"]
+    assert losses_of(made(tmp_path, toml, rows=events(96, 4))[0]) == []
+    sides = SIDES.replace('id = "i"', 'id = "i"\non-bad-row = "drop"')
+    with pytest.raises(DataError, match=r"items\.csv: 2 of 3 rows are malformed"):
+        made(tmp_path, sides, rows=ROWS, items="i,p\n5\n7\n8,1\n", users=USERS)
+
+
+LOG = """u,i,stars,event,lang
+1,a,5,view,en
+1,b,2,buy,en
+1,c,,view,de
+2,a,4,buy,en
+2,d,5,bot,en
+2,b,x,bot,en
+"""
+RULES = """[interactions]
+file = "rows.csv"
+user = "u"
+item = "i"
+where = "event in ('view', 'buy') and lang = 'en'"
+label = "stars >= 4 or event = 'buy'"
+"""
+
+
+def test_rows_that_do_not_count_are_left_out(tmp_path: Path) -> None:
+    """Items that occur in them alone are in no catalogue; what they hold need not be sound."""
+    schema, dataset = made(tmp_path, RULES, rows=LOG.replace(",x,bot", ",,bot"))
+    assert schema.label_rule == "stars >= 4 or event = 'buy'"
+    assert dataset.items.tolist() == [1, 2, 1]
+    assert dataset.labels.tolist() == [1, 1, 1]
+    assert schema.num_items == 2
+    assert schema.counts["dropped"] == {"rows that where leaves out": 3}
+    assert losses_of(schema) == []
+    simple = RULES.replace(" or event = 'buy'", "")
+    _, dataset = made(tmp_path, simple, rows=LOG)  # an x where no row counts
+    assert dataset.labels.tolist() == [1, 0, 1]
+
+
+def test_rows_of_which_a_rule_says_nothing(tmp_path: Path) -> None:
+    """No stars, and no other part of the rule that decides it."""
+    toml = RULES.replace(" and lang = 'en'", "")
+    rows = LOG.replace(",x,bot", ",,bot")
+    with pytest.raises(DataError, match=r"row 3, column 'stars or event': .* rule, got noth"):
+        made(tmp_path, toml, rows=rows)
+    schema, dataset = made(tmp_path, toml + 'on-bad-row = "drop"\n', rows=rows)
+    assert dataset.labels.tolist() == [1, 1, 1]
+    assert schema.counts["dropped"] == {"malformed rows": 1, "rows that where leaves out": 2}
+
+
+def test_items_are_chosen_too(tmp_path: Path) -> None:
+    toml = SIDES.replace('id = "i"', 'id = "i"\nwhere = "p > 1"')
+    schema, dataset = made(tmp_path, toml, rows=ROWS, items=ITEMS, users=USERS)
+    assert schema.num_items == 1
+    assert dataset.user_ids.tolist() == ["2"]
+    assert schema.counts["dropped"]["rows that where leaves out of items.csv"] == 1
+
+
+def test_ids_that_do_not_match_are_warned_of(tmp_path: Path) -> None:
+    """Written with leading zeros in the items' file and among the users."""
+    files = {"items": "i\n005\n7\n", "users": "u\n002\n0010\n"}
+    schema, _ = made(tmp_path, SIDES, rows=ROWS, **files)
+    missing, without = losses_of(schema)
+    assert missing.startswith("67% of the rows are dropped: rows of items missing from the catal")
+    assert without.startswith("1 of 1 users are not in the file of users; check whether both")
+
+
 def test_prepared_anew_when_a_file_changes(tmp_path: Path) -> None:
     made(tmp_path, LEAST, rows=ROWS)
     schema, _ = made(tmp_path, LEAST, rows=ROWS + "3,5,1\n")
@@ -146,7 +275,7 @@ AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
         ("", {}, r"interactions\.file is missing; see docs/data\.md"),
         ("interactions = 3", {}, r"interactions must be a table, got 3"),
         (LEAST.replace("user", "usr"), {}, r"interactions\.user is missing"),
-        (LEAST + "usr = 'u'", {}, r"unknown key 'interactions\.usr' \(known: .*user\)"),
+        (LEAST + "usr = 'u'", {}, r"unknown key 'interactions\.usr' \(known: .*user, where\)"),
         (LEAST + "[item]\n", {}, r"unknown key 'item' \(known: interactions, items, name, users\)"),
         ("name = 'a/b'\n" + LEAST, {}, "name must be made of letters"),
         (LEAST + "repeats = 'none'", {}, "repeats must be one of keep, exact, first, last, got"),
@@ -154,6 +283,15 @@ AGE = '[users.features]\na = { kind = "bucket", edges = [1] }\n'
         (LEAST + "encoding = 'klingon'", {}, "encoding 'klingon' is unknown"),
         (LEAST + "separator = ''", {}, "separator must be a text, got ''"),
         (LEAST + "columns = ['a', 'a']", {}, "names a column twice"),
+        (LEAST + "where = 'y in (select 1)'", {}, r"interactions\.where may not hold a subquery"),
+        (LEAST + "where = 'y > '", {}, r"interactions\.where is no condition \(.*\), got 'y > '"),
+        (LEAST + "where = 'z > 1'", {}, r"rows\.csv has no column 'z'"),
+        (LEAST + "where = 'y > 1'", {}, r"rows\.csv: where = 'y > 1' cannot be computed \(.*VARCH"),
+        (
+            LEAST.replace('"y"', '"y > 1 and read_text(y) = 2"'),
+            {},
+            "label may not call 'read_text'",
+        ),
         (LEAST.replace('"y"', '"y >"'), {}, "must be a column or 'column operator value'"),
         (LEAST.replace('"y"', '"y > x"'), {}, "> needs a number, got 'x'"),
         (LEAST.replace('"y"', '"z"'), {}, r"rows\.csv has no column 'z'; its columns are 'u', 'i'"),

@@ -98,6 +98,10 @@ def test_latin1(tmp_path: Path) -> None:
         ("t\n1970-01-01 00:00:01\n1970-01-01T00:00:02\n", [1000, 2000]),
         ("t\n1970-01-01T01:00:00+01:00\n1970-01-01T00:00:02Z\n", [0, 2000]),
         ("t\n1970-01-01T00:00:01\n1970-01-01T00:00:02Z\n", [1000, 2000]),
+        ("t\n1970-01-01 00:00:01 UTC\n1970-01-01 00:00:02.250123 UTC\n", [1000, 2250]),
+        ("t\n1970-01-02UTC\n1970-01-01 GMT\n", [86_400_000, 0]),
+        ("t\n1700000000000001\n1700000000000000\n", [1700000000000001, 1700000000000000]),
+        ("t\n1700000000000000001\n 7\n", [1700000000000000001, 7]),  # exactly
     ],
 )
 def test_times(tmp_path: Path, text: str, expected: list[int]) -> None:
@@ -118,6 +122,40 @@ def test_times_of_a_named_form(
     tmp_path: Path, pattern: str, text: str, expected: list[int]
 ) -> None:
     assert read(tmp_path, f"t\n{text}\n").times("t", pattern=pattern).tolist() == expected
+
+
+SECONDS, MILLIS = "1700000000", "1700000000000"
+
+
+@pytest.mark.parametrize(
+    ("values", "rows"),
+    [
+        ([SECONDS, SECONDS, MILLIS], ["row 1: 1700000000 looks like seconds", "row 3: .*milli"]),
+        ([MILLIS + "000", MILLIS], ["row 2: .* milliseconds", "row 1: .* microseconds"]),
+        ([MILLIS + "000000", SECONDS + ".5"], ["row 2: .* seconds", "row 1: .* nanoseconds"]),
+        ([SECONDS] * 200 + ["0", MILLIS], ["row 1: .* seconds", "row 202: .* milliseconds"]),
+    ],
+)
+def test_mixed_units_are_refused(tmp_path: Path, values: list[str], rows: list[str]) -> None:
+    message = r"column 't' mixes units \(t\.csv, " + ".*".join(rows) + ".*in one unit"
+    for tolerant in (False, True):
+        path = written(tmp_path, "t\n" + "\n".join(values) + "\n")
+        with pytest.raises(DataError, match=message):
+            read_table(path, layout=Layout(), tolerant=tolerant).times("t")
+
+
+def test_mixed_units_of_two_files_name_each_file(tmp_path: Path) -> None:
+    parts = [written(tmp_path, f"t\n{v}\n{v}\n", f"{v}.csv") for v in (SECONDS, MILLIS)]
+    log = Table.stacked([read_table(path, layout=Layout()) for path in parts])
+    with pytest.raises(DataError, match=rf"{SECONDS}\.csv, row 1: .*{MILLIS}\.csv, row 1: "):
+        log.times("t")
+
+
+@pytest.mark.parametrize("most", [100, 10**6, 10**13, 10**19 // 2])
+def test_counts_since_a_start_are_no_mixed_units(tmp_path: Path, most: int) -> None:
+    """Spread evenly, some of them look like seconds and some like microseconds of today."""
+    times = [most * n // 500 for n in range(500)]
+    assert read(tmp_path, "t\n" + "\n".join(map(str, times)) + "\n").times("t").tolist() == times
 
 
 @pytest.mark.parametrize("value", ["31/02/2024", "2024-02-01", ""])
@@ -212,10 +250,50 @@ def test_repeated_names(tmp_path: Path) -> None:
         read(tmp_path, "a,b,a\n1,2,3\n")
 
 
-@pytest.mark.parametrize("text", ["", "id,n\n", "id,n\n\n\n"])
-def test_empty(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["id,n\n", "id,n\n\n\n", "id,n"])
+def test_no_rows(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match="has no rows"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "cp1252"])
+def test_other_encodings(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path, "id,n\r\nMisérables,2\r\n", encoding=encoding)
+    table = read_table(path, layout=Layout(encoding=encoding))
+    assert table.text("id").to_pylist() == ["Misérables"]
+    assert table.numbers("n").tolist() == [2]
+
+
+def test_lines_that_end_in_carriage_returns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"id,n\r1,2\r\r3,4")
+    assert read_table(tmp_path / "t.csv", layout=Layout()).numbers("n").tolist() == [2, 4]
+
+
+NO_TABLES = {
+    "empty": ("t.csv", b"", "t.csv is empty; check the file"),
+    "blank": ("t.csv", b" \n\n", "is empty"),
+    "UTF-16": ("t.csv", "id\n1\n".encode("utf-16"), "is UTF-16 text; set its encoding to utf-16"),
+    "UTF-16 unmarked": ("t.csv", "id\n1\n".encode("utf-16-le"), r"is not utf8 .*utf-16-le\?"),
+    "zip": ("t.csv", b"PK\x03\x04 and more", "is a zip archive or an Excel workbook; let its"),
+    "torn zip": ("t.zip", b"PK\x03\x04 and more", "cannot be unpacked .*; check the file"),
+    "old Excel": ("t.csv", b"\xd0\xcf\x11\xe0 and more", "is an Excel workbook; save it as CSV"),
+    "gzip": ("t.csv", gzip.compress(b"id\n1\n"), "compressed by gzip; let its name end in .gz"),
+    "parquet": ("t.csv", b"PAR1 and more", "is a parquet file; let its name end in .parquet"),
+    "JSON lines as csv": ("t.csv", b'{"id": 1}\n{"id": 2}\n', "is JSON; let its name end in"),
+    "JSON as csv": ("t.csv", b'[{"id": 1}]', "is JSON"),
+    "torn heading": ("t.csv", b'"id,n\n1,2\n', 'line 1: a name begins with " and does not end'),
+    "no parquet": ("t.parquet", b"", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), NO_TABLES.values(), ids=NO_TABLES)
+def test_what_is_no_table_is_told_in_a_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_table(tmp_path / name, layout=Layout())
+    assert "\n" not in str(error.value)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -16,11 +16,14 @@ from mrff.config import ConfigError, full_names
 from mrff.data.errors import DataError
 from mrff.data.prepare import prepare
 from mrff.io.files import OutputError
+from mrff.wire.aggregation import RoundFailedError
 from server_app.app import app as server_app
 from server_app.nodes import MissingNodesError
 from server_app.run.checkpoint import CheckpointError, load_checkpoint
 from server_app.run.history import read_history
+from tests.support.federation import run_federation
 from tests.support.local_grid import LocalGrid
+from tests.support.small_folders import alternating, write
 
 USERS = 12
 
@@ -212,6 +215,18 @@ def test_bad_starts_are_one_clear_line_before_any_round(
     assert stops == [f"MRFF stopped: {caught.value}"]
     assert "\n" not in stops[0]
     assert (home / "runs" / "taken" / "history.jsonl").read_bytes() == before
+
+
+PRIVATE = {"mode": "central-user", "noise_multiplier": 1.0, "objective": "click"}
+
+
+@pytest.mark.parametrize("changes", [{}, PRIVATE], ids=["plain", "private"])
+def test_a_run_that_trains_nobody_does_not_finish(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Every user has fewer rows than the split needs; no node can tell that the others' do too."""
+    write(tmp_path / "d", alternating(2, 2, 1, 2))
+    with pytest.raises(RoundFailedError, match="none of the 4 users is long enough"):
+        run_federation(tmp_path / "d", tmp_path, nodes=2, name="short", **changes)
+    assert not (tmp_path / "runs" / "short" / "summary.json").exists()
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(data: Path, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ addEventListener("load", function () { setTimeout(function () {
     var marks = chart.querySelectorAll(
       ".scatterlayer path, .scatterlayer .point, .sankey-link, .hm image, .plot path");
     charts[title] = { drawn: marks.length, width: svg ? svg.getBoundingClientRect().width : 0,
+      labels: [].map.call(chart.querySelectorAll(".ytick text"), function (label) {
+        return label.textContent; }),
       right: box.right, text: svg ? getComputedStyle(svg.querySelector("text") || svg).fill : "" };
   });
   parent.postMessage({ problems: problems, charts: charts, width: innerWidth,

@@ -6,15 +6,17 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
+from mrff.data.conditions import Condition
 from mrff.data.encoding import Repeats
+from mrff.data.recipes.row_rules import LabelRule, condition, label_rule
 from mrff.data.recipes.toml_keys import Keys
-from mrff.data.schema import EVENT_RULE, RESERVED, Kind, RowKind
+from mrff.data.schema import RESERVED, Kind, RowKind
 from mrff.data.tables import Layout
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_RULE = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|=|>|<)\s*(.+?)\s*")
+SideRepeats = Literal["error", "first", "last"]
 _KINDS = ("id", "categorical", "multi", "bucket")
 
 
@@ -39,25 +41,16 @@ class Side:
     id: str
     title: str | None
     features: tuple[FeatureColumn, ...]
+    drop_bad_rows: bool = False  # of the file
+    repeats: SideRepeats = "error"  # what becomes of several rows of one id in the file
+    where: Condition | None = None  # which rows of the file count
 
     @property
     def columns(self) -> list[str]:
         """All columns that are read for it."""
         titles = [] if self.title is None else [self.title]
+        titles += [] if self.where is None else self.where.columns
         return [self.id, *titles, *(f.column for f in self.features if f.kind != "id")]
-
-
-@dataclass(frozen=True)
-class LabelRule:
-    """``column operator value``, or a column of 0 and 1 if ``operator`` is None.
-
-    Without a column every row is an event.
-    """
-
-    text: str
-    column: str | None = None
-    operator: str | None = None
-    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,7 @@ class Description:
     kind: RowKind
     repeats: Repeats
     drop_bad_rows: bool
+    where: Condition | None  # which interactions count
     items: Side
     users: Side
 
@@ -94,7 +88,7 @@ def read_description(path: Path) -> Description:
     files = rows.texts("files") if "files" in rows.content else (rows.text("file"),)
     paths = tuple(path.parent / file for file in files or ())
     layout = _layout(rows, paths[0])
-    user, item, label = rows.text("user"), rows.text("item"), _label_rule(rows)
+    user, item, label = rows.text("user"), rows.text("item"), label_rule(rows)
     found = Description(
         path=path,
         name=name,
@@ -107,7 +101,8 @@ def read_description(path: Path) -> Description:
         label=label,
         kind=_kind(rows, label),
         repeats=cast(Repeats, rows.choice("repeats", "keep", ("keep", "exact", "first", "last"))),
-        drop_bad_rows=rows.choice("on-bad-row", "error", ("error", "drop")) == "drop",
+        drop_bad_rows=_drops_bad_rows(rows),
+        where=condition(rows, "where"),
         items=_side(top.table("items"), layout, item, of_items=True),
         users=_side(top.table("users"), layout, user, of_items=False),
     )
@@ -117,7 +112,8 @@ def read_description(path: Path) -> Description:
 
 
 def _layout(keys: Keys, file: Path) -> Layout:
-    is_tabbed = file.name.removesuffix(".gz").endswith((".tsv", ".tab"))
+    member = keys.text("member", "") or None
+    is_tabbed = (member or file.name).removesuffix(".gz").endswith((".tsv", ".tab"))
     names = keys.texts("columns")
     if names is not None and len(set(names)) < len(names):
         raise keys.wrong("columns", f"names a column twice: {', '.join(names)}")
@@ -134,6 +130,7 @@ def _layout(keys: Keys, file: Path) -> Layout:
         names=names,
         encoding=encoding,
         quote='"' if quote is None else quote or None,
+        member=member,
     )
 
 
@@ -161,23 +158,9 @@ def _is_pattern(pattern: str) -> bool:
     return written != pattern
 
 
-def _label_rule(keys: Keys) -> LabelRule:
-    text = keys.text("label", "")
-    if not text:
-        return LabelRule(EVENT_RULE)
-    match = _RULE.fullmatch(text)
-    if match is None:
-        if any(sign in text for sign in "<>=!"):
-            wanted = "a column or 'column operator value' with one of >=, >, <=, <, ==, !="
-            raise keys.wrong("label", f"must be {wanted}, got {text!r}")
-        return LabelRule(text, text.strip())
-    column, sign, value = match.groups()
-    return LabelRule(text, column, "==" if sign == "=" else sign, value.strip("'\""))
-
-
 def _kind(keys: Keys, label: LabelRule) -> RowKind:
     """What rows are, where the description says it; else by whether they have labels."""
-    has_labels = label.column is not None
+    has_labels = bool(label.columns)
     kind = keys.choice("kind", "labelled" if has_labels else "events", get_args(RowKind))
     if has_labels and kind == "events":
         raise keys.wrong("kind", f"is events, which have no label: leave {keys.name('label')} out")
@@ -190,13 +173,20 @@ def _side(keys: Keys, layout: Layout, column: str, *, of_items: bool) -> Side:
     file = keys.path.parent / keys.text("file") if "file" in keys.content else None
     if file is not None:
         layout, column = _layout(keys, file), keys.text("id")
+    drop = file is not None and _drops_bad_rows(keys)
+    repeats = "error" if file is None else keys.choice("repeats", "error", get_args(SideRepeats))
+    where = None if file is None else condition(keys, "where")
     title = keys.text("title", "") or None if of_items else None
     table = keys.table("features")
     features = tuple(_feature(table, name, of_items=of_items) for name in table.content)
     keys.refuse_others()
     if of_items and not features:
         features = (FeatureColumn("item", "id", column),)
-    return Side(file, layout, column, title, features)
+    return Side(file, layout, column, title, features, drop, cast(SideRepeats, repeats), where)
+
+
+def _drops_bad_rows(keys: Keys) -> bool:
+    return keys.choice("on-bad-row", "error", ("error", "drop")) == "drop"
 
 
 def _feature(table: Keys, name: str, *, of_items: bool) -> FeatureColumn:

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mrff.data import encoding
 from mrff.data.columns import Table
 from mrff.data.errors import DataError
-from mrff.data.recipes.description import (
-    Description,
-    FeatureColumn,
-    LabelRule,
-    Side,
-    read_description,
-)
+from mrff.data.losses import LEFT_OUT, MALFORMED, SWALLOWED, check_malformed
+from mrff.data.recipes.description import Description, read_description
 from mrff.data.recipes.recipe import Progress, Recipe, fingerprint
+from mrff.data.recipes.row_rules import choose, labels_of
+from mrff.data.recipes.sides import entities
 from mrff.data.tables import read_table
-from mrff.data.writing import Encoded, Entities, Prepared
-
-_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+from mrff.data.writing import Prepared
 
 
 class OwnData(Recipe):
@@ -47,7 +33,7 @@ class OwnData(Recipe):
 
     name = "csv"
     version = 1
-    summary = "your own CSV or parquet files, described by a TOML: --from DESCRIPTION.toml"
+    summary = "your own CSV, JSON or parquet files, described by a TOML: --from DESCRIPTION.toml"
 
     def dataset_name(self, source: Path | None) -> str:
         """The name in the description."""
@@ -68,20 +54,25 @@ class OwnData(Recipe):
         """Reads the files one after the other."""
         described = read_description(self.needed(source))
         log = _read_interactions(described, progress)
+        left_out = 0 if described.where is None else choose(log, described.where)
         times = _times(log, described)
-        labels = _labels(log, described.label)
+        labels = labels_of(log, described.label)
         users, items = log.text(described.user), log.text(described.item)
-        catalogue, known = _side(described.items, log), _side(described.users, log)
+        lost: dict[str, int] = {SWALLOWED: log.swallowed, LEFT_OUT: left_out}
+        catalogue, known = (
+            entities(side, log, lost) for side in (described.items, described.users)
+        )
+        check_malformed(log, described.files)
+        lost[MALFORMED] = log.num_bad
         kept = log.keep()
         users, items = (names.take(pa.array(kept)) for names in (users, items))
         rows = encoding.Rows(users, items, labels[kept], times[kept], described.repeats)
         made = encoding.prepared(described.name, described.label.text, catalogue, rows, known)
-        bad = {"malformed rows": log.malformed + int(log.bad.sum())} if log.tolerant else {}
         facts = {}
         if described.users.file is not None:
             (chunk,) = made.chunks
             facts["users_without_features"] = len(set(chunk.ids) - set(known.ids))
-        kind, dropped = described.kind, bad | made.dropped
+        kind, dropped = described.kind, lost | made.dropped
         again = kind != "labelled" and described.repeats in ("keep", "exact")
         return replace(made, dropped=dropped, facts=facts, kind=kind, repeats=again)
 
@@ -89,7 +80,8 @@ class OwnData(Recipe):
 def _read_interactions(described: Description, progress: Progress) -> Table:
     """All files one below the other, as one table."""
     columns = [described.user, described.item]
-    columns += [] if described.label.column is None else [described.label.column]
+    columns += described.label.columns
+    columns += [] if described.where is None else described.where.columns
     columns += [] if described.time is None else [described.time]
     for side in (described.items, described.users):
         columns += side.columns if side.file is None else []
@@ -107,51 +99,3 @@ def _times(log: Table, described: Description) -> NDArray[np.int64]:
         return np.arange(log.num_rows)
     wanted = "a number or a date like 2024-01-31 (interactions.time-format names other forms)"
     return log.times(described.time, pattern=described.time_format, wanted=wanted)
-
-
-def _labels(log: Table, rule: LabelRule) -> NDArray[np.int8]:
-    if rule.column is None:  # what happened counts as liked
-        return np.ones(log.num_rows, dtype=np.int8)
-    if rule.operator is None:
-        return log.binary(rule.column)
-    compare = _COMPARE[rule.operator]
-    try:
-        limit = float(rule.value)
-    except ValueError:
-        if rule.operator not in ("==", "!="):
-            raise DataError(
-                f"label rule {rule.text!r}: {rule.operator} needs a number, got {rule.value!r}"
-            ) from None
-        texts = pc.fill_null(log.text(rule.column), "")
-        return np.asarray(compare(np.asarray(texts, dtype=object), rule.value)).astype(np.int8)
-    return np.asarray(compare(log.numbers(rule.column), limit)).astype(np.int8)
-
-
-def _side(side: Side, log: Table) -> Entities:
-    """Those of the side's file, or those that occur in the interactions."""
-    if side.file is None:
-        table, column = log, log.text(side.id)
-        ids = encoding.natural_order(column.unique())
-        rows = encoding.first_rows(column, ids)
-    else:
-        table = read_table(side.file, side.columns, layout=side.layout)
-        ids = table.distinct(side.id).to_pylist()
-        rows = np.arange(len(ids))
-    encoded = [_encode(table, rows, feature) for feature in side.features]
-    if side.title is None:
-        return Entities(ids, encoded)
-    titles = table.text(side.title, optional=True).take(pa.array(rows))
-    return Entities(ids, encoded, pc.fill_null(titles, "").to_pylist())
-
-
-def _encode(table: Table, rows: NDArray[np.int64], wanted: FeatureColumn) -> Encoded:
-    if wanted.kind == "id":
-        return encoding.item_id_feature(len(rows), wanted.name)
-    if wanted.kind == "bucket":
-        numbers = table.numbers(wanted.column, optional=True)[rows]
-        return encoding.bucket(wanted.name, numbers, wanted.edges)
-    if wanted.kind == "multi":
-        values = table.lists(wanted.column, wanted.separator, rows)
-        return encoding.multi(wanted.name, values, values=wanted.values)
-    column = table.text(wanted.column, optional=True).take(pa.array(rows))
-    return encoding.categorical(wanted.name, column, values=wanted.values)

@@ -107,7 +107,7 @@ def read_plan(path: Path, *, presets: Path, part: PlanPart | None = None) -> Com
         ConfigError: unreadable, or a method, key or value that cannot be used; says where.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the comparison in {path}: {error}") from error
     try:

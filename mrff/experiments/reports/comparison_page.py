@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from mrff.experiments.comparison.files import read_comparison
 from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.comparison.tables import interval_text, lines_of, measures_in, notes_of
-from mrff.experiments.reports.figures import PALETTE, new_figure
+from mrff.experiments.reports.figures import PALETTE, as_written, new_figure
 from mrff.experiments.reports.page import render
 
 COLUMNS_OF_UNFINISHED = ["dataset", "method", "seed", "status", "error"]
@@ -107,7 +107,7 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
             continue
         figure.add_trace(
             go.Scatter(
-                x=rows["difference"].tolist(), y=rows["method"].tolist(), mode="markers", name=name,
+                x=rows["difference"].tolist(), y=_methods(rows), mode="markers", name=name,
                 marker={"color": colour, "symbol": symbol, "size": 9},
                 error_x={
                     "type": "data", "symmetric": False, "color": colour, "thickness": 1.5,
@@ -121,10 +121,14 @@ def forest_figure(lines: pd.DataFrame, significance: float, axis: str) -> go.Fig
     figure.add_vline(x=0, line_width=1, line_dash="dot")
     figure.update_layout(hovermode="closest")
     figure.update_yaxes(
-        categoryorder="array", categoryarray=ordered["method"].tolist(),
+        categoryorder="array", categoryarray=_methods(ordered),
         range=[-0.6, len(ordered) - 0.4],
     )  # fmt: skip
     return figure
+
+
+def _methods(lines: pd.DataFrame) -> list[str]:
+    return [as_written(name) for name in lines["method"]]
 
 
 def _table(files: _Files, dataset: str) -> dict[str, Any]:

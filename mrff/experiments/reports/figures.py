@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -50,6 +51,11 @@ def new_figure(*, x: str = "", y: str = "", height: int = 320, legend: bool = Tr
     figure.update_xaxes(title=x, automargin=True, showline=True, zeroline=False, fixedrange=True)
     figure.update_yaxes(title=y, automargin=True, zeroline=False, fixedrange=True)
     return figure
+
+
+def as_written(text: str) -> str:
+    """A text of the data's for a label: plotly takes ``<b>`` and ``&lt;`` in it for markup."""
+    return escape(text, quote=False)
 
 
 def curves_figure(

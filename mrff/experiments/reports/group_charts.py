@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +11,7 @@ import plotly.graph_objects as go
 from mrff.experiments.reports.figures import (
     PALETTE,
     Entries,
+    as_written,
     by_phase,
     column,
     curves_figure,
@@ -108,16 +110,18 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
     names = _names_of(groups)
     if not names:
         return None
-    likings = [{liking.name: liking for liking in group.likings} for group in groups]
-    known = [[of_group.get(name) for of_group in likings] for name in names]
+    likings = [{liking.key: liking for liking in group.likings} for group in groups]
+    known = [[of_group.get(key) for of_group in likings] for key in names]
     ratios = [[np.log2(max(cell.times, 1e-3)) if cell else np.nan for cell in row] for row in known]
     words = [[_in_words(cell) if cell else "too few likes" for cell in row] for row in known]
+    whole = [[as_written(name)] * len(groups) for name in names.values()]
+    rows = list(range(len(names)))  # of names, two may be alike when they are shortened
     limit = float(np.log2(MOST_TIMES))
     figure = new_figure(height=120 + 22 * len(names), legend=False)
     figure.add_trace(
         go.Heatmap(
-            z=ratios, x=[f"{g + 1}" for g in range(len(groups))], y=[_short(n) for n in names],
-            text=words, hovertemplate="%{y}, group %{x}: %{text}<extra></extra>",
+            z=ratios, x=[f"{g + 1}" for g in range(len(groups))], y=rows, text=words,
+            customdata=whole, hovertemplate="%{customdata}, group %{x}: %{text}<extra></extra>",
             zmin=-limit, zmax=limit, zmid=0, xgap=2, ygap=2, hoverongaps=False,
             colorbar={
                 "orientation": "h", "y": -0.02, "yanchor": "top", "yref": "paper", "thickness": 8,
@@ -128,7 +132,8 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
     )  # fmt: skip
     figure.update_layout(hovermode="closest")
     figure.update_xaxes(side="top", title="group", type="category", showgrid=False, showline=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
+    labels = [as_written(_short(name)) for name in names.values()]
+    figure.update_yaxes(autorange="reversed", showgrid=False, tickvals=rows, ticktext=labels)
     return figure
 
 
@@ -149,15 +154,15 @@ def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
     return rows
 
 
-def _names_of(groups: Sequence[Group]) -> list[str]:
-    """The feature values to show, no item twice, every group with its own."""
-    chosen = dict.fromkeys(
-        liking.name
+def _names_of(groups: Sequence[Group]) -> dict[tuple[str, int], str]:
+    """The feature values to show, by key, no item twice, every group with its own."""
+    chosen = {
+        liking.key: liking.name
         for place in range(PER_GROUP)
         for group in groups
         for liking in group.likings[place : place + 1]
-    )
-    return list(chosen)[:MOST_ROWS]
+    }
+    return dict(islice(chosen.items(), MOST_ROWS))
 
 
 def _in_words(liking: Liking) -> str:

@@ -28,6 +28,7 @@ PRIOR_LIKES = 20.0  # a group's share is drawn towards the average by so many li
 class Liking:
     """How a group's likes spread over one feature value, against everybody's."""
 
+    key: tuple[str, int]  # feature and code: names may be alike
     name: str  # "genres: Horror"
     share: float  # of the group's likes
     average: float  # of all likes
@@ -136,8 +137,9 @@ class _Counts:
                 error = np.sqrt(mean * (1.0 - mean) / likes)
                 share = float(found[code] / likes)
                 times = (found[code] + PRIOR_LIKES * mean) / (likes + PRIOR_LIKES) / mean
-                name = _name(feature, int(code), titles)
-                likings.append(Liking(name, share, mean, float(times), (share - mean) / error))
+                key, name = (feature.name, int(code)), _name(feature, int(code), titles)
+                surprise = (share - mean) / error
+                likings.append(Liking(key, name, share, mean, float(times), surprise))
         likings.sort(key=lambda liking: -liking.surprise)
         rate = likes / rows if rows else None
         return Group(int(self.users[layer, group]), rate, likings)
