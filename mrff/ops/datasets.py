@@ -17,7 +17,7 @@ from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, load_catalogue, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
-from mrff.data.prepare import prepare
+from mrff.data.prepare import Asked, prepare_asked
 from mrff.data.recipes import RECIPES, Progress, recipe_named
 from mrff.data.schema import SCHEMA_FILE, USERS_FILE, RowKind, Schema
 from mrff.data.warnings import order_of, warnings_of
@@ -57,9 +57,17 @@ def known_datasets() -> list[dict[str, Any]]:
 
 
 def prepare_dataset(
-    name: str, *, source: Path | None, out: Path | None, options: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    source: Path | None,
+    out: Path | None,
+    options: Mapping[str, Any] | None = None,
+    anew: bool = False,
 ) -> tuple[Schema, Path]:
     """Prepares a dataset into ``out``, or where runs look for it, and shows how far it is.
+
+    Args:
+        anew: codes are given out anew; else what is there already is extended.
 
     Raises:
         DataError: the name, the source or an option cannot be used.
@@ -67,7 +75,8 @@ def prepare_dataset(
     recipe = recipe_named(name)
     folder = out or _data_home() / recipe.dataset_name(source)
     with _progress() as progress:
-        schema = prepare(name, source=source, out=folder, progress=progress, options=options)
+        asked = Asked(name, source, folder, options or {})
+        schema = prepare_asked(asked, progress, anew=anew)
     return schema, folder.expanduser().absolute()
 
 
@@ -89,6 +98,7 @@ def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
         "kind": schema.kind,
         "label": schema.label_rule,
         "source": schema.source,
+        "version": schema.version,
         "schema_hash": schema.schema_hash,
         "content_hash": schema.content_hash,
         "features": [
