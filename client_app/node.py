@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from client_app.devices import device_for, host_memory
+from client_app.earlier_runs import earlier_stores
 from client_app.learners import Cohort, SharedModel
 from client_app.pins import LIMITS
 from client_app.private_store import PrivateStore
@@ -24,8 +25,9 @@ from client_app.sides import node_side
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
-from mrff.data.schema import SCHEMA_FILE, Schema
+from mrff.data.schema import SCHEMA_FILE, Ancestor, Schema
 from mrff.data.targets import ending_with_targets
+from mrff.data.versions import as_of
 from mrff.data.windows import eligible_users
 from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
@@ -163,14 +165,15 @@ def open_node(
     mechanism = mechanism_of(config)
     folder = _data_folder(node_config, run.data_dir)
     schema = _schema(folder, _stamp(folder))
-    if schema.schema_hash != run.schema_hash:
+    version = schema.ancestor_of(run.schema_hash)
+    if schema.schema_hash != run.schema_hash and version is None:
         raise ConfigError(
             f"this node's data has schema hash {schema.schema_hash}, the run's is "
             f"{run.schema_hash}: give the node a shard of the dataset the server uses"
         )
     config = config.for_data(schema.kind)
     targets = config.data.holdout if as_split and config.holds_out_targets else 0
-    dataset = _load(folder, _stamp(folder), targets)
+    dataset = _load(folder, _stamp(folder), version, targets)
     if "data-dir" not in node_config:
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
@@ -182,7 +185,11 @@ def open_node(
         users=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
-        store=PrivateStore(side.training_folder, request.facts.epoch_starts),
+        store=PrivateStore(
+            side.training_folder,
+            request.facts.epoch_starts,
+            earlier_stores(config, node_config, run),
+        ),
         ledger_folder=side.folder,
         limits={key: node_config[key] for key in LIMITS if key in node_config},
         mechanism=mechanism,
@@ -224,13 +231,15 @@ def _schema(folder: Path, stamp: int) -> Schema:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, stamp: int, targets: int) -> Dataset:
+def _load(folder: Path, stamp: int, version: Ancestor | None, targets: int) -> Dataset:
     """In simulation one process answers for many nodes: it reads the dataset once.
 
     Args:
+        version: the run's, where the node's catalogue has grown since.
         targets: how many liked rows of each user are held out; 0: rows stay as they are.
     """
     dataset = load_dataset(folder)
+    dataset = dataset if version is None else as_of(dataset, version)
     return ending_with_targets(dataset, holdout=targets) if targets else dataset
 
 

@@ -7,6 +7,7 @@ from logging import getLogger
 from mrff.config import LEARNED_OF, ConfigError, RunConfig
 from mrff.data.dataset import Catalogue
 from mrff.io.files import write_json
+from server_app.continuing import check_origin, continued_state
 from server_app.model import initial_state
 from server_app.run.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
 from server_app.run.history import History
@@ -21,12 +22,21 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, or of other data.
-        ConfigError: the checkpoint is of another configuration, or past the last round asked for.
+        ConfigError: the checkpoint is of another configuration, or past the last round asked for;
+            or the run to go on from does not fit.
     """
     if not config.run.resume:
+        state, told = (
+            continued_state(config, catalogue)
+            if config.run.start_from
+            else (initial_state(config, catalogue), [])
+        )
+        for line in told:
+            log.info(line)
         write_json(folder.config, config.to_flat())
-        return initial_state(config, catalogue)
+        return state
     state = _checkpointed(config, catalogue, folder)
+    check_origin(config, state)
     state.resumed()
     History(folder.history).cut_after(state.round, state.validated_round)
     folder.summary.unlink(missing_ok=True)
@@ -37,6 +47,12 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
 
 def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
     checkpoint = load_checkpoint(folder.checkpoints)
+    if catalogue.schema.ancestor_of(checkpoint.schema_hash):
+        raise CheckpointError(
+            f"run {folder.name} was trained before the catalogue of {catalogue.schema.name} grew "
+            f"to version {catalogue.schema.version}: a run ends with the catalogue it began with; "
+            f"go on with a new run and run.start-from={folder.name}"
+        )
     if checkpoint.schema_hash != catalogue.schema.schema_hash:
         raise CheckpointError(
             f"the checkpoint belongs to data with schema hash {checkpoint.schema_hash}, "

@@ -45,12 +45,12 @@ def prepare(
     Raises:
         DataError: unknown name, unusable source or folder, or a source that is no next version.
     """
-    asked = Asked(name, source, out, options or {})
+    asked = Wanted(name, source, out, options or {})
     return prepare_asked(asked, progress)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """What `prepare` was asked for."""
 
     name: str
@@ -59,7 +59,7 @@ class Asked:
     options: Mapping[str, Any]
 
 
-def prepare_asked(asked: Asked, progress: Progress | None = None, *, anew: bool = False) -> Schema:
+def prepare_asked(asked: Wanted, progress: Progress | None = None, *, anew: bool = False) -> Schema:
     """As `prepare`; ``anew``: what was in the folder is replaced, its codes are given out anew."""
     recipe, source, out, options = recipe_named(asked.name), asked.source, asked.out, asked.options
     report = progress or (lambda stage, done, total: None)

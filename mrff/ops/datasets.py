@@ -17,7 +17,7 @@ from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, load_catalogue, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
-from mrff.data.prepare import Asked, prepare_asked
+from mrff.data.prepare import Wanted, prepare_asked
 from mrff.data.recipes import RECIPES, Progress, recipe_named
 from mrff.data.schema import SCHEMA_FILE, USERS_FILE, RowKind, Schema
 from mrff.data.warnings import order_of, warnings_of
@@ -75,7 +75,7 @@ def prepare_dataset(
     recipe = recipe_named(name)
     folder = out or _data_home() / recipe.dataset_name(source)
     with _progress() as progress:
-        asked = Asked(name, source, folder, options or {})
+        asked = Wanted(name, source, folder, options or {})
         schema = prepare_asked(asked, progress, anew=anew)
     return schema, folder.expanduser().absolute()
 

@@ -78,6 +78,7 @@ class NodesAtHand:
             training_id=best.training_id,
             data_dir=str(self.dataset_folder),
             state_dir=str(self.state_folder.parent),
+            lineage=best.lineage,
         )
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
@@ -220,6 +221,12 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
 def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
     """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last."""
     newcomer = _newcomer(nodes, next(nodes.open_all()), "somebody who is in no data")
+    known = newcomer.node.dataset.schema.num_items
+    if items.max(initial=0) > known:
+        raise RunError(
+            f"the item with code {items.max()} came into the catalogue after this run, which knows "
+            f"{known}: leave it out, or recommend by a run that goes on from it"
+        )
     return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
 
 

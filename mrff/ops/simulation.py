@@ -15,6 +15,7 @@ from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.start_from import check_start, inherited
 from server_app.data_folder import is_prepared
 from server_app.names import check_names
 from server_app.objective import settled
@@ -32,10 +33,13 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
         DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
+    values = inherited(values)
     config = RunConfig.from_flat(values)
     check_names(config)
     app_folder(app)
     _check_dataset(config)
+    if config.run.start_from and not config.run.resume:
+        check_start(config)
     if config.privacy.secure_aggregation:
         log.warning(
             "secure sums in a simulation: nodes have keys of the moment and one owner; it shows "
@@ -54,6 +58,7 @@ def run_on(
         ConfigError: settings that cannot be used; nothing was started.
         FlowerError: the run failed.
     """
+    values = inherited(values)
     config = RunConfig.from_flat(values)
     fresh = f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     name = config.run.resume or config.run.name or fresh

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mrff.data.dataset import Dataset, load_dataset, load_item_ids, load_titles
 from mrff.data.errors import DataError
 from mrff.data.growth import Known, extended
-from mrff.data.prepare import Asked, prepare, prepare_asked
+from mrff.data.prepare import Wanted, prepare, prepare_asked
 from mrff.data.schema import Schema
 from mrff.data.shard import shard
 from mrff.data.writing import Prepared
@@ -116,7 +116,7 @@ def test_shards_of_a_grown_dataset_know_its_ancestors(out: Path, tmp_path: Path)
         ({"toml": TOML.replace("region =", "area = { kind = 'categorical', column = 'region' }\n"
                                "region =")}, "user feature 'area' is new: every version has the"),
         ({"toml": TOML.replace(">= 4", ">= 5")},
-         "the label rule was 'stars >= 4' and is 'stars >= 5' now, which is another dataset; begin"),
+         "the label rule was 'stars >= 4' and is 'stars >= 5' now, which is another dataset; beg"),
         ({"toml": TOML.replace('label = "stars >= 4"\n', "")}, "shop: the label rule was"),
         ({"toml": TOML.replace('label = "stars', 'kind = "both"\nlabel = "stars')},
          "the kind of rows was 'labelled' and is 'both' now"),
@@ -129,7 +129,7 @@ def test_what_is_no_next_version_leaves_the_old_one(
     with pytest.raises(DataError, match=reason):
         prepare("csv", source=shop(tmp_path / "files", **change), out=out)  # type: ignore[arg-type]
     assert content(out) == before
-    begun = prepare_asked(Asked("csv", tmp_path / "files" / "shop.toml", out, {}), anew=True)
+    begun = prepare_asked(Wanted("csv", tmp_path / "files" / "shop.toml", out, {}), anew=True)
     assert (begun.version, begun.ancestors) == (1, ())
 
 
@@ -148,7 +148,7 @@ def test_settings_that_say_how_files_are_read_may_change(out: Path, tmp_path: Pa
 def test_begun_anew_people_stay_the_same(out: Path, tmp_path: Path) -> None:
     first = Schema.load(out)
     grown = grown_shop(tmp_path / "files")
-    again = prepare_asked(Asked("csv", grown, out, {}), anew=True)
+    again = prepare_asked(Wanted("csv", grown, out, {}), anew=True)
     assert load_item_ids(out) == ["", "s4", "s1", "s3", "s5", "s2"]
     assert (again.version, again.population) == (1, first.population)
 

@@ -66,3 +66,29 @@ def grown_shop(folder: Path) -> Path:
         events=[*NEW_EVENTS, *EVENTS],
         customers=[*NEW_CUSTOMERS, *CUSTOMERS],
     )
+
+
+ITEMS, USERS, MORE = 9, 12, 3
+"""Of a shop to train on; later it has ``MORE`` of each."""
+
+
+def trained_shop(folder: Path, *, grown: bool) -> Path:
+    """Users with eight rows each; later everybody has one more, of an item that is new.
+
+    New item 9 has a new brand, 10 and 11 a known one; nobody is taken from what was there.
+    """
+    items, users = ITEMS + MORE * grown, USERS + MORE * grown
+    brands = [*"abc" * 3, "d", "a", "b"]
+    events = []
+    for user in range(users):
+        for time in range(8):
+            item = (5 * user + 3 * time) % (ITEMS if user < USERS else items)
+            events.append(f"u{user},i{item},{time},{3 + (item + user + time // 3) % 3}")
+        if grown:
+            events.append(f"u{user},i{ITEMS + user % MORE},9,{4 + user % 2 * -2}")
+    return shop(
+        folder,
+        products=[f"i{n},Item {n},{brands[n]},t{n % 2},{3 * n}" for n in range(items)],
+        events=events,
+        customers=[f"u{n},{'north' if n % 2 else 'south'}" for n in range(users)],
+    )
