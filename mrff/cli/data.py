@@ -74,6 +74,32 @@ def prepare(
     print(f"prepared in {folder}")
 
 
+@commands.command("append")
+def append(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TOML", help="Describes the files of the new rows."),
+    ] = None,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A later version of the catalogue, to take before."),
+    ] = None,
+) -> None:
+    """Add rows to a prepared folder, such as a node's shard.
+
+    FOLDER keeps its codes; rows of items that its catalogue does not have are counted.
+    """
+    from mrff.ops.datasets import append_to  # pyarrow is slow to import
+
+    if source is None and catalogue is None:
+        raise typer.BadParameter("give --from TOML, --catalogue DIR, or both")
+    done = append_to(folder, source=source, catalogue=catalogue)
+    print(f"{done.schema.name}: {_counted(done.schema.kind, done.schema.counts)}")
+    print(f"appended: {done.rows:,} rows; version {done.schema.version} of the catalogue")
+    _print_dropped({"dropped": done.left_out})
+
+
 @commands.command("describe")
 def describe(
     dataset: Dataset,

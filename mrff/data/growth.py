@@ -62,7 +62,7 @@ def extended(prepared: Prepared, known: Known) -> Prepared:
     places = np.zeros(len(order) + 1, np.int32)
     places[order + 1] = np.arange(1, len(order) + 1)
     users = _same_features(old.user_features, prepared.user_features, "user")
-    chunk = _in_place(_one(list(prepared.chunks)), known.user_ids)
+    chunk = in_place(_one(list(prepared.chunks)), known.user_ids)
     titles = prepared.items.titles
     return replace(
         prepared,
@@ -215,7 +215,7 @@ def _one(chunks: list[UserChunk]) -> UserChunk:
     )
 
 
-def _in_place(chunk: UserChunk, known: list[str]) -> UserChunk:
+def in_place(chunk: UserChunk, known: list[str]) -> UserChunk:
     """The users in their known places, new ones after them and where somebody is gone.
 
     A simulation's node is a user's place modulo the number of nodes, and has their private state.

@@ -167,6 +167,12 @@ def _known(out: Path, wanted: Mapping[str, Any]) -> Known | None:
     schema = _readable(out)
     if schema is None:
         return None
+    if "appended" in schema.source:
+        raise DataError(
+            f"{out} holds {schema.source['appended']:,} appended rows, which the source may lack: "
+            "append to it, and take a later catalogue with mrff data append --catalogue; or "
+            f"{WAY_OUT}"
+        )
     try:
         return known_in(out)
     except DataError as error:

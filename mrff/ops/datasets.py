@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from mrff.config import RunConfig
+from mrff.data.append import Appended, append
 from mrff.data.dataset import Dataset, load_catalogue, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
@@ -78,6 +79,12 @@ def prepare_dataset(
         asked = Wanted(name, source, folder, options or {})
         schema = prepare_asked(asked, progress, anew=anew)
     return schema, folder.expanduser().absolute()
+
+
+def append_to(folder: Path, *, source: Path | None, catalogue: Path | None) -> Appended:
+    """Adds rows to a prepared folder, and shows how far it is; see `mrff.data.append`."""
+    with _progress() as progress:
+        return append(folder, source=source, catalogue=catalogue, progress=progress)
 
 
 def describe(dataset: str, *, holdout: int) -> dict[str, Any]:

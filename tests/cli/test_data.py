@@ -93,6 +93,21 @@ def test_a_dataset_grows_and_is_begun_anew_when_asked(
     assert "shop: 2 users, 2 items" in capsys.readouterr().out
 
 
+def test_rows_are_appended_to_a_shard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = tmp_path / "shards"
+    assert mrff("prepare", "csv", "--from", shop(tmp_path)) == 0
+    assert mrff("shard", "shop", "--nodes", 2, "--out", shards) == 0
+    capsys.readouterr()
+    toml = shop(tmp_path / "week", events=["bob,s3,9,2", "bob,s3,1,5"])
+    assert mrff("append", shards / "node-0", "--from", toml) == 0
+    said = capsys.readouterr().out
+    assert "shop: 1 users, 3 items, 3 interactions" in said
+    assert "appended: 1 rows; version 1 of the catalogue\n" in said
+    assert "dropped: 1 rows that were there already\n" in said
+    assert mrff("append", shards / "node-0") == 2
+    assert "give --from TOML, --catalogue DIR, or both" in capsys.readouterr().err
+
+
 def test_events_have_no_rates_and_popularity_is_their_floor(
     tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
