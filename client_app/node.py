@@ -34,7 +34,7 @@ from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
 from mrff.wire.aggregation import ClientSums, aggregation_of
-from mrff.wire.requests import Request
+from mrff.wire.requests import Request, RunFacts
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
@@ -151,11 +151,13 @@ def open_node(
     request: Request,
     *,
     as_split: bool = True,
+    as_of_run: bool = False,
 ) -> Node:
     """Opens the node for a request.
 
     Args:
         as_split: rows as the run's split has them; False: all of its users' rows.
+        as_of_run: where the catalogue has grown since the run, what the run knows of it.
 
     Raises:
         ConfigError: settings that cannot be used, missing node settings, or data of another schema.
@@ -165,12 +167,9 @@ def open_node(
     mechanism = mechanism_of(config)
     folder = _data_folder(node_config, run.data_dir)
     schema = _schema(folder, _stamp(folder))
-    version = schema.ancestor_of(run.schema_hash)
+    version = schema.ancestor_of(run.schema_hash) if as_of_run else None
     if schema.schema_hash != run.schema_hash and version is None:
-        raise ConfigError(
-            f"this node's data has schema hash {schema.schema_hash}, the run's is "
-            f"{run.schema_hash}: give the node a shard of the dataset the server uses"
-        )
+        _check_version(schema, config, run)
     config = config.for_data(schema.kind)
     targets = config.data.holdout if as_split and config.holds_out_targets else 0
     dataset = _load(folder, _stamp(folder), version, targets)
@@ -195,6 +194,32 @@ def open_node(
         mechanism=mechanism,
         aggregation=aggregation_of(config.privacy).client(side),
     )
+
+
+def _check_version(schema: Schema, config: RunConfig, run: RunFacts) -> None:
+    """Whether a node with other data than the server may take part.
+
+    Raises:
+        ConfigError: its catalogue is no earlier version, or the run needs all of it.
+    """
+    if schema.ancestor_of(run.schema_hash):
+        raise ConfigError(
+            f"this node's catalogue is version {schema.version}, the run's is an earlier one: "
+            "give the server the later version"
+        )
+    if schema.schema_hash not in run.ancestors:
+        raise ConfigError(
+            f"this node's data has schema hash {schema.schema_hash}, the run's is "
+            f"{run.schema_hash}: give the node a shard of the dataset the server uses"
+        )
+    needs = "noise has to be in every row" if config.privacy.is_private else ""
+    if config.training.linear_items:
+        needs = "linear models count every item"
+    if needs:
+        raise ConfigError(
+            f"this node's catalogue is version {schema.version}, the run's is a later one, and "
+            f"{needs}: take it with mrff data append --catalogue"
+        )
 
 
 def _mixture(request: Request) -> Mixture | None:

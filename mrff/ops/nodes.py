@@ -82,7 +82,7 @@ class NodesAtHand:
         )
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
-            node = open_node(run_config, node_config, request, as_split=as_split)
+            node = open_node(run_config, node_config, request, as_split=as_split, as_of_run=True)
             names = tensors_of(node.mrff, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}

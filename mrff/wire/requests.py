@@ -72,6 +72,8 @@ class RunFacts:
         training_id: lineage of the nodes' private state.
         data_dir, state_dir: of a simulation; a deployed node has its own.
         lineage: `EarlierRun.text` of the runs it goes on from, the latest first.
+        ancestors: hashes of earlier versions of the data, which nodes may have.
+        items: in the server's catalogue; 0: as many as in the node's.
     """
 
     schema_hash: str = ""
@@ -79,6 +81,8 @@ class RunFacts:
     data_dir: str = ""
     state_dir: str = ""
     lineage: list[str] = field(default_factory=list)
+    ancestors: list[str] = field(default_factory=list)
+    items: int = 0
 
     def record(self) -> ConfigRecord:
         """As Flower's strategies take a phase's settings."""

@@ -44,6 +44,8 @@ class RunIdentity:
             schema_hash=self.schema.schema_hash,
             training_id=training_id,
             lineage=lineage,
+            ancestors=[version.schema_hash for version in self.schema.ancestors],
+            items=self.schema.num_items,
             data_dir=str(self.config.dataset_path),
             state_dir=str(self.config.home / "state"),
         )
