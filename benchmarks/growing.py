@@ -88,8 +88,8 @@ class Slices:
         toml = _write(self, rows, self.home / "source")
         schema = prepare("csv", source=toml, out=self.home / "data")
         counts = {name: schema.counts[name] for name in ("users", "items", "interactions")}
-        grown = schema.counts.get("grown", {})
-        return {"slice": number, **counts, "new_items": grown.get("new items", schema.num_items)}
+        grown = schema.counts.get("grown", {"new items": schema.num_items})
+        return {"slice": number, **counts, "new_items": grown.get("new items", 0)}
 
 
 class Plan:

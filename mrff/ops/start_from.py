@@ -20,7 +20,8 @@ def inherited(values: Values) -> Values:
         CheckpointError, ConfigError, RunError: there is no such run, or its settings cannot be
             read.
     """
-    if str(values.get("run.start-from", "off")) == "off" or "run.resume" in values:
+    start, resume = (values.get(f"run.{leaf}", "off") for leaf in ("start-from", "resume"))
+    if start == "off" or resume != "off":
         return values
     where = {key: value for key, value in values.items() if key in ("data.home", "run.start-from")}
     asked = RunConfig.from_flat(where)

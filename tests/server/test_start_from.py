@@ -13,12 +13,15 @@ from client_app.private_store import FILE
 from mrff.config import ConfigError
 from mrff.data.dataset import load_dataset, load_titles, take_users
 from mrff.data.prepare import Wanted, prepare, prepare_asked
+from mrff.data.schema import Schema
 from mrff.data.versions import as_of
 from mrff.ops.export import export_user
 from mrff.ops.nodes import NodesAtHand, UserModel, open_history, open_user
 from mrff.ops.recommend import answer
 from mrff.ops.trained_run import RunError, find_run, load_best
 from mrff.ops.wish import Wish
+from mrff.privacy.ledger import BudgetExceededError
+from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger
 from mrff.wire.requests import EarlierRun
 from server_app.run.checkpoint import CheckpointError, load_checkpoint
 from strategies.state import TrainingState
@@ -238,3 +241,30 @@ def test_a_later_version_as_an_earlier_one(world: World) -> None:
         np.testing.assert_array_equal(getattr(view, name), getattr(before, name), name)
     for name, codes in before.item_features.items():
         np.testing.assert_array_equal(view.item_features[name], codes)
+
+
+def test_budgets_go_on_over_runs_and_versions(tmp_path: Path) -> None:
+    """A budget that a run on the first version has spent is spent on the second, too."""
+    world = World(tmp_path)
+    private = {
+        "mode": "central-user", "noise_multiplier": 3.0, "delta": 1e-3, "epsilon_budget": 5.0,
+        "sampling_rate": 0.5,
+    }  # fmt: skip
+    world.run("spends", data=world.before, num_server_rounds=2, **private)
+    population = Schema.load(world.data).known_as
+    ledger = server_ledger(world.home / "state", population)
+    limit = limit_of(load_best(find_run(str(world.home / "runs" / "spends"))).config.privacy)
+    spent = ledger.epsilon(WHOLE_DATASET, limit)
+    assert spent > 0
+    world.run("goes-on", start_from="spends", num_server_rounds=2, **private)
+    assert ledger.epsilon(WHOLE_DATASET, limit) > spent
+    with pytest.raises(BudgetExceededError):
+        world.run("beyond", start_from="goes-on", **{**private, "epsilon_budget": spent})
+
+
+def test_a_private_run_on_a_model_without_privacy_says_so(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    private = {"mode": "central-user", "noise_multiplier": 3.0, "sampling_rate": 0.5}
+    world.run("warned", start_from="first", **private)
+    assert "run first had privacy.mode=none: what is promised covers the rounds" in caplog.text
