@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from client_app.evaluation_limit import note_evaluation
 from client_app.kept_scores import keep_scores
 from client_app.learners import learner_of
 from client_app.node import Node
@@ -21,13 +22,15 @@ def evaluate_round(node: Node, request: Request) -> Reply:
     Raises:
         BudgetExceededError: a user's budget does not allow it.
         ConfigError: a private run asks for more than its test, or the node has a budget and the
-            answer would be neither noised nor charged.
+            answer would be neither noised nor charged, or it has answered as many as it wants.
     """
     if node.mechanism.hides_routes and request.facts.part != "test":
         raise ConfigError(
             f"privacy.mode={node.config.privacy.mode} has one test and no validations: this "
             "node answers no other evaluation"
         )
+    if node.evaluation_limit is not None:
+        note_evaluation(node.ledger_folder, node.evaluation_limit)
     view = node.view(request)
     return Reply(request.facts.round, node.mechanism.evaluated(view, score_users(node, request)))
 

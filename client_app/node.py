@@ -18,6 +18,7 @@ from torch import Tensor
 
 from client_app.devices import device_for, host_memory
 from client_app.earlier_runs import earlier_stores
+from client_app.evaluation_limit import limit_of
 from client_app.learners import Cohort, SharedModel
 from client_app.pins import LIMITS
 from client_app.private_store import PrivateStore
@@ -54,6 +55,7 @@ class Node:
     limits: Mapping[str, Any]  # the node's own privacy limits, if it has any
     mechanism: Mechanism
     aggregation: ClientSums
+    evaluation_limit: int | None = None  # see `client_app.evaluation_limit`
     honest_nodes: int = 1  # in whatever the server will see; see `ClientSums.submit`
 
     @property
@@ -193,6 +195,7 @@ def open_node(
         limits={key: node_config[key] for key in LIMITS if key in node_config},
         mechanism=mechanism,
         aggregation=aggregation_of(config.privacy).client(side),
+        evaluation_limit=limit_of(node_config),
     )
 
 

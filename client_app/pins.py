@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from client_app.evaluation_limit import NAME as EVALUATION_LIMIT
 from mrff.config import ConfigError, RunConfig, full_names
 from mrff.config.names import SETTINGS, refuse_unknown
 from mrff.wire.aggregation.secure.identity import SECURE_KEYS
 
 PLACES = ("data-dir", "state-dir", "partition-id", "num-partitions")
 LIMITS = ("epsilon-budget", "delta")  # the node's own, beside which a run's may be any
-OWN = (*PLACES, *LIMITS, *SECURE_KEYS)
+OWN = (*PLACES, *LIMITS, EVALUATION_LIMIT, *SECURE_KEYS)
 
 
 def refuse_other_settings(config: RunConfig, node_config: Mapping[str, Any]) -> None:

@@ -87,6 +87,7 @@ class ItemTower(FeatureEmbedding):
         for name in self.tables:
             codes = features.catalogue[name].long()
             self.register_buffer(f"catalogue_{name}", codes, persistent=False)
+        self._fixed: Tensor | None = None
 
     def codes(self, items: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Of the features ``names`` of ``items`` (...): (...) or (..., M) each."""
@@ -94,7 +95,23 @@ class ItemTower(FeatureEmbedding):
 
     def embed(self, items: Tensor) -> Tensor:
         """(...) -> (..., width)."""
+        if self._fixed is not None:
+            return self._fixed[items]
         return self(self.codes(items, self.tables))
+
+    def embed_all(self) -> Tensor:
+        """(items, width) of items 1, 2, ..."""
+        if self._fixed is not None:
+            return self._fixed[1:]
+        some = next(self.parameters())
+        rows = len(self.get_buffer(f"catalogue_{next(iter(self.tables))}"))
+        return self.embed(torch.arange(1, rows, device=some.device))
+
+    @torch.no_grad()
+    def fix(self) -> None:
+        """Embeds every item once and for all: for a network that answers and learns no more."""
+        nothing = torch.zeros(1, self.width, device=next(self.parameters()).device)
+        self._fixed = torch.cat([nothing, self.embed_all()])
 
     def embed_distinct(self, items: Tensor) -> Tensor:
         """The same with one look-up per distinct item.

@@ -132,11 +132,10 @@ class MRFFNetwork(Network):
         items = self.item_features.embed(history.items)  # (B, 1, L, item width)
         x = self._positioned(items, history, shared_look_ups=False)
         x, routes, chosen = self._through_layers(x, items, history, no_dropout)
-        newest = x[:, :, -1:].expand(-1, -1, candidates.shape[-1], -1)  # (B, 1, N, d)
         wanted = candidates.expand(len(x), -1).unsqueeze(1)  # (B, 1, N)
         embedded = self.item_features.embed(candidates).expand(len(x), -1, -1).unsqueeze(1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
-        logits = self._logits(newest, targets, history.user_codes, no_dropout)  # (B, 1, N)
+        logits = self._logits(x[:, :, -1:], targets, history.user_codes, no_dropout)  # (B, 1, N)
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
@@ -215,9 +214,7 @@ class MRFFNetwork(Network):
     def _scores_of_all(self, x: Tensor) -> Tensor:
         """(B, ..., d) -> scores of items 1, 2, ... as the next, (B, ..., items)."""
         assert self.next_head is not None
-        everything = torch.arange(1, self.rows, device=x.device)
-        table = self.item_features.embed(everything)
-        return self.next_head.scores_of_all(self._queries(x), table)
+        return self.next_head.scores_of_all(self._queries(x), self.item_features.embed_all())
 
     def _surprise(self, x: Tensor, batch: Batch, embedded: Tensor, shared_look_ups: bool) -> Tensor:
         """(B, W, L) of the targets among the drawn items, or among all of them."""
@@ -245,14 +242,17 @@ class MRFFNetwork(Network):
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
     ) -> Tensor:
-        """(B, W, T): the head's, the user's own taste, and the biases of target and user."""
+        """(B, W, T): the head's, the user's own taste, and the biases of target and user.
+
+        ``x`` is (B, W, T, d), or (B, W, 1, d) where all targets follow one history.
+        """
         if self.head is None:
             return x.new_zeros(targets.items.shape)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         if self.user_features is not None:
             user = torch.cat([user, self.user_features(user_codes)], dim=-1)
-        user = user[:, None, None].expand(*x.shape[:3], -1)  # (B, W, T, user width)
-        seen = torch.cat([self.output_norm(x), targets.embedded, user, *targets.rates], dim=-1)
+        user = user[:, None, None].expand(*x.shape[:3], -1)  # (B, W, T or 1, user width)
+        seen = [self.output_norm(x), targets.embedded, user, *targets.rates]
         logits: Tensor = self.head(seen, dropout.at(HEAD_SITE))
         if self.user_factors is not None:  # matrix factorisation
             logits = logits + (targets.embedded * self.user_factors[:, None, None]).sum(-1)

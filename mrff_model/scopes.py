@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from torch import Tensor
@@ -50,6 +51,7 @@ _EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.([a-z_]+)")
 _CLUSTER_NAME = re.compile(r"clusters\.(\d+)\.(.+)")
 
 
+@lru_cache(maxsize=4096)
 def scope_of(name: str, kept_private: str = "user") -> Scope:
     """The scope of a network parameter.
 

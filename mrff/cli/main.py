@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, recommend, results, run
+from mrff.cli import compare, data, deploy, privacy, recommend, results, run, serve
 from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("compare", compare.compare),
     ("report", results.report),
     ("recommend", recommend.recommend),
+    ("serve", serve.serve),
     ("export", results.export),
     ("backup", deploy.backup),
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
+from mrff.data.errors import DataError
 from mrff.linear import Mixture
 from mrff.ops.trained_run import BestModel, RunError
 from mrff.wire.requests import Request, RoundFacts, RunFacts
@@ -132,7 +133,8 @@ class UserModel:
         """Whose parameters answer, in one sentence."""
         shared = f"shared model of round {self.best_round}"
         if not self.is_known and len(self.items):
-            return f"{self.name}, {len(self.items)} items of history, all liked: the {shared}"
+            liked = "all" if self.labels.all() else f"{self.labels.sum()} of them"
+            return f"{self.name}, {len(self.items)} items of history, {liked} liked: the {shared}"
         if not self.is_known:
             return f"user {self.name} is unknown here: no history, the {shared}"
         if not self.private:
@@ -198,16 +200,21 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
     for node in nodes.open_all(as_split=before_test):  # there is always one
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):
-            break
-    model, dataset = _newcomer(nodes, node, user), node.dataset
-    if len(rows):
-        cohort = node.cohort(rows, up_to_round=nodes.best.round)
-        held_out = nodes.best.config.data.holdout if before_test else 0
-        first, last = dataset.offsets[rows[0]], dataset.offsets[rows[0] + 1]
-        events = slice(first, max(first, last - held_out))
-        features = {name: codes[rows] for name, codes in dataset.user_features.items()}
-        model = replace(
-            model,
+            return user_at(nodes.best, node, int(rows[0]), before_test=before_test)
+    return loaded(newcomer(nodes.best, node, user))
+
+
+def user_at(best: BestModel, node: Node, row: int, *, before_test: bool = False) -> UserModel:
+    """The model of the user in ``row`` of a node's data."""
+    dataset, rows = node.dataset, np.array([row])
+    cohort = node.cohort(rows, up_to_round=best.round)
+    held_out = best.config.data.holdout if before_test else 0
+    first, last = dataset.offsets[row], dataset.offsets[row + 1]
+    events = slice(first, max(first, last - held_out))
+    features = {name: codes[rows] for name, codes in dataset.user_features.items()}
+    return loaded(
+        replace(
+            newcomer(best, node, str(dataset.user_ids[row])),
             is_known=True,
             has_own=bool((cohort.routes >= 0).all()),
             items=dataset.items[events].astype(np.int64),
@@ -215,41 +222,50 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
             user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
             private=cohort.private,
         )
-    return _loaded(model)
+    )
 
 
 def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
     """The shared model, for somebody who is in no data and liked ``items`` (n,), newest last."""
-    newcomer = _newcomer(nodes, next(nodes.open_all()), "somebody who is in no data")
-    known = newcomer.node.dataset.schema.num_items
+    return with_history(nodes.best, next(nodes.open_all()), items, np.ones_like(items))
+
+
+def with_history(best: BestModel, node: Node, items: np.ndarray, labels: np.ndarray) -> UserModel:
+    """The shared model, for somebody who is in no data, with items and labels (n,) of theirs.
+
+    Raises:
+        DataError: an item came into the catalogue after the run.
+    """
+    known = node.dataset.schema.num_items
     if items.max(initial=0) > known:
-        raise RunError(
+        raise DataError(
             f"the item with code {items.max()} came into the catalogue after this run, which knows "
             f"{known}: leave it out, or recommend by a run that goes on from it"
         )
-    return _loaded(replace(newcomer, items=items, labels=np.ones_like(items)))
+    somebody = newcomer(best, node, "somebody who is in no data")
+    return loaded(replace(somebody, items=items, labels=labels))
 
 
-def _loaded(model: UserModel) -> UserModel:
+def loaded(model: UserModel) -> UserModel:
     """The same, with the private parameters in the network."""
     for name, value in tensors_of(model.network, "private").items():
         value.copy_(model.private[name])
     return model
 
 
-def _newcomer(nodes: NodesAtHand, node: Node, name: str) -> UserModel:
+def newcomer(best: BestModel, node: Node, name: str) -> UserModel:
     """Somebody without a history, of whom nothing is known."""
     nothing, features = np.zeros(0, dtype=np.int64), node.dataset.user_features
     unknown = {n: torch.zeros((1, *c.shape[1:])).long() for n, c in features.items()}
     return UserModel(
         name=name,
         node=node,
-        best_round=nodes.best.round,
+        best_round=best.round,
         is_known=False,
         has_own=False,
         items=nothing,
         labels=nothing,
         user_codes=unknown,
         private=node.initial_private,
-        mixture=nodes.best.mixture,
+        mixture=best.mixture,
     )

@@ -156,6 +156,25 @@ def test_a_node_with_a_budget_answers_only_what_is_noised_and_charged(
         assert ledger.epsilon(users, Limit(0.0, 1e-5)) == epsilon_of([Release(4.0)], 1e-5)
 
 
+def test_a_node_answers_as_many_evaluations_as_it_wants_whatever_the_run(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """Each is a query of whoever made the model; a new run begins no new count."""
+    limits = {"evaluation-limit": 2}
+    for seed in (1, 2):
+        assert ask(small_data, tmp_path, "valid", limits, seed=seed)
+    with pytest.raises(ConfigError, match="has answered the 2 evaluations of its evaluation-limit"):
+        ask(small_data, tmp_path, "test", limits, seed=3)
+    with pytest.raises(ConfigError, match="has answered the 2 evaluations"):
+        ask(small_data, tmp_path, "test", limits, mode="central-user")  # exact for the server
+
+
+@pytest.mark.parametrize("limit", [-1, 2.5, True, "many"])
+def test_a_limit_that_is_no_count_is_refused(small_data: Path, tmp_path: Path, limit: Any) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation-limit=.* must be a whole number from 0"):
+        ask(small_data, tmp_path, "test", {"evaluation-limit": limit})
+
+
 @pytest.mark.parametrize("mode", ["central-user", "laplace"])
 def test_the_last_rounds_model_counts_and_its_test_is_the_only_evaluation(
     small_data: Path, tmp_path: Path, mode: str

@@ -12,6 +12,7 @@ import pytest
 from client_app.private_store import FILE
 from mrff.config import ConfigError
 from mrff.data.dataset import load_dataset, load_titles, take_users
+from mrff.data.errors import DataError
 from mrff.data.prepare import Wanted, prepare, prepare_asked
 from mrff.data.schema import Schema
 from mrff.data.versions import as_of
@@ -224,7 +225,7 @@ def test_an_old_run_recommends_what_it_knows(world: World) -> None:
     before = world.user("first", "u4", world.before)
     assert user.items.tolist() == before.items.tolist()  # without the new item of the new row
     nodes = NodesAtHand(load_best(find_run(str(world.home / "runs" / "first"))))
-    with pytest.raises(RunError, match=r"code 11 came into the catalogue after this run, which k"):
+    with pytest.raises(DataError, match=r"code 11 came into the catalogue after this run, which k"):
         open_history(nodes, np.array([2, 11]))
     with pytest.raises(
         RunError, match=r"first 9 items of a catalogue that has grown since: export"

@@ -73,3 +73,14 @@ def look_at(page: str, folder: Path, *, width: int, dark: bool) -> dict[str, Any
     assert told, f"the page told nothing: {done.stderr[-2000:]}"
     content: dict[str, Any] = json.loads(html.unescape(told[1]))
     return content
+
+
+def dom_of(address: str, folder: Path) -> str:
+    """What a served page has become when all that it asked for has come, as HTML."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    command = [chromium, *FLAGS, "--no-proxy-server", profile, "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
