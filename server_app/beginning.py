@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from logging import getLogger
+from pathlib import Path
 
 from mrff.config import LEARNED_OF, ConfigError, RunConfig
 from mrff.data.dataset import Catalogue
+from mrff.data.schema import Schema
 from mrff.io.files import write_json
 from server_app.continuing import check_origin, continued_state
 from server_app.model import initial_state
-from server_app.run.checkpoint import CheckpointError, check_same_configuration, load_checkpoint
+from server_app.run.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_same_configuration,
+    load_checkpoint,
+)
 from server_app.run.history import History
 from server_app.run.run_folder import RunFolder
 from strategies.state import TrainingState
@@ -45,19 +52,29 @@ def begin(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> Trainin
     return state
 
 
-def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
-    checkpoint = load_checkpoint(folder.checkpoints)
-    if catalogue.schema.ancestor_of(checkpoint.schema_hash):
+def check_same_data(checkpoint: Checkpoint, config: RunConfig, schema: Schema) -> None:
+    """Whether a run is resumed on the data it began with.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if schema.ancestor_of(checkpoint.schema_hash):
+        name = Path(config.run.resume or "").name
         raise CheckpointError(
-            f"run {folder.name} was trained before the catalogue of {catalogue.schema.name} grew "
-            f"to version {catalogue.schema.version}: a run ends with the catalogue it began with; "
-            f"go on with a new run and run.start-from={folder.name}"
+            f"run {name} was trained before the catalogue of {schema.name} grew to version "
+            f"{schema.version}: a run ends with the catalogue it began with; go on with a new run "
+            f"and run.start-from={name}"
         )
-    if checkpoint.schema_hash != catalogue.schema.schema_hash:
+    if checkpoint.schema_hash != schema.schema_hash:
         raise CheckpointError(
             f"the checkpoint belongs to data with schema hash {checkpoint.schema_hash}, "
-            f"{config.dataset_path} has {catalogue.schema.schema_hash}; resume with the same data"
+            f"{config.dataset_path} has {schema.schema_hash}; resume with the same data"
         )
+
+
+def _checkpointed(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> TrainingState:
+    checkpoint = load_checkpoint(folder.checkpoints)
+    check_same_data(checkpoint, config, catalogue.schema)
     saved = checkpoint.config
     if saved.get("training.objective") == "auto":  # a run from before they stored what they learn
         saved = {**saved, "training.objective": LEARNED_OF[catalogue.schema.kind]}

@@ -38,7 +38,7 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
     check_names(config)
     app_folder(app)
     _check_dataset(config)
-    if config.run.start_from and not config.run.resume:
+    if (config.run.start_from or config.run.resume) and is_prepared(config):
         check_start(config)
     if config.privacy.secure_aggregation:
         log.warning(

@@ -43,12 +43,18 @@ def inherited(values: Values) -> Values:
 
 
 def check_start(config: RunConfig) -> None:
-    """Whether the run can go on from the one it names.
+    """Whether the run can go on from the one that ``start-from`` or ``resume`` names.
 
     Raises:
         CheckpointError, ConfigError: it cannot.
     """
-    from server_app.continuing import continued_state  # brings PyTorch
+    from server_app.beginning import check_same_data  # these bring PyTorch
+    from server_app.continuing import continued_state
+    from server_app.run.checkpoint import load_checkpoint
 
     catalogue = load_catalogue(config.dataset_path)
+    if config.run.resume:
+        folder = named_run(config, "resume", config.run.resume)
+        check_same_data(load_checkpoint(folder.checkpoints), config, catalogue.schema)
+        return
     continued_state(config.for_data(catalogue.schema.kind), catalogue)

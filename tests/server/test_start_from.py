@@ -19,6 +19,7 @@ from mrff.data.versions import as_of
 from mrff.ops.export import export_user
 from mrff.ops.nodes import NodesAtHand, UserModel, open_history, open_user
 from mrff.ops.recommend import answer
+from mrff.ops.simulation import simulate
 from mrff.ops.trained_run import RunError, find_run, load_best
 from mrff.ops.wish import Wish
 from mrff.privacy.ledger import BudgetExceededError
@@ -203,6 +204,9 @@ def test_a_run_is_not_resumed_on_a_catalogue_that_grew(world: World) -> None:
     reason = r"before the catalogue of shop grew to version 2: .* run.start-from=first$"
     with pytest.raises(CheckpointError, match=reason):
         world.run("", resume="first", num_server_rounds=9, sampling_rate=1.0)
+    asked = {"data.home": str(world.home), "data.data-dir": str(world.data), "run.resume": "first"}
+    with pytest.raises(CheckpointError, match=reason):  # before Flower starts
+        simulate({"data.dataset": "shop", **asked}, nodes=NODES, cpus_per_node=1, app=None)
 
 
 def test_records_protected_apart_begin_anew(world: World) -> None:
