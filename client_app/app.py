@@ -78,13 +78,15 @@ def open_sum(message: Message, context: Context) -> Message:
 
 
 def _answer(message: Message, context: Context, work: Callable[[Node, Request], Reply]) -> Message:
-    from client_app.node import open_node  # brings PyTorch
+    from client_app.behind import as_known, with_zeros  # these bring PyTorch
+    from client_app.node import open_node
 
     request = Request.read(message.content)
     node = open_node(context.run_config, context.node_config, request)
 
     def answered(honest_nodes: int) -> Reply:
-        return work(replace(node, honest_nodes=honest_nodes), request)
+        reply = work(replace(node, honest_nodes=honest_nodes), as_known(request, node))
+        return with_zeros(reply, request)
 
     content = node.aggregation.submit(message.content, answered)
     return Message(content, reply_to=message)

@@ -41,7 +41,7 @@ def score_users(node: Node, request: Request) -> CohortSums:
     model = node.model(request)
     evaluation = evaluation_of(node.config, private=node.mechanism.hides_routes).by(
         1 if model.mixture is None else len(model.mixture.mixes),
-        listed=node.dataset.schema.num_items if part == "test" else 0,
+        listed=(request.run.items or node.dataset.schema.num_items) if part == "test" else 0,
     )
     learner = learner_of(node.config, node.network, "sum")
     keeps = part == "test" and node.config.evaluation.keep_test_scores

@@ -30,7 +30,8 @@ def item_counts(node: Node, request: Request) -> Reply:
     """
     _refuse_in_private(node)
     items, _ = _training_part(node)
-    counts = np.bincount(items, minlength=node.dataset.schema.num_items + 1)[1:]
+    catalogue = request.run.items or node.dataset.schema.num_items
+    counts = np.bincount(items, minlength=catalogue + 1)[1:]
     return Reply(request.facts.round, CohortSums({}, {"item_counts": counts}))
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from client_app.devices import device_for, host_memory
+from client_app.earlier_runs import earlier_stores
 from client_app.evaluation_limit import limit_of
 from client_app.learners import Cohort, SharedModel
 from client_app.pins import LIMITS
@@ -25,15 +26,16 @@ from client_app.sides import node_side
 from mrff.algorithms import network_of
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset, load_dataset, partition
-from mrff.data.schema import SCHEMA_FILE, Schema
+from mrff.data.schema import SCHEMA_FILE, Ancestor, Schema
 from mrff.data.targets import ending_with_targets
+from mrff.data.versions import as_of
 from mrff.data.windows import eligible_users, training_users
 from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
 from mrff.sums import NodeView
 from mrff.wire.aggregation import ClientSums, aggregation_of
-from mrff.wire.requests import Request
+from mrff.wire.requests import Request, RunFacts
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.shared import Network
@@ -152,11 +154,13 @@ def open_node(
     request: Request,
     *,
     as_split: bool = True,
+    as_of_run: bool = False,
 ) -> Node:
     """Opens the node for a request.
 
     Args:
         as_split: rows as the run's split has them; False: all of its users' rows.
+        as_of_run: where the catalogue has grown since the run, what the run knows of it.
 
     Raises:
         ConfigError: settings that cannot be used, missing node settings, or data of another schema.
@@ -166,14 +170,12 @@ def open_node(
     mechanism = mechanism_of(config)
     folder = _data_folder(node_config, run.data_dir)
     schema = _schema(folder, _stamp(folder))
-    if schema.schema_hash != run.schema_hash:
-        raise ConfigError(
-            f"this node's data has schema hash {schema.schema_hash}, the run's is "
-            f"{run.schema_hash}: give the node a shard of the dataset the server uses"
-        )
+    version = schema.ancestor_of(run.schema_hash) if as_of_run else None
+    if schema.schema_hash != run.schema_hash and version is None:
+        _check_version(schema, config, run)
     config = config.for_data(schema.kind)
     targets = config.data.holdout if as_split and config.holds_out_targets else 0
-    dataset = _load(folder, _stamp(folder), targets)
+    dataset = _load(folder, _stamp(folder), version, targets)
     if "data-dir" not in node_config:
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
@@ -186,13 +188,43 @@ def open_node(
         tested=eligible_users(dataset, holdout=config.data.holdout),
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
-        store=PrivateStore(side.training_folder, request.facts.epoch_starts),
+        store=PrivateStore(
+            side.training_folder,
+            request.facts.epoch_starts,
+            earlier_stores(config, node_config, run),
+        ),
         ledger_folder=side.folder,
         limits={key: node_config[key] for key in LIMITS if key in node_config},
         mechanism=mechanism,
         aggregation=aggregation_of(config.privacy).client(side),
         evaluation_limit=limit_of(node_config),
     )
+
+
+def _check_version(schema: Schema, config: RunConfig, run: RunFacts) -> None:
+    """Whether a node with other data than the server may take part.
+
+    Raises:
+        ConfigError: its catalogue is no earlier version, or the run needs all of it.
+    """
+    if schema.ancestor_of(run.schema_hash):
+        raise ConfigError(
+            f"this node's catalogue is version {schema.version}, the run's is an earlier one: "
+            "give the server the later version"
+        )
+    if schema.schema_hash not in run.ancestors:
+        raise ConfigError(
+            f"this node's data has schema hash {schema.schema_hash}, the run's is "
+            f"{run.schema_hash}: give the node a shard of the dataset the server uses"
+        )
+    needs = "noise has to be in every row" if config.privacy.is_private else ""
+    if config.training.linear_items:
+        needs = "linear models count every item"
+    if needs:
+        raise ConfigError(
+            f"this node's catalogue is version {schema.version}, the run's is a later one, and "
+            f"{needs}: take it with mrff data append --catalogue"
+        )
 
 
 def _mixture(request: Request) -> Mixture | None:
@@ -229,13 +261,15 @@ def _schema(folder: Path, stamp: int) -> Schema:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, stamp: int, targets: int) -> Dataset:
+def _load(folder: Path, stamp: int, version: Ancestor | None, targets: int) -> Dataset:
     """In simulation one process answers for many nodes: it reads the dataset once.
 
     Args:
+        version: the run's, where the node's catalogue has grown since.
         targets: how many liked rows of each user are held out; 0: rows stay as they are.
     """
     dataset = load_dataset(folder)
+    dataset = dataset if version is None else as_of(dataset, version)
     return ending_with_targets(dataset, holdout=targets) if targets else dataset
 
 

@@ -6,7 +6,8 @@ a mixture.
 
 Which version counts depends on the run, not on the file's age. A run that is resumed from a
 checkpoint starts a new epoch at that round; versions of later rounds of earlier epochs never
-happened.
+happened. Where a run goes on from another one, users whom it has not trained yet have their
+parameters of that one.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ class PrivateStore:
     Args:
         folder: of this node and this training; made when first written to.
         epoch_starts: the round each epoch of the run started after; ``(0,)``: never resumed.
+        earlier: stores of runs that this one goes on from, each with its last round that counts;
+            the latest first.
     """
 
-    def __init__(self, folder: Path, epoch_starts: Sequence[int] = (0,)) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        epoch_starts: Sequence[int] = (0,),
+        earlier: Sequence[tuple[PrivateStore, int]] = (),
+    ) -> None:
+        self.folder, self._before = folder, earlier
         self._file = folder / FILE
         # The last round of each epoch that counts: where the next one started, or a later one.
         starts = np.array([*epoch_starts[1:], _END])
@@ -48,7 +56,9 @@ class PrivateStore:
     def load(
         self, users: np.ndarray, *, up_to_round: int, initial: Mapping[str, Tensor], num_layers: int
     ) -> tuple[dict[str, Tensor], np.ndarray]:
-        """Each user's newest version of a round <= ``up_to_round``; ``initial`` for those without.
+        """Each user's newest version of a round <= ``up_to_round``, or of an earlier run.
+
+        Those without have ``initial``.
 
         Args:
             users: (U,) uint64 user keys.
@@ -65,19 +75,42 @@ class PrivateStore:
         routes = np.empty((len(users), num_layers), dtype=np.int64)
         arrays = {"routes": routes} | {name: v.numpy() for name, v in parameters.items()}
         new = np.ones(len(users), dtype=bool)
-        self._refuse_segments()
-        if self._file.exists():
-            with self._errors("read"), opened(self._file) as database:
-                database.execute("BEGIN")  # one state of the store, whoever writes meanwhile
-                chunks = self._chunks(database, arrays)
-                asked = places_in(users, chunks.entries["user"])
-                newest = self._newest(chunks.entries, asked, up_to_round)
-                chunks.read(chunks.entries[newest], asked[newest], arrays)
-                new[asked[newest]] = False
+        self._read(users, new, up_to_round, arrays)
         routes[new] = -1
         for name, values in initial.items():
             arrays[name][new] = values.numpy()
+        for store, last_round in self._before:
+            if new.any():
+                store._read(users, new, last_round, arrays, as_far_as_they_fit=True)
         return parameters, routes
+
+    def _read(
+        self,
+        users: np.ndarray,
+        wanted: np.ndarray,
+        up_to_round: int,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        as_far_as_they_fit: bool = False,
+    ) -> None:
+        """Fills the rows of ``wanted`` (U,) users who are stored here, and takes these out of it.
+
+        Args:
+            as_far_as_they_fit: arrays that another objective has, and this run not, are left out.
+        """
+        self._refuse_segments()
+        if not self._file.exists():
+            return
+        with self._errors("read"), opened(self._file) as database:
+            database.execute("BEGIN")  # one state of the store, whoever writes meanwhile
+            chunks = self._chunks(database, arrays, check=not as_far_as_they_fit)
+            rows = np.flatnonzero(wanted)
+            asked = places_in(users[rows], chunks.entries["user"])
+            newest = self._newest(chunks.entries, asked, up_to_round)
+            stored, places = _shapes(chunks.record), rows[asked[newest]]
+            fitting = {n: a for n, a in arrays.items() if stored.get(n) == a.shape[1:]}
+            chunks.read(chunks.entries[newest], places, fitting)
+            wanted[places] = False
 
     def save(
         self,
@@ -142,13 +175,15 @@ class PrivateStore:
         newest[asked[found]] = found  # the last one stays
         return newest[newest >= 0]
 
-    def _chunks(self, database: sqlite3.Connection, arrays: Mapping[str, np.ndarray]) -> Chunks:
+    def _chunks(
+        self, database: sqlite3.Connection, arrays: Mapping[str, np.ndarray], *, check: bool = True
+    ) -> Chunks:
         if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'versions'").fetchone():
             raise self._earlier(f"{FILE} has a row for each user")
         wanted = record_of(arrays)
         chunks = Chunks(database, wanted)
         shapes, wanted_shapes = _shapes(chunks.record), _shapes(wanted)
-        for name in sorted({*shapes, *wanted_shapes}):
+        for name in sorted({*shapes, *wanted_shapes}) if check else ():
             if shapes.get(name) != (shape := wanted_shapes.get(name)):
                 raise PrivateStoreError(
                     f"private store {self._file} holds no {name!r} of shape {shape}: it belongs "

@@ -25,7 +25,7 @@ def node_side(config: RunConfig, node_config: Mapping[str, Any], run: RunFacts) 
     return NodeSide(
         config=config,
         node_config=node_config,
-        training_folder=_state_folder(node_config, run),
+        training_folder=state_folder(node_config, run),
         folder=Path(str(node_config.get("state-dir", run.state_dir))).expanduser(),
     )
 
@@ -44,7 +44,12 @@ def secure_client(
     return SecureClient(node_side(config, node_config, run))
 
 
-def _state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
+def state_folder(node_config: Mapping[str, Any], run: RunFacts) -> Path:
+    """Where a node keeps what belongs to one training.
+
+    Raises:
+        ConfigError: it has nowhere to keep anything.
+    """
     training = run.training_id
     if "state-dir" in node_config:
         return Path(str(node_config["state-dir"])).expanduser().absolute() / training

@@ -60,7 +60,7 @@ def main(grid: Grid, context: Context) -> None:
                 strategy = make_strategy(
                     config, state, server_half, recorder, catalogue.schema.num_items
                 )
-                _train_and_test(strategy, grid, config, identity.facts(folder.name))
+                _train_and_test(strategy, grid, config, identity.facts(folder.name, state.lineage))
             if recorder.test is not None:
                 summary = write_summary(folder, state, recorder.test, identity)
                 print_table(summary)

@@ -19,8 +19,8 @@ class TrainingState:
 
     ``loads`` are the shares of users per expert of the last round that had users, row-major over
     (layers, K); empty before. ``epoch_starts`` are the rounds at which the run began and was taken
-    up again, so that nodes can drop private state of rounds the server has forgotten. Arrays are
-    replaced, never written into.
+    up again, so that nodes can drop private state of rounds the server has forgotten. ``lineage``
+    names the runs this one went on from, see `RunFacts`. Arrays are replaced, never written into.
     """
 
     public: Arrays
@@ -41,6 +41,7 @@ class TrainingState:
     bytes_up: int = 0
     seconds: float = 0.0
     clipping_norm: float = 0.0  # of the next private round; 0: that of the configuration
+    lineage: list[str] = field(default_factory=list)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays, by ``part/name``."""
@@ -55,7 +56,7 @@ class TrainingState:
 
     def numbers(self) -> dict[str, Any]:
         """Everything but the arrays, fit for JSON; Python's JSON keeps floats exact."""
-        return {name: getattr(self, name) for name in _NUMBERS}
+        return {name: getattr(self, name) for name in (*_NUMBERS, "lineage")}
 
     @classmethod
     def restored(
@@ -78,6 +79,7 @@ class TrainingState:
             optimizer=unflatten_states(parts["optimizer"]),
             **{name: numbers[name] for name in _NUMBERS if name != "best_by"},
             best_by=numbers.get("best_by", ""),
+            lineage=list(numbers.get("lineage", ())),  # runs of earlier releases have none
         )
 
     def resumed(self) -> None:

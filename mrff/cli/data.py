@@ -44,6 +44,9 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write (default: HOME/data/NAME).")
     ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Replace what is there instead of extending it.")
+    ] = False,
     users: Made = None,
     items: Made = None,
     groups: Made = None,
@@ -51,7 +54,7 @@ def prepare(
     events_per_user: Made = None,
     seed: Made = None,
 ) -> None:  # fmt: skip
-    """Make a dataset ready for training.
+    """Make a dataset ready for training; one that is there already grows.
 
     NAME is one that mrff data list shows.
     """
@@ -63,11 +66,38 @@ def prepare(
         "events_per_user": events_per_user, "seed": seed,
     }  # fmt: skip
     given = {option: value for option, value in options.items() if value is not None}
-    schema, folder = prepare_dataset(name, source=source, out=out, options=given)
+    schema, folder = prepare_dataset(name, source=source, out=out, options=given, anew=anew)
     print(f"{schema.name}: {_counted(schema.kind, schema.counts)}")
+    _print_grown(schema.version, schema.counts)
     _print_dropped(schema.counts)
     _print_warnings(warnings_of(schema, order_of(folder, schema)))
     print(f"prepared in {folder}")
+
+
+@commands.command("append")
+def append(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TOML", help="Describes the files of the new rows."),
+    ] = None,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A later version of the catalogue, to take before."),
+    ] = None,
+) -> None:
+    """Add rows to a prepared folder, such as a node's shard.
+
+    FOLDER keeps its codes; rows of items that its catalogue does not have are counted.
+    """
+    from mrff.ops.datasets import append_to  # pyarrow is slow to import
+
+    if source is None and catalogue is None:
+        raise typer.BadParameter("give --from TOML, --catalogue DIR, or both")
+    done = append_to(folder, source=source, catalogue=catalogue)
+    print(f"{done.schema.name}: {_counted(done.schema.kind, done.schema.counts)}")
+    print(f"appended: {done.rows:,} rows; version {done.schema.version} of the catalogue")
+    _print_dropped({"dropped": done.left_out})
 
 
 @commands.command("describe")
@@ -97,6 +127,7 @@ def describe(
     for key, value in found["source"].items():
         print(f"source {key}: {_short(value)}")
     _print_dropped(counts)
+    _print_grown(found["version"], counts)
     print(f"schema hash {found['schema_hash']}, content hash {found['content_hash']}")
     features = [
         (
@@ -164,6 +195,12 @@ def _counted(kind: str, counts: Mapping[str, Any]) -> str:
 def _print_warnings(warnings: Sequence[str]) -> None:
     for line in warnings:
         print(f"warning: {line}")
+
+
+def _print_grown(version: int, counts: Mapping[str, Any]) -> None:
+    if "grown" in counts:
+        told = ", ".join(f"{count:,} {what}" for what, count in counts["grown"].items())
+        print(f"version {version} of its catalogue; since it was prepared last: {told or 'rows'}")
 
 
 def _print_dropped(counts: Mapping[str, Any]) -> None:

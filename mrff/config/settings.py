@@ -269,6 +269,10 @@ class RunSettings:
         "auto", "folder under HOME/runs; auto: dataset, time and run id",
         Limits(word="auto"), free=True,
     )  # fmt: skip
+    start_from: str | None = setting(
+        "off", "name or path of a run whose best model this one begins with: docs/growing.md",
+        Limits(word="off"), free=True,
+    )  # fmt: skip
     resume: str | None = setting(
         "off", "name or path of a run to continue from its last checkpoint, with its settings",
         Limits(word="off"), free=True,

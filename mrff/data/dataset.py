@@ -116,6 +116,11 @@ def load_item_ids(folder: Path) -> list[str]:
     return ["", *_File(folder, ITEMS_FILE).column("item_id").to_pylist()]
 
 
+def load_user_ids(folder: Path) -> list[str]:
+    """The users' ids in the source data, in their order."""
+    return _File(folder, USERS_FILE).texts("user_id").tolist()
+
+
 def load_times(folder: Path) -> NDArray[np.int64]:
     """The time of every interaction, in the order of ``Dataset.items``."""
     return _File(folder, INTERACTIONS_FILE).integers("time").astype(np.int64, copy=False)

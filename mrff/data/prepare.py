@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from mrff.data.errors import DataError
+from mrff.data.growth import WAY_OUT, Known, extended, known_in
 from mrff.data.recipes import Progress, recipe_named
 from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, SCHEMA_FILE, USERS_FILE, Schema
 from mrff.data.writing import write_folder
@@ -36,13 +38,30 @@ def prepare(
 
     A valid folder of the same recipe version and source is left alone; without an explicit
     source, one of any source is. Otherwise the new folder is built beside it and put in its place
-    by renaming: a crash leaves the old folder or none, never a part. Its people stay the same
-    population: budgets are counted by it.
+    by renaming: a crash leaves the old folder or none, never a part. It is the next version of
+    what was there (`mrff.data.growth`). Its people stay the same population: budgets are counted
+    by it.
 
     Raises:
-        DataError: unknown name, unusable source or folder.
+        DataError: unknown name, unusable source or folder, or a source that is no next version.
     """
-    recipe, options = recipe_named(name), options or {}
+    asked = Wanted(name, source, out, options or {})
+    return prepare_asked(asked, progress)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `prepare` was asked for."""
+
+    name: str
+    source: Path | None
+    out: Path
+    options: Mapping[str, Any]
+
+
+def prepare_asked(asked: Wanted, progress: Progress | None = None, *, anew: bool = False) -> Schema:
+    """As `prepare`; ``anew``: what was in the folder is replaced, its codes are given out anew."""
+    recipe, source, out, options = recipe_named(asked.name), asked.source, asked.out, asked.options
     report = progress or (lambda stage, done, total: None)
     source = None if source is None else Path(source).expanduser().absolute()
     out = Path(out).expanduser().absolute()
@@ -54,14 +73,17 @@ def prepare(
     name = recipe.dataset_name(source)
 
     def build(staging: Path) -> Schema:
+        known = None if anew else _known(out, identity)
         prepared = recipe.build(source, options, staging, report)
+        if known is not None:
+            prepared = extended(prepared, known)
         return write_folder(prepared, staging, source=identity, replaced=_readable(out))
 
     found = _already(out, name, identity)
-    if found is None:
+    if found is None or anew:
         with exclusive(out):
             found = _already(out, name, identity)  # another process may have been faster
-            if found is None:
+            if found is None or anew:
                 own = {*FILES, *recipe.extra_files}
                 return replace_folder(out, build, is_own=own.__contains__)
     report(f"{out} is up to date", 1, 1)
@@ -134,6 +156,33 @@ def _readable(folder: Path) -> Schema | None:
         return Schema.load(folder)
     except DataError:
         return None
+
+
+def _known(out: Path, wanted: Mapping[str, Any]) -> Known | None:
+    """The version in ``out`` that the new one extends; None where there is none.
+
+    Raises:
+        DataError: there is one, and its codes cannot be read.
+    """
+    schema = _readable(out)
+    if schema is None:
+        return None
+    if "appended" in schema.source:
+        raise DataError(
+            f"{out} holds {schema.source['appended']:,} appended rows, which the source may lack: "
+            "append to it, and take a later catalogue with mrff data append --catalogue; or "
+            f"{WAY_OUT}"
+        )
+    try:
+        return known_in(out)
+    except DataError as error:
+        if schema.version == 1 and all(schema.source.get(k) == v for k, v in wanted.items()):
+            return None  # made of the same source once more, it has the same codes
+        reason = str(error).removesuffix("; prepare the dataset anew")
+        raise DataError(
+            f"{reason}: without it the codes of version {schema.version} are lost; restore it "
+            f"from a backup, or {WAY_OUT}"
+        ) from None
 
 
 def _complete(folder: Path, schema: Schema) -> bool:

@@ -25,6 +25,7 @@ RowKind = Literal["labelled", "events", "both"]
 """What rows are: shown items with answers; events that happened, without labels; or both, choices
 that carry a label (a film that a user chose to see, and their rating)."""
 _PUBLIC_SOURCE = ("recipe", "recipe_version")
+_STATED = ("schema_hash", "version", "ancestor")  # in schema.json, for whoever reads it
 _BINDING = (  # what schema_hash is of
     "format_version", "label_rule", "item_features", "user_features", "num_items", "catalogue_hash",
 )  # fmt: skip
@@ -59,6 +60,19 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """An earlier version of a dataset: its hash, and how far its codes went.
+
+    Sizes are those of `Schema.item_features` and of `Schema.user_features`, in their order.
+    """
+
+    schema_hash: str
+    num_items: int
+    item_sizes: tuple[int, ...]
+    user_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Schema:
     """The description in ``schema.json``; ``counts`` and ``source`` inform, the rest is binding."""
 
@@ -78,6 +92,7 @@ class Schema:
     # ledgers called them before. Two folders of the same data are equal all the same.
     population: str = field(default="", compare=False)
     earlier: tuple[str, ...] = field(default=(), compare=False)
+    ancestors: tuple[Ancestor, ...] = field(default=(), compare=False)  # the oldest first
 
     def __post_init__(self) -> None:
         """Refuses rows of an unknown kind."""
@@ -99,6 +114,30 @@ class Schema:
         own = (self.content_hash,) if self.content_hash else ()
         is_part = "shard" in self.source or not own
         return (self.population, *own, *self.earlier, *([ANY_HASH] if is_part else []))
+
+    @property
+    def version(self) -> int:
+        """How often the catalogue has grown, and 1."""
+        return len(self.ancestors) + 1
+
+    @property
+    def ancestor(self) -> str:
+        """The hash of the version before this one; empty for the first."""
+        return self.ancestors[-1].schema_hash if self.ancestors else ""
+
+    def ancestor_of(self, schema_hash: str) -> Ancestor | None:
+        """The earlier version with this hash, if there was one."""
+        found = (one for one in self.ancestors if one.schema_hash == schema_hash)
+        return next(found, None)
+
+    @property
+    def as_ancestor(self) -> Ancestor:
+        """What later versions say of this one."""
+        items, users = (
+            tuple(feature.size for feature in features)
+            for features in (self.item_features, self.user_features)
+        )
+        return Ancestor(self.schema_hash, self.num_items, items, users)
 
     @property
     def public(self) -> Schema:
@@ -136,7 +175,8 @@ class Schema:
 
     def save(self, folder: Path) -> None:
         """Writes ``schema.json`` into an existing folder."""
-        text = json.dumps({**asdict(self), "schema_hash": self.schema_hash}, indent=2)
+        stated = {name: getattr(self, name) for name in _STATED}
+        text = json.dumps({**asdict(self), **stated}, indent=2)
         (folder / SCHEMA_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -162,14 +202,15 @@ class Schema:
                 f"{path} has format version {version}, this program reads {FORMAT_VERSION}; "
                 f"prepare the dataset anew"
             )
-        stated_hash = content.pop("schema_hash", None)
         try:
+            stated_hash = {name: content.pop(name, None) for name in _STATED}["schema_hash"]
             for key in ("item_features", "user_features"):
                 content[key] = tuple(
                     Feature(**{**feature, "values": tuple(feature.get("values", ()))})
                     for feature in content[key]
                 )
             content["earlier"] = tuple(content.get("earlier", ()))
+            content["ancestors"] = tuple(map(_ancestor, content.get("ancestors", ())))
             schema = cls(**content)
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); prepare the dataset anew") from None
@@ -179,3 +220,8 @@ class Schema:
                 f"{schema.schema_hash}; prepare the dataset anew"
             )
         return schema
+
+
+def _ancestor(content: dict[str, Any]) -> Ancestor:
+    sizes = {key: tuple(content[key]) for key in ("item_sizes", "user_sizes")}
+    return Ancestor(**{**content, **sizes})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ from mrff.data.schema import (
     ITEMS_FILE,
     RESERVED,
     USERS_FILE,
+    Ancestor,
     Feature,
     RowKind,
     Schema,
@@ -77,6 +78,8 @@ class Prepared:
     facts: dict[str, Any] = field(default_factory=dict)  # anything else worth recording
     kind: RowKind = "labelled"
     repeats: bool = False  # see `Schema`
+    extends: Schema | None = None  # of which it is the next version, and what is new in it
+    grown: dict[str, int] = field(default_factory=dict)
 
 
 def write_folder(
@@ -110,13 +113,14 @@ def write_folder(
         user_features=prepared.user_features,
         num_items=len(items.ids),
         catalogue_hash=_catalogue_hash(items),
-        counts={"items": len(items.ids), **counts, "dropped": dropped},
+        counts={"items": len(items.ids), **counts, "dropped": dropped, **_grown(prepared)},
         source={**source, **prepared.facts},
         content_hash=content_hash,
         kind=prepared.kind,
         repeats=prepared.repeats,
         **_people(replaced),
     )
+    schema = replace(schema, ancestors=_ancestors(prepared.extends, schema))
     schema.save(folder)
     for path in folder.iterdir():
         sync(path)
@@ -129,6 +133,19 @@ def _people(replaced: Schema | None) -> dict[str, Any]:
     if replaced.population:
         return {"population": replaced.population, "earlier": replaced.earlier}
     return {"population": str(uuid4()), "earlier": replaced.known_as}
+
+
+def _ancestors(old: Schema | None, new: Schema) -> tuple[Ancestor, ...]:
+    """Where only rows are new, the catalogue is the same version."""
+    if old is None or old.schema_hash == new.schema_hash:
+        return old.ancestors if old else ()
+    return (*old.ancestors, old.as_ancestor)
+
+
+def _grown(prepared: Prepared) -> dict[str, Any]:
+    """What is new since the version before."""
+    grown = {what: count for what, count in prepared.grown.items() if count}
+    return {} if prepared.extends is None else {"grown": grown}
 
 
 def write_users(

@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.progress import Progress as Bars
 
 from mrff.config import RunConfig
+from mrff.data.append import Appended, append
 from mrff.data.dataset import Dataset, load_catalogue, load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
-from mrff.data.prepare import prepare
+from mrff.data.prepare import Wanted, prepare_asked
 from mrff.data.recipes import RECIPES, Progress, recipe_named
 from mrff.data.schema import SCHEMA_FILE, USERS_FILE, RowKind, Schema
 from mrff.data.warnings import order_of, warnings_of
@@ -58,9 +59,17 @@ def known_datasets() -> list[dict[str, Any]]:
 
 
 def prepare_dataset(
-    name: str, *, source: Path | None, out: Path | None, options: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    source: Path | None,
+    out: Path | None,
+    options: Mapping[str, Any] | None = None,
+    anew: bool = False,
 ) -> tuple[Schema, Path]:
     """Prepares a dataset into ``out``, or where runs look for it, and shows how far it is.
+
+    Args:
+        anew: codes are given out anew; else what is there already is extended.
 
     Raises:
         DataError: the name, the source or an option cannot be used.
@@ -68,8 +77,15 @@ def prepare_dataset(
     recipe = recipe_named(name)
     folder = out or _data_home() / recipe.dataset_name(source)
     with _progress() as progress:
-        schema = prepare(name, source=source, out=folder, progress=progress, options=options)
+        asked = Wanted(name, source, folder, options or {})
+        schema = prepare_asked(asked, progress, anew=anew)
     return schema, folder.expanduser().absolute()
+
+
+def append_to(folder: Path, *, source: Path | None, catalogue: Path | None) -> Appended:
+    """Adds rows to a prepared folder, and shows how far it is; see `mrff.data.append`."""
+    with _progress() as progress:
+        return append(folder, source=source, catalogue=catalogue, progress=progress)
 
 
 def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
@@ -90,6 +106,7 @@ def describe(dataset: str, *, holdout: int) -> dict[str, Any]:
         "kind": schema.kind,
         "label": schema.label_rule,
         "source": schema.source,
+        "version": schema.version,
         "schema_hash": schema.schema_hash,
         "content_hash": schema.content_hash,
         "features": [

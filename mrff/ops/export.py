@@ -58,6 +58,12 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
             f"mrff export needs {' and '.join(missing)}, not installed here; "
             "install the extra: pip install 'mrff[export]'"
         )
+    known = user.node.dataset.schema
+    if known.schema_hash != nodes.best.schema_hash:
+        raise RunError(
+            f"run {nodes.best.training_id} knows the first {known.num_items} items of a catalogue "
+            "that has grown since: export a run that goes on from it (run.start-from)"
+        )
     if out.exists():
         raise RunError(f"{out} exists already; name a new folder with --out, or remove it")
     with _all_or_nothing(out) as folder:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
+from mrff.data.errors import DataError
 from mrff.linear import Mixture
 from mrff.ops.trained_run import BestModel, RunError
 from mrff.wire.requests import Request, RoundFacts, RunFacts
@@ -78,10 +79,11 @@ class NodesAtHand:
             training_id=best.training_id,
             data_dir=str(self.dataset_folder),
             state_dir=str(self.state_folder.parent),
+            lineage=best.lineage,
         )
         request = Request(facts, RoundFacts(best.round, best.epoch_starts), {}, {})
         for node_config in self._node_configs():
-            node = open_node(run_config, node_config, request, as_split=as_split)
+            node = open_node(run_config, node_config, request, as_split=as_split, as_of_run=True)
             names = tensors_of(node.mrff, "public").keys()
             public = {name: array for name, array in best.arrays.items() if name in names}
             group = {name: array for name, array in best.arrays.items() if name not in names}
@@ -229,7 +231,17 @@ def open_history(nodes: NodesAtHand, items: np.ndarray) -> UserModel:
 
 
 def with_history(best: BestModel, node: Node, items: np.ndarray, labels: np.ndarray) -> UserModel:
-    """The shared model, for somebody who is in no data, with items and labels (n,) of theirs."""
+    """The shared model, for somebody who is in no data, with items and labels (n,) of theirs.
+
+    Raises:
+        DataError: an item came into the catalogue after the run.
+    """
+    known = node.dataset.schema.num_items
+    if items.max(initial=0) > known:
+        raise DataError(
+            f"the item with code {items.max()} came into the catalogue after this run, which knows "
+            f"{known}: leave it out, or recommend by a run that goes on from it"
+        )
     somebody = newcomer(best, node, "somebody who is in no data")
     return loaded(replace(somebody, items=items, labels=labels))
 

@@ -69,7 +69,7 @@ def answer(user: UserModel, titles: list[str], wish: Wish, *, explain: bool) -> 
         "is_known": user.is_known,
         "has_own_parameters": user.has_own,
         "best_round": user.best_round,
-        "provenance": user.provenance,
+        "provenance": _provenance(user, titles),
         "ordered_by": ordered_by(user),
         "history": len(user.recent()[0]),  # items that the network reads
         "latest": [titles[item] for item in user.items[-LATEST:]],
@@ -86,6 +86,14 @@ def answer(user: UserModel, titles: list[str], wish: Wish, *, explain: bool) -> 
             line["lowered_by"] = _movers(user, titles, column, sign=-1)
         said["moved_alike"] = not parts.size or bool(np.ptp(parts, axis=1).max() < SHOWN_PART)
     return said
+
+
+def _provenance(user: UserModel, titles: list[str]) -> str:
+    """Whose parameters answer, and what of the catalogue they have never seen."""
+    later = len(titles) - 1 - user.node.dataset.schema.num_items
+    if not later:
+        return user.provenance
+    return f"{user.provenance}; {later} items came into the catalogue after this run"
 
 
 def ordered_by(user: UserModel) -> str:

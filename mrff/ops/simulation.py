@@ -17,6 +17,7 @@ from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
 from mrff.data.windows import nobody_fits
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.start_from import check_start, inherited
 from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
 from server_app.objective import settled
@@ -35,15 +36,17 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
         DataError: a dataset that is neither prepared nor can be; nothing was started.
         FlowerError: the run failed.
     """
-    from server_app.run.resumption import inherited  # brings PyTorch
+    from server_app.run.resumption import as_resumed  # brings PyTorch
 
-    values = inherited(values)
+    values = inherited(as_resumed(values))
     config = RunConfig.from_flat(values)
     check_names(config)
     app_folder(app)
     if config.run.resume:
         _check_private_state(config.home / "state" / Path(config.run.resume).name, nodes)
     _check_dataset(config, nodes)
+    if (config.run.start_from or config.run.resume) and is_prepared(config):
+        check_start(config)
     if config.privacy.secure_aggregation:
         log.warning(
             "secure sums in a simulation: nodes have keys of the moment and one owner; it shows "
@@ -62,6 +65,7 @@ def run_on(
         ConfigError: settings that cannot be used; nothing was started.
         FlowerError: the run failed.
     """
+    values = inherited(values)
     config = RunConfig.from_flat(values)
     fresh = f"{config.data.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     name = config.run.resume or config.run.name or fresh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class BestModel:
     training_id: str
     schema_hash: str
     epoch_starts: list[int]
+    lineage: list[str] = field(default_factory=list)  # see `mrff.wire.requests.RunFacts`
     mixture: Mixture | None = None  # linear models beside the network, the mix chosen first
 
 
@@ -122,6 +123,7 @@ def load_best(run: RunFolder) -> BestModel:
             training_id=str(about["training_id"]),
             schema_hash=str(about["schema_hash"]),
             epoch_starts=[int(start) for start in about["epoch_starts"]],
+            lineage=[str(run) for run in about.get("lineage", ())],
             mixture=_mixture(run.linear),
         )
     except (OSError, KeyError, TypeError, SafetensorError) as error:

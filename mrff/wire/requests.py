@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
@@ -25,13 +27,62 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
+class EarlierRun:
+    """A run that a later one went on from: users' private parameters of it count there.
+
+    Args:
+        training_id: its name.
+        round: whose model the later run began with.
+        epoch_starts: see `RoundFacts`.
+    """
+
+    training_id: str
+    round: int
+    epoch_starts: tuple[int, ...] = (0,)
+
+    @property
+    def text(self) -> str:
+        """As it travels, and as checkpoints hold it."""
+        return json.dumps([self.training_id, self.round, *self.epoch_starts])
+
+    @classmethod
+    def of(cls, text: str) -> EarlierRun:
+        """The inverse of `text`.
+
+        Raises:
+            RequestError: it is none, or its name is no name of a run.
+        """
+        try:
+            name, number, *starts = json.loads(text)
+        except (TypeError, ValueError):
+            name, number, starts = "", 0, []
+        numbers = [number, *starts]
+        plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9._-]+", name)
+        if not plain or name in {".", ".."} or not all(type(n) is int for n in numbers):
+            raise RequestError(f"an earlier run must be a name and its rounds, got {text!r}")
+        return cls(name, number, tuple(starts) or (0,))
+
+
+@dataclass(frozen=True)
 class RunFacts:
-    """What does not change during a run."""
+    """What does not change during a run.
+
+    Args:
+        schema_hash: of the data.
+        training_id: lineage of the nodes' private state.
+        data_dir, state_dir: of a simulation; a deployed node has its own.
+        lineage: `EarlierRun.text` of the runs it goes on from, the latest first.
+        ancestors: hashes of earlier versions of the data, which nodes may have.
+        items: in the server's catalogue; 0: as many as in the node's.
+    """
 
     schema_hash: str = ""
-    training_id: str = ""  # lineage of the nodes' private state
-    data_dir: str = ""  # of a simulation; a deployed node has its own
+    training_id: str = ""
+    data_dir: str = ""
     state_dir: str = ""
+    lineage: list[str] = field(default_factory=list)
+    ancestors: list[str] = field(default_factory=list)
+    items: int = 0
 
     def record(self) -> ConfigRecord:
         """As Flower's strategies take a phase's settings."""
@@ -41,6 +92,15 @@ class RunFacts:
     def of(cls, record: Mapping[str, Any]) -> RunFacts:
         """The inverse of `record`."""
         return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+
+    @property
+    def earlier_runs(self) -> list[EarlierRun]:
+        """The runs it goes on from, the latest first.
+
+        Raises:
+            RequestError: see `EarlierRun.of`.
+        """
+        return [EarlierRun.of(text) for text in self.lineage]
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,14 @@ class RunIdentity:
         """The configuration, for files."""
         return self.config.to_flat()
 
-    def facts(self, training_id: str) -> RunFacts:
+    def facts(self, training_id: str, lineage: list[str]) -> RunFacts:
         """What nodes are told of the run."""
         return RunFacts(
             schema_hash=self.schema.schema_hash,
             training_id=training_id,
+            lineage=lineage,
+            ancestors=[version.schema_hash for version in self.schema.ancestors],
+            items=self.schema.num_items,
             data_dir=str(self.config.dataset_path),
             state_dir=str(self.config.home / "state"),
         )
@@ -117,6 +120,7 @@ class Recorder:
             "model": f"model-round-{state.best_round}.safetensors",
             "training_id": self._folder.name,
             "epoch_starts": list(state.epoch_starts),  # which private versions belong to it
+            "lineage": list(state.lineage),
             "schema_hash": self._identity.schema.schema_hash,
             "config": self._identity.flat,
         }

@@ -13,7 +13,7 @@ from server_app.run.run_folder import resumed_folder
 NOT_INHERITED = ("run.name", "run.resume", "data.home", "server.expected-nodes")
 
 
-def inherited(given: Mapping[str, Value]) -> dict[str, Value]:
+def as_resumed(given: Mapping[str, Value]) -> dict[str, Value]:
     """The settings of the run that ``run.resume`` names, with those given, by full name.
 
     A new run has those given. What is given as ``auto`` stays as the run has it.

@@ -98,15 +98,20 @@ def _new(config: RunConfig, run_id: int) -> RunFolder:
 
 
 def resumed_folder(config: RunConfig) -> RunFolder:
-    """The folder that ``run.resume`` names.
+    """The folder that ``run.resume`` names; see `named_run`."""
+    return named_run(config, "resume", config.run.resume or "")
+
+
+def named_run(config: RunConfig, setting: str, name: str) -> RunFolder:
+    """The folder of a run that ``setting`` names, or whose path it gives.
 
     Raises:
         CheckpointError: there is none.
     """
-    named = Path(config.run.resume or "").expanduser()
+    named = Path(name).expanduser()
     path = named if named.is_absolute() else config.home / "runs" / named
     if not path.is_dir():
-        raise CheckpointError(f"resume={config.run.resume!r}: there is no run in {path}")
+        raise CheckpointError(f"{setting}={name!r}: there is no run in {path}")
     return RunFolder(path)
 
 

@@ -11,6 +11,7 @@ from mrff.cli.main import main
 from mrff.data.schema import Schema
 from tests.support.events import plays
 from tests.support.own_data import example
+from tests.support.shop import PRODUCTS, grown_shop, shop
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,43 @@ def test_own_data_gets_its_own_name(
     assert "dropped: 2 malformed rows" in said
     assert mrff("describe", "shop") == 0
     assert "no floors for test: no user has the 3 interactions" in capsys.readouterr().out
+
+
+def test_a_dataset_grows_and_is_begun_anew_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mrff("prepare", "csv", "--from", shop(tmp_path)) == 0
+    assert "version" not in capsys.readouterr().out
+    assert mrff("prepare", "csv", "--from", grown_shop(tmp_path)) == 0
+    told = (
+        "version 2 of its catalogue; since it was prepared last: 2 new items, 4 new values of "
+        "features, 2 new users\n"
+    )
+    assert told in capsys.readouterr().out
+    assert mrff("describe", "shop") == 0
+    assert told in capsys.readouterr().out
+    fewer = shop(tmp_path, products=PRODUCTS[1:])
+    assert mrff("prepare", "csv", "--from", fewer) == 2
+    said = capsys.readouterr().err
+    assert "3 of 5 items are not in the source any more" in said
+    assert "Traceback" not in said
+    assert mrff("prepare", "csv", "--from", fewer, "--anew") == 0
+    assert "shop: 2 users, 2 items" in capsys.readouterr().out
+
+
+def test_rows_are_appended_to_a_shard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = tmp_path / "shards"
+    assert mrff("prepare", "csv", "--from", shop(tmp_path)) == 0
+    assert mrff("shard", "shop", "--nodes", 2, "--out", shards) == 0
+    capsys.readouterr()
+    toml = shop(tmp_path / "week", events=["bob,s3,9,2", "bob,s3,1,5"])
+    assert mrff("append", shards / "node-0", "--from", toml) == 0
+    said = capsys.readouterr().out
+    assert "shop: 1 users, 3 items, 3 interactions" in said
+    assert "appended: 1 rows; version 1 of the catalogue\n" in said
+    assert "dropped: 1 rows that were there already\n" in said
+    assert mrff("append", shards / "node-0") == 2
+    assert "give --from TOML, --catalogue DIR, or both" in capsys.readouterr().err
 
 
 def test_events_have_no_rates_and_popularity_is_their_floor(

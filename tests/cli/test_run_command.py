@@ -135,7 +135,8 @@ def test_users_too_short_for_the_split_start_nothing(
 ) -> None:
     write(tmp_path / "d", alternating(2, 4))
     settings = ("holdout=2", f"data-dir={tmp_path}/d", f"home={tmp_path}/home")
-    assert main(["run", *(word for change in settings for word in ("-c", change))]) == 2
+    changes = [word for change in settings for word in ("-c", change)]
+    assert main(["run", "--nodes", "2", *changes]) == 2
     said = capsys.readouterr().err
     assert "no user has the 5 interactions that a holdout of 2 needs; use a smaller" in said
     assert said.count("\n") == 1

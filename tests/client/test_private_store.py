@@ -113,6 +113,26 @@ def test_versions_after_the_checkpoint_a_run_resumed_from_never_happened(tmp_pat
     assert load(again, 1, 2) == [5.0, 0.0]
 
 
+def test_users_of_earlier_runs_have_what_they_had_there(tmp_path: Path) -> None:
+    oldest, older = PrivateStore(tmp_path / "a"), PrivateStore(tmp_path / "b")
+    for number in (1, 2):
+        save(oldest, number, 1, 2, 3, best=1)
+    save(older, 1, 2, value=20.0)
+    save(older, 5, 3, value=50.0)
+    store = PrivateStore(tmp_path / "c", earlier=[(older, 4), (oldest, 1)])
+    assert load(store, 1, 2, 3, 9) == [1.0, 20.0, 1.0, 0.0]  # round 5 of the older one is too late
+    save(store, 1, 1, value=7.0)
+    assert load(store, 1, 2) == [7.0, 20.0]
+    assert load(store, 1, up_to=0) == [1.0]
+    other = {"net": torch.zeros(1, 2, 3), "new": torch.full((1, 2), 4.0)}
+    found, routes = PrivateStore(tmp_path / "d", earlier=[(older, 4)]).load(
+        keys(2, 9), up_to_round=1, initial=other, num_layers=2
+    )
+    assert found["net"][:, 0, 0].tolist() == [20.0, 0.0]  # what both have
+    assert found["new"].tolist() == [[4.0, 4.0], [4.0, 4.0]]
+    assert (routes >= 0).all(axis=1).tolist() == [True, False]
+
+
 def test_versions_do_not_pile_up_when_few_users_train_each_round(tmp_path: Path) -> None:
     store, random = PrivateStore(tmp_path), np.random.default_rng(0)
     latest: dict[int, float] = {}

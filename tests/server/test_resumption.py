@@ -15,7 +15,7 @@ from mrff.cli.main import main
 from mrff.config import ConfigError, full_names
 from server_app.app import app as server_app
 from server_app.run.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from server_app.run.resumption import inherited
+from server_app.run.resumption import as_resumed
 from strategies.state import TrainingState
 from tests.support.federation import run_federation
 from tests.support.local_grid import LocalGrid
@@ -38,21 +38,21 @@ def given(home: Path, **changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_not_given_is_the_runs_own(home: Path, small_data: Path) -> None:
-    config = inherited(given(home, num_server_rounds=5, tensorboard=True))
+    config = as_resumed(given(home, num_server_rounds=5, tensorboard=True))
     assert config["network.num-experts"] == 2
     assert config["data.data-dir"] == str(small_data)
     assert (config["server.num-server-rounds"], config["run.tensorboard"]) == (5, True)
     assert config["run.resume"] == "first"
     assert not {"run.name", "server.expected-nodes"} & config.keys()  # of that time
-    assert inherited(given(home))["server.num-server-rounds"] == 3
+    assert as_resumed(given(home))["server.num-server-rounds"] == 3
 
 
 def test_a_new_run_has_what_is_given() -> None:
-    assert inherited({"network.num-experts": 8}) == {"network.num-experts": 8}
+    assert as_resumed({"network.num-experts": 8}) == {"network.num-experts": 8}
 
 
 def test_it_may_be_given_again_and_auto_stays_as_the_run_has_it(home: Path) -> None:
-    config = inherited(given(home, num_experts=2.0, objective="auto", window_length=16))
+    config = as_resumed(given(home, num_experts=2.0, objective="auto", window_length=16))
     assert config["network.num-experts"] == 2
     assert config["training.objective"] == "click"
 
@@ -60,11 +60,11 @@ def test_it_may_be_given_again_and_auto_stays_as_the_run_has_it(home: Path) -> N
 def test_a_default_that_is_given_is_given(home: Path) -> None:
     said = "run first has network.num-experts=2, which a resumed run keeps, got 4; leave it out"
     with pytest.raises(ConfigError, match=said):
-        inherited(given(home, num_experts=4))
+        as_resumed(given(home, num_experts=4))
 
 
 def test_such_a_run_goes_on(home: Path) -> None:
-    config = inherited(given(home, num_server_rounds=4))
+    config = as_resumed(given(home, num_server_rounds=4))
     grid = LocalGrid(client_app, NODES, config)
     server_app(grid=grid, context=Context(1, 0, {}, RecordDict(), config))
     assert json.loads((home / "runs/first/summary.json").read_text())["rounds"] == 4
@@ -90,7 +90,7 @@ def test_what_cannot_be_is_one_line_and_starts_nothing(
     said: str,
 ) -> None:
     with pytest.raises(error, match=said):
-        inherited(given(home, **changes))
+        as_resumed(given(home, **changes))
     assert said in refusal(home, NODES, changes, capsys)
 
 

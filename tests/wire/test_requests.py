@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from mrff.wire.records import array_record
-from mrff.wire.requests import VERSION, Arrays, Request, RequestError, RoundFacts, RunFacts
+from mrff.wire.requests import (
+    VERSION,
+    Arrays,
+    EarlierRun,
+    Request,
+    RequestError,
+    RoundFacts,
+    RunFacts,
+)
 
 whole, texts = st.integers(0, 2**40), st.text(max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -113,3 +121,20 @@ def test_a_request_that_cannot_be_read_is_one_clear_error(
     with pytest.raises(RequestError, match=reason) as caught:
         Request.read(content)
     assert "\n" not in str(caught.value)
+
+
+def test_an_earlier_run_travels_as_text() -> None:
+    run = EarlierRun("week-1", 30, (0, 10))
+    assert EarlierRun.of(run.text) == run
+    facts = RunFacts("hash", "week-2", lineage=[run.text])
+    assert RunFacts.of(facts.record()).earlier_runs == [run]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1, 2]", '["a"]', '["../a", 1]', '["..", 1]', '["a/b", 1]', '["a", "1"]',
+     '["a", 1, 2.5]', '["a", true]', '["", 1]'],
+)  # fmt: skip
+def test_a_server_names_no_other_folder_as_an_earlier_run(text: str) -> None:
+    with pytest.raises(RequestError, match="an earlier run must be a name and its rounds"):
+        EarlierRun.of(text)
