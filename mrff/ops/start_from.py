@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from mrff.config import FREE_KEYS, ConfigError, RunConfig
 from mrff.data.dataset import load_catalogue
-from mrff.ops.trained_run import read_json
-from server_app.run.run_folder import named_run
 
 Values = dict[str, bool | int | float | str]
 
@@ -23,6 +21,9 @@ def inherited(values: Values) -> Values:
     start, resume = (values.get(f"run.{leaf}", "off") for leaf in ("start-from", "resume"))
     if start == "off" or resume != "off":
         return values
+    from mrff.ops.trained_run import read_json  # brings PyTorch
+    from server_app.run.run_folder import named_run
+
     where = {key: value for key, value in values.items() if key in ("data.home", "run.start-from")}
     asked = RunConfig.from_flat(where)
     folder = named_run(asked, "start-from", asked.run.start_from or "")
@@ -51,6 +52,7 @@ def check_start(config: RunConfig) -> None:
     from server_app.beginning import check_same_data  # these bring PyTorch
     from server_app.continuing import continued_state
     from server_app.run.checkpoint import load_checkpoint
+    from server_app.run.run_folder import named_run
 
     catalogue = load_catalogue(config.dataset_path)
     if config.run.resume:

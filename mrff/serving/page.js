@@ -66,6 +66,7 @@ async function begin() {
   const about = await asked("health");
   place("about").textContent = `Run ${about.run}, model of round ${about.best_round}: ` +
     `${about.users.toLocaleString("en")} users, ${about.items.toLocaleString("en")} items.`;
+  place("top").value = Math.min(place("top").value, about.items);
   const users = await suggest();
   if (!place("user").value && users.length) {
     place("user").value = users[0];

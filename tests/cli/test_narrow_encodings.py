@@ -87,5 +87,6 @@ def test_a_run_ends_with_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
 SUMMARY = {
     "dataset": "映画", "test": {}, "best_by": "auc", "ranking_candidates": None, "test_parts": {},
     "test_users": 1, "test_targets": 1, "skipped_users": 0, "best_round": 1, "rounds": 1,
-    "validation_auc": 0.5, "bytes_down": 1, "bytes_up": 1, "seconds": 1.0, "path": "/home/[映]",
+    "validation_auc": 0.5, "nodes_missing": {}, "bytes_down": 1, "bytes_up": 1, "seconds": 1.0,
+    "path": "/home/[映]",
 }  # fmt: skip

@@ -225,7 +225,8 @@ def test_rows_that_do_not_count_are_left_out(tmp_path: Path) -> None:
     assert schema.counts["dropped"] == {"rows that where leaves out": 3}
     assert losses_of(schema) == []
     simple = RULES.replace(" or event = 'buy'", "")
-    _, dataset = made(tmp_path, simple, rows=LOG)  # an x where no row counts
+    (tmp_path / "other").mkdir()  # another rule is another dataset
+    _, dataset = made(tmp_path / "other", simple, rows=LOG)  # an x where no row counts
     assert dataset.labels.tolist() == [1, 0, 1]
 
 

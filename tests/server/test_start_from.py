@@ -206,7 +206,7 @@ def test_a_run_is_not_resumed_on_a_catalogue_that_grew(world: World) -> None:
         world.run("", resume="first", num_server_rounds=9, sampling_rate=1.0)
     asked = {"data.home": str(world.home), "data.data-dir": str(world.data), "run.resume": "first"}
     with pytest.raises(CheckpointError, match=reason):  # before Flower starts
-        simulate({"data.dataset": "shop", **asked}, nodes=NODES, cpus_per_node=1, app=None)
+        simulate(asked, nodes=NODES, cpus_per_node=1, app=None)
 
 
 def test_records_protected_apart_begin_anew(world: World) -> None:
