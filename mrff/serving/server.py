@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 import uvicorn
@@ -35,4 +36,5 @@ def answer_at(app: FastAPI, port: int, tell: Callable[[str], None]) -> None:
             ) from error
         tell(f"http://{LOOPBACK}:{listening.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # the way to end it is no failure
+            uvicorn.Server(config).run(sockets=[listening])

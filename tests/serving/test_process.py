@@ -61,7 +61,7 @@ def test_a_page_for_people_and_an_end_by_ctrl_c(trained_home: Path, tmp_path: Pa
         assert "This page needs the address that mrff serve printed" in without
         assert "<li>" not in without
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + signal.SIGINT
+        assert process.wait(30) == 0  # the way to end it is no failure
 
 
 def test_what_it_cannot_begin_with_is_one_line(
