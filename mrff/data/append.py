@@ -11,17 +11,14 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mrff.data.dataset import (
-    Dataset,
     load_catalogue,
     load_dataset,
     load_item_ids,
     load_times,
 )
 from mrff.data.errors import DataError
+from mrff.data.growth import other_meanings
 from mrff.data.new_rows import Given, with_rows
 from mrff.data.prepare import FILES, exclusive, replace_folder
 from mrff.data.recipes import Progress, recipe_named
@@ -63,7 +60,7 @@ def append(
         shutil.copyfile((catalogue or folder) / ITEMS_FILE, staging / ITEMS_FILE)
         dataset = replace(load_dataset(folder), schema=schema)
         done = Appended(schema)
-        chunk = _as_chunk(dataset, load_times(folder))
+        chunk = UserChunk.of(dataset, load_times(folder))
         if source is not None:
             ids = load_item_ids(staging)[1:]
             given = _read(source, schema, progress)
@@ -120,25 +117,9 @@ def _read(source: Path, schema: Schema, progress: Progress) -> Given:
         )
     with tempfile.TemporaryDirectory() as unused:
         prepared = recipe_named("csv").build(described.path, {}, Path(unused), progress)
-    for what, have, given in (
-        ("label rule", schema.label_rule, prepared.label_rule),
-        ("kind of rows", schema.kind, prepared.kind),
-        ("repeats as choices", schema.repeats, prepared.repeats),
-    ):
-        if have != given:
-            raise DataError(
-                f"{source}: the {what} is {given!r}, that of the rows there is {have!r}: describe "
-                "new rows as the old ones"
-            )
+    for what, have, given in other_meanings(prepared, schema):
+        raise DataError(
+            f"{source}: the {what} is {given!r}, that of the rows there is {have!r}: describe "
+            "new rows as the old ones"
+        )
     return described, prepared
-
-
-def _as_chunk(dataset: Dataset, times: NDArray[np.int64]) -> UserChunk:
-    return UserChunk(
-        ids=dataset.user_ids.tolist(),
-        codes=dataset.user_features,
-        sizes=np.diff(dataset.offsets),
-        items=dataset.items,
-        labels=dataset.labels,
-        times=times,
-    )

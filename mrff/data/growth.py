@@ -93,16 +93,21 @@ def extended(prepared: Prepared, known: Known) -> Prepared:
 
 def _check_meaning(prepared: Prepared, old: Schema) -> None:
     """What a row says has to stay; how its source is read may change."""
-    for what, before, now in (
+    for what, before, now in other_meanings(prepared, old):
+        raise DataError(
+            f"{prepared.name}: the {what} was {before!r} and is {now!r} now, which is another "
+            f"dataset; {WAY_OUT}"
+        )
+
+
+def other_meanings(prepared: Prepared, old: Schema) -> list[tuple[str, object, object]]:
+    """What rows say otherwise than those of ``old``: its name, as it was, as it is."""
+    told = (
         ("label rule", old.label_rule, prepared.label_rule),
         ("kind of rows", old.kind, prepared.kind),
         ("repeats as choices", old.repeats, prepared.repeats),
-    ):
-        if before != now:
-            raise DataError(
-                f"{prepared.name}: the {what} was {before!r} and is {now!r} now, which is another "
-                f"dataset; {WAY_OUT}"
-            )
+    )
+    return [(what, before, now) for what, before, now in told if before != now]
 
 
 def _order(prepared: Prepared, known: Known) -> Places:

@@ -96,12 +96,5 @@ def _populations_in(out: Path, name: str) -> list[str]:
 
 
 def _users(dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64]) -> UserChunk:
-    part, rows = take_users(dataset, users), rows_of(dataset.offsets, users)
-    return UserChunk(
-        ids=part.user_ids.tolist(),
-        codes=part.user_features,
-        sizes=np.diff(part.offsets),
-        items=part.items,
-        labels=part.labels,
-        times=times[rows],
-    )
+    rows = rows_of(dataset.offsets, users)
+    return UserChunk.of(take_users(dataset, users), times[rows])

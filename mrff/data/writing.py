@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
 from mrff.data.schema import (
     INTERACTIONS_FILE,
@@ -63,6 +64,18 @@ class UserChunk:
     items: NDArray[np.int32]  # (interactions,)
     labels: NDArray[np.int8]
     times: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, dataset: Dataset, times: NDArray[np.int64]) -> UserChunk:
+        """All users of a dataset that is prepared; ``times`` of its interactions."""
+        return cls(
+            ids=dataset.user_ids.tolist(),
+            codes=dataset.user_features,
+            sizes=np.diff(dataset.offsets),
+            items=dataset.items,
+            labels=dataset.labels,
+            times=times,
+        )
 
 
 @dataclass(frozen=True)
