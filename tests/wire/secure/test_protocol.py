@@ -78,7 +78,7 @@ def test_neighbours_are_mutual_and_not_known_before_the_keys() -> None:
 def test_each_node_that_looks_up_its_own_neighbours_sees_the_graph_of_all() -> None:
     """Whatever order keys came in; a ring of 150 is left by 50 steps either way."""
     order = [f"n{i}" for i in range(150)]
-    ring = sorted(order, key=lambda name: digest(b"seed", name.encode()))
+    ring = sorted(order, key=lambda name: digest(b"seed" + name.encode()))
     for place, name in enumerate(ring):
         came = order[place:] + order[:place]
         own = Neighbourhoods(came, Terms(150, 0.6, 0), b"seed")[name]

@@ -101,7 +101,7 @@ class Neighbourhoods:
         self._ring = (
             sorted(names)
             if self._all
-            else sorted(names, key=lambda name: digest(seed, name.encode()))
+            else sorted(names, key=lambda name: digest(seed + name.encode()))
         )
         self._places = {name: place for place, name in enumerate(self._ring)}
 

@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from mrff.wire.aggregation.secure.graph import Neighbourhoods, Terms
-from mrff.wire.aggregation.secure.primitives import SecureError, digest, is_signed, signature
+from mrff.wire.aggregation.secure.primitives import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    SecureError,
+    digest,
+    is_signed,
+    signature,
+)
 
 Roster = Mapping[str, bytes]
 """Ed25519 public keys of all nodes by name; agreed on without the server."""
@@ -74,7 +81,7 @@ class Bundle:
 
     def packed(self) -> str:
         """As it travels."""
-        return json.dumps([self.name, *(b64encode(value).decode() for value in self._values)])
+        return json.dumps([self.name, b64encode(self._keys + self.signature).decode()])
 
     @classmethod
     def unpacked(cls, text: str) -> Bundle:
@@ -84,20 +91,21 @@ class Bundle:
             SecureError: it is none.
         """
         try:
-            name, *fields = json.loads(text)
-            bundle = cls(str(name), *(b64decode(field, validate=True) for field in fields))
+            name, content = json.loads(text)
+            found = b64decode(content, validate=True)
         except (ValueError, TypeError) as error:
             raise SecureError(f"a node's keys cannot be read: {error}") from error
-        if [len(v) for v in bundle._values] != [32, 32, 32, 32, 64] or not bundle.name:
-            raise SecureError(f"the keys of node {bundle.name!r} have wrong lengths")
-        return bundle
+        if len(found) != 4 * KEY_BYTES + SIGNATURE_BYTES or not name:
+            raise SecureError(f"the keys of node {name!r} have wrong lengths")
+        nonce, mask, seal, verify = (found[KEY_BYTES * n : KEY_BYTES * (n + 1)] for n in range(4))
+        return cls(str(name), nonce, mask, seal, verify, found[4 * KEY_BYTES :])
 
     def _content(self, session: Session) -> bytes:
-        return digest(b"mrff secure keys 1", session.id, self.name.encode(), *self._values[:-1])
+        return digest(b"mrff secure keys 1", session.id, self.name.encode(), self._keys)
 
     @property
-    def _values(self) -> tuple[bytes, ...]:
-        return self.nonce, self.mask_key, self.seal_key, self.verify_key, self.signature
+    def _keys(self) -> bytes:
+        return self.nonce + self.mask_key + self.seal_key + self.verify_key
 
 
 @dataclass(frozen=True)
