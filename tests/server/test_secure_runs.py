@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mrff.wire.aggregation.secure.messages import KEYS, SHARES, UNMASK, block_of
 from mrff.wire.aggregation.secure.primitives import SecureError
 from mrff.wire.aggregation.secure.state import OPENED, SESSIONS
 from mrff.wire.records import arrays_in
+from strategies.mrff import MRFF
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
@@ -77,6 +79,32 @@ def test_a_secure_run_gives_the_model_of_a_plain_one(
     for measure, value in first.items():
         if isinstance(value, float):
             assert second[measure] == pytest.approx(value, abs=0.02), measure
+
+
+def test_whoever_looks_through_masked_replies_is_refused_and_nothing_is_sent(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking would send all messages, and adding up would send them again."""
+
+    def looks_first(self: MRFF, server_round: int, replies: Iterable[Message]) -> Any:
+        list(replies)
+        return aggregate(self, server_round, replies)
+
+    asked: list[str] = []
+
+    class Counting(LocalGrid):
+        def _answer(self, message: Message) -> Message:
+            asked.append(message.metadata.message_type)
+            return super()._answer(message)
+
+    aggregate = MRFF.aggregate_train
+    monkeypatch.setattr(MRFF, "aggregate_train", looks_first)
+    with pytest.raises(TypeError, match=r"masked: hand them on to super\(\)\.aggregate_train"):
+        run_federation(
+            small_data, tmp_path, nodes=2, name="s", secure_aggregation=True, grid_type=Counting
+        )
+    assert asked.count(SHARES) == 2
+    assert "train" not in asked
 
 
 def test_all_replies_are_blocks_of_one_length_and_none_is_readable(
