@@ -18,7 +18,6 @@ from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.aggregation.secure.messages import KEYS, SHARES, UNMASK, block_of, vectors_of
 from mrff.wire.aggregation.secure.primitives import SecureError
 from mrff.wire.aggregation.secure.state import OPENED, SESSIONS
-from mrff.wire.records import arrays_in
 from strategies.mrff import MRFF
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
@@ -185,42 +184,3 @@ def test_secrets_go_with_their_session_and_what_was_opened_stays(
     for path in (tmp_path / "state").rglob(SESSIONS):
         with sqlite3.connect(path) as database:
             assert database.execute("SELECT COUNT(*) FROM secrets").fetchone() == (0,)
-
-
-def touched(values: np.ndarray) -> set[int]:
-    """The attack: rows of a table of an item feature that an update has changed."""
-    return set(np.flatnonzero(np.abs(values).max(axis=1) > 0))
-
-
-def test_the_items_of_a_one_user_node_are_read_from_a_plain_upload_and_not_from_a_secure_one(
-    small_data: Path, tmp_path: Path
-) -> None:
-    """Recall and precision of the attack above, on everything that 15 one-user nodes send."""
-    hits: dict[bool, list[float]] = {}
-    for secure in (False, True):
-        grid = run_federation(
-            small_data, tmp_path, nodes=15, name=f"s{secure}", secure_aggregation=secure,
-            record=True, num_server_rounds=1, sampling_rate=1.0,
-        )  # fmt: skip
-        hits[secure] = [len(rows) / ROWS for rows in item_rows(grid, secure=secure)]
-    assert len(hits[False]) == len(hits[True]) == 15
-    assert 0.2 < np.mean(hits[False]) < 0.95, "a plain update names some styles and not others"
-    assert np.mean(hits[True]) == 1.0, "a masked one has changed them all"
-
-
-def item_rows(grid: LocalGrid, *, secure: bool) -> list[set[int]]:
-    """What the attack finds in each upload of the training round."""
-    found = []
-    for reply in grid.replies:
-        content = recorddict_from_proto(ProtoRecordDict.FromString(reply))
-        if not secure:
-            if "updates" in content:
-                found.append(touched(arrays_in(content, "updates")[ITEM_TABLE]))
-            continue
-        try:
-            arrays = vectors_of(block_of(content)).arrays
-        except SecureError:
-            continue
-        if len(arrays):
-            found.append(touched(arrays[: ROWS * 4].astype(np.int64).reshape(ROWS, 4)))
-    return found

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import chisquare, hypergeom
 
 from mrff.config import PrivacySettings
+from mrff.sums import CohortSums
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.aggregation.secure.encoding import AMOUNT, Vectors
 from mrff.wire.aggregation.secure.graph import Neighbourhoods, Terms
@@ -164,6 +165,24 @@ def test_uploads_are_uniform_and_say_nothing_of_what_they_hold() -> None:
     assert chisquare(counts).pvalue > 1e-6
     plain = np.concatenate([layout().encoded(sums_of(n)).arrays.view(np.uint8) for n in range(240)])
     assert chisquare(np.bincount(plain, minlength=256)).pvalue < 1e-12, "the test can fail"
+
+
+def test_who_holds_what_changes_no_bit_of_what_the_server_opens() -> None:
+    """Whatever it asked for: it knows no more than one who is given the exact sum alone."""
+
+    def opened(places: list[int]) -> CohortSums:
+        everybody = circle(4)
+        for name, place in zip(names(range(4)), places, strict=True):
+            node = everybody.nodes[name]
+            node.receive(everybody.opening.shares_for(name))
+            everybody.opening.add(name, node.mask(layout().encoded(sums_of(place))))
+        return everybody.open(names(range(4)))
+
+    first, second = opened([0, 1, 2, 3]), opened([3, 0, 2, 1])
+    np.testing.assert_array_equal(first.updates["a"], second.updates["a"])
+    assert {n: v.tolist() for n, v in first.numbers.items()} == {
+        n: v.tolist() for n, v in second.numbers.items()
+    }
 
 
 def test_one_node_twice_with_the_same_values_sends_nothing_alike() -> None:
