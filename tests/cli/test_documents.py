@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("conf/*.toml")])
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMENTS}
 SETTING = re.compile(r"(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b)[^\s`\\|),;]+)")
+OPTION = re.compile(r"--?[a-z]")
 # A command to its end: of the code, or of the line where none goes on; without its comment.
 COMMAND = re.compile(r"(?:^|`|\$ |&& )(mrff [a-z]+ (?:[^`\n#|&]|\\\n)*)", re.MULTILINE)
 
