@@ -72,6 +72,7 @@ class Exchange:
         self._sleep = sleep
         self._node_by_message: dict[str, int] = {}
         self._asked_again: set[int] = set()
+        self._begun = False
 
     def node_of(self, reply: Message) -> int:
         """The node that was asked; an error reply made by the SuperLink carries another source."""
@@ -79,7 +80,17 @@ class Exchange:
         return reply.metadata.src_node_id if asked is None else asked
 
     def __iter__(self) -> Iterator[Message]:
-        """Yields replies, error replies included, in the order of their arrival."""
+        """Yields replies, error replies included, in the order of their arrival.
+
+        Raises:
+            RuntimeError: the second time: all nodes would be asked again.
+        """
+        if self._begun:
+            raise RuntimeError(
+                "replies are handed out once: keep them, replies = list(replies), to look at them "
+                "before they are added up"
+            )
+        self._begun = True
         waiting = iter(self._messages)
         outstanding: dict[str, int] = {}
         reconnections = Reconnections(self._grid, clock=self._clock)

@@ -1,11 +1,15 @@
-"""Solves for the one of epsilon, noise multiplier, rounds and sampling rate that is not given."""
+"""Solves for the one of epsilon, noise multiplier, rounds and sampling rate that is not given.
+
+Counted are the rounds and the one test after them. What only happens is not: rounds that are
+trained again, other runs on the same data.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mrff.privacy.accounting import Accountant, Release, check_delta, epsilon_of
 
@@ -14,7 +18,13 @@ _TOLERANCE = 5e-4  # relative, of the solved number
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Numbers that belong together; one that is None is to be solved for."""
+    """Numbers that belong together; one that is None is to be solved for.
+
+    Args:
+        epsilon: of all rounds and the test.
+        test_noise: of the one test after the rounds, over what a unit changes; 0: none is counted.
+        grid_steps: more than 0: Skellam noise on such a grid, all users in every round.
+    """
 
     epsilon: float | None = None
     delta: float
@@ -23,7 +33,22 @@ class Plan:
     sampling_rate: float | None = None
     local_steps: int = 1
     accountant: Accountant = "prv"
-    grid_steps: int = 0  # more: Skellam noise on such a grid, all users in every round
+    test_noise: float = 0.0
+    grid_steps: int = 0
+
+    def rounds_released(self) -> list[Release]:
+        """What the rounds release, where nothing is left open."""
+        numbers: Any = self  # none of them is None here
+        steps = numbers.rounds * numbers.local_steps
+        return [self._release(numbers.noise_multiplier, numbers.sampling_rate, steps)]
+
+    def test_released(self) -> list[Release]:
+        """What the test releases, if it is counted."""
+        return [self._release(self.test_noise)] if self.test_noise else []
+
+    def _release(self, noise: float, sampling_rate: float = 1.0, steps: int = 1) -> Release:
+        kind: Literal["skellam", "gaussian"] = "skellam" if self.grid_steps else "gaussian"
+        return Release(noise, sampling_rate, steps, kind, self.grid_steps)
 
 
 class _Search(NamedTuple):
@@ -57,16 +82,15 @@ def solve(wish: Plan) -> Plan:
         return replace(wish, **{unknown: number})
 
     def cost_of(value: float) -> float:
-        plan: Any = with_value(value)
-        steps = plan.rounds * plan.local_steps
-        release = Release(
-            plan.noise_multiplier, plan.sampling_rate, steps,
-            "skellam" if plan.grid_steps else "gaussian", plan.grid_steps,
-        )  # fmt: skip
-        return epsilon_of([release], plan.delta, plan.accountant)
+        plan, test = with_value(value), wish.test_released()
+        return epsilon_of(plan.rounds_released() + test, plan.delta, plan.accountant)
 
     if unknown == "epsilon":
         return with_value(cost_of(0.0))
+    test_alone = epsilon_of(wish.test_released(), wish.delta, wish.accountant)
+    if test_alone >= target:
+        why = f"the test alone costs epsilon {test_alone:.4g}; raise test-noise"
+        raise _impossible(wish, why)
     fits, exceeds = _bracket(cost_of, wish, _SEARCHES[unknown])
     if unknown == "rounds":
         fits = _last_whole_that_fits(cost_of, wish, fits, exceeds)
@@ -93,6 +117,8 @@ def _unknown_of(wish: Plan) -> str:
         raise ValueError(f"sampling-rate must be at most 1, got {wish.sampling_rate}")
     if wish.local_steps < 1:
         raise ValueError(f"local-steps must be at least 1, got {wish.local_steps}")
+    if wish.test_noise < 0.0:
+        raise ValueError(f"test-noise must be at least 0, got {wish.test_noise}")
     if wish.grid_steps and (wish.sampling_rate, wish.accountant) != (1.0, "rdp"):
         raise ValueError(
             "grid-steps are of Skellam noise, which is counted with sampling-rate 1 and accountant "

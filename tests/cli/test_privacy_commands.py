@@ -20,10 +20,13 @@ def test_plan_prints_what_belongs_together(capsys: pytest.CaptureFixture[str]) -
     wish = [*PLAN, "--noise-multiplier", "1.1", "--rounds", "40", "--sampling-rate", "0.2"]
     assert main([*wish, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert set(plan) == {"epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate"}
-    assert plan["epsilon"] == epsilon_of([Release(1.1, 0.2, 40)], 1e-5)
-    assert main([*wish, "--local-steps", "3"]) == 0
+    four = {"epsilon", "noise_multiplier", "rounds", "sampling_rate"}
+    assert set(plan) == four | {"delta", "test_noise"}
+    assert plan["epsilon"] == epsilon_of([Release(1.1, 0.2, 40), Release(TEST_NOISE)], 1e-5)
+    assert main([*wish, "--local-steps", "3", "--test-noise", "0"]) == 0
     table = capsys.readouterr().out
+    assert "Counted: the rounds.\n" in table
+    assert "test-noise" not in table
     assert "<- solved" in next(line for line in table.splitlines() if line.startswith("epsilon"))
     assert f"{epsilon_of([Release(1.1, 0.2, 120)], 1e-5):.6g}" in table
 
@@ -49,7 +52,10 @@ def test_plan_solves_for_the_noise_of_distributed_user(capsys: pytest.CaptureFix
         "4096",
     ]
     assert main([*wish, "--accountant", "rdp"]) == 0
-    assert "noise-multiplier  4.943" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "noise-multiplier  5.0" in table
+    assert "Counted: the rounds and the one test after them." in table
+    assert "Not counted: rounds that are trained again" in table
     assert main(wish) == 2
     assert "accountant rdp, got 1.0 and prv" in capsys.readouterr().err
 
@@ -59,8 +65,12 @@ def test_plan_solves_for_the_noise_of_distributed_user(capsys: pytest.CaptureFix
     [
         ([], "leave exactly one of epsilon, noise-multiplier, rounds and sampling-rate out"),
         (
-            ["--epsilon", "0.001", "--noise-multiplier", "1", "--sampling-rate", "1"],
-            "epsilon=0.001 at delta=1e-05 cannot be solved: a single round already costs",
+            ["--epsilon", "1", "--noise-multiplier", "1", "--sampling-rate", "1"],
+            "epsilon=1 at delta=1e-05 cannot be solved: a single round already costs",
+        ),
+        (
+            ["--epsilon", "0.5", "--noise-multiplier", "1", "--sampling-rate", "1"],
+            "epsilon=0.5 at delta=1e-05 cannot be solved: the test alone costs epsilon 0.9305",
         ),
         (
             ["--noise-multiplier", "-1", "--rounds", "3", "--sampling-rate", "1"],

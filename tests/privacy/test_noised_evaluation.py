@@ -89,31 +89,40 @@ def test_the_noise_has_the_deviation_that_is_charged() -> None:
     assert NoisyTest(record).release == Release(1.5)
 
 
-def guesses(config: RunConfig, rounds: int) -> float:
-    """An attacker who chose the model, so that a user's label is where their score lies.
+def guesses(config: RunConfig, two: list[Scored], rounds: int) -> float:
+    """The share that an attacker guesses right of what a one-user node sends.
 
-    They know all but the one label, and guess it from what a one-user node sends.
+    They chose the model and know of the user all but one thing: which of ``two`` they are.
     """
     test, right = NoisyTest(config), 0
+    likely = [test.vector(test.evaluation.sums_of(user)) for user in two]
+    between = likely[1].updates[VECTOR] - likely[0].updates[VECTOR]
+    middle = (likely[1].updates[VECTOR] + likely[0].updates[VECTOR]) / 2
     for attempt in range(rounds):
-        label = attempt % 2
-        sums = test.evaluation.sums_of(scored([0.0], [label]))
-        vector = test.noised(test.vector(sums), NoiseSource()).updates[VECTOR]
-        likely = [test.vector(test.evaluation.sums_of(scored([0.0], [y]))).updates[VECTOR]
-                  for y in (0, 1)]  # fmt: skip
-        right += int(vector @ (likely[1] - likely[0]) > 0) == label
+        vector = test.noised(likely[attempt % 2], NoiseSource()).updates[VECTOR]
+        right += int((vector - middle) @ between > 0) == attempt % 2
     return right / rounds
 
 
-def test_a_crafted_model_reads_labels_from_exact_histograms_and_not_from_noisy_ones() -> None:
+@pytest.mark.parametrize(
+    ("objective", "two"),
+    [
+        ("click", [scored([0.0], [0]), scored([0.0], [1])]),  # where the score lies, the label is
+        ("next", [scored([0.0], [1], 20), scored([0.0], [1], 0)]),  # the suspected item is first
+    ],
+    ids=["histograms", "ranks"],
+)
+def test_a_crafted_model_reads_exact_sums_and_not_noisy_ones(
+    objective: str, two: list[Scored]
+) -> None:
     """Of exact sums all are right; with noise no more than epsilon allows."""
-    exact = evaluation_of(small_config(histogram_bins=65536), private=False)
-    for label in (0, 1):
-        sums = exact.sums_of(scored([0.0], [label])).numbers
-        assert (sums["positives"].sum() > 0) == bool(label)
-    assert guesses(small_config(mode="laplace", test_noise=0.1), 200) > 0.98
-    found, release = guesses(small_config(mode="laplace"), 2000), Release(4.0)
-    epsilon = epsilon_of([release.times(1)], 1e-5)
+    exact = evaluation_of(small_config(histogram_bins=65536, objective=objective), private=False)
+    sums = [exact.sums_of(user).numbers for user in two]
+    assert any((sums[0][name] != sums[1][name]).any() for name in sums[0])
+    faint, usual = (small_config(mode="laplace", objective=objective, **noise)
+                    for noise in ({"test_noise": 0.05}, {}))  # fmt: skip
+    assert guesses(faint, two, 200) > 0.98
+    found, epsilon = guesses(usual, two, 2000), epsilon_of([Release(4.0)], 1e-5)
     assert found < np.exp(epsilon) / (1 + np.exp(epsilon)) + 0.03
     assert found < 0.65
 

@@ -57,6 +57,29 @@ def test_skellam_noise_is_planned_for_like_any_other() -> None:
     assert 7.9 < skellam.epsilon <= 8.0
 
 
+@pytest.mark.parametrize("left_out", sorted(KNOWN))
+def test_the_one_test_is_counted_as_a_run_counts_it(left_out: str) -> None:
+    """`planned` says of a run what rounds and test cost together: a plan says the same."""
+    known = {**KNOWN, "noise_multiplier": 1.1} if left_out == "epsilon" else KNOWN
+    wish = {k: v for k, v in known.items() if k != left_out}
+    plan = solve(Plan(delta=1e-5, **wish, accountant="rdp", test_noise=4.0))
+    rounds = Release(plan.noise_multiplier, plan.sampling_rate, plan.rounds)
+    assert plan.epsilon == epsilon_of([rounds, Release(4.0)], 1e-5, "rdp")
+    assert plan.epsilon > epsilon_of([rounds], 1e-5, "rdp")
+    if left_out != "epsilon":
+        assert 7.8 < plan.epsilon <= 8.0
+
+
+def test_the_test_of_distributed_user_has_skellam_noise() -> None:
+    wish = Plan(delta=1e-5, epsilon=8.0, rounds=60, sampling_rate=1.0, accountant="rdp")
+    plan = solve(replace(wish, grid_steps=4096, test_noise=4.0))
+    releases = [
+        Release(noise, steps=steps, mechanism="skellam", grid_steps=4096)
+        for noise, steps in ((plan.noise_multiplier, 60), (4.0, 1))
+    ]
+    assert plan.epsilon == epsilon_of(releases, 1e-5, "rdp")
+
+
 def test_local_steps_count_like_rounds() -> None:
     one = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=10, sampling_rate=0.1, local_steps=5))
     other = solve(Plan(delta=1e-5, noise_multiplier=1.0, rounds=50, sampling_rate=0.1))
@@ -77,6 +100,11 @@ def test_a_generous_budget_needs_no_sampling() -> None:
         ({**KNOWN, "noise_multiplier": 0.0, "rounds": None}, "noise-multiplier must be greater"),
         ({**KNOWN, "sampling_rate": 1.2, "rounds": None}, "sampling-rate must be at most 1"),
         ({**KNOWN, "epsilon": 0.01, "rounds": None}, "a single round already costs epsilon"),
+        (
+            {**KNOWN, "epsilon": 0.9, "noise_multiplier": None, "test_noise": 4.0},
+            r"epsilon=0.9 .*: the test alone costs epsilon 1\.0\d+; raise test-noise",
+        ),
+        ({**KNOWN, "rounds": None, "test_noise": -1.0}, "test-noise must be at least 0, got -1"),
         ({**KNOWN, "rounds": None, "local_steps": 0}, "local-steps must be at least 1"),
         ({**KNOWN, "rounds": None, "grid_steps": 9}, "counted with sampling-rate 1 and accountant"),
         ({**KNOWN, "rounds": None, "delta": 2.0}, "delta must be greater than 0 and less than 1"),

@@ -166,6 +166,22 @@ def test_a_server_that_asks_for_every_vector_twice_gets_the_same_bytes(
     assert (tmp_path / "runs/s/summary.json").exists()
 
 
+def test_a_node_whose_key_is_stale_is_named_in_one_line_and_nothing_is_opened(
+    small_data: Path, tmp_path: Path, keys: Path
+) -> None:
+    """Node 3 has a new key and says so to itself; the others' rosters have its old one."""
+    (keys / "node-3/secure.key").unlink()
+    old = {node: (keys / node / "secure-roster.json").read_text() for node in ("node-0", "node-1")}
+    make_keys(keys, nodes=NODES)
+    for node, roster in old.items():
+        assert roster != (keys / node / "secure-roster.json").read_text(), "a new key was made"
+        (keys / node / "secure-roster.json").write_text(roster)
+    with pytest.raises(RoundFailedError, match="keys shown for node 'node-3' are not") as caught:
+        run(small_data, tmp_path, hostile(keys, "nothing", lambda asked, place: asked))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "state").rglob(OPENED))
+
+
 def test_an_unmasked_reply_is_rejected_and_the_others_go_on(
     small_data: Path, tmp_path: Path, keys: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.aggregation.secure.messages import KEYS, SHARES, UNMASK, block_of, vectors_of
 from mrff.wire.aggregation.secure.primitives import SecureError
 from mrff.wire.aggregation.secure.state import OPENED, SESSIONS
-from mrff.wire.records import arrays_in
+from strategies.mrff import MRFF
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.local_grid import FIRST_NODE_ID, LocalGrid
 
@@ -77,6 +78,32 @@ def test_a_secure_run_gives_the_model_of_a_plain_one(
     for measure, value in first.items():
         if isinstance(value, float):
             assert second[measure] == pytest.approx(value, abs=0.02), measure
+
+
+def test_whoever_looks_through_masked_replies_is_refused_and_nothing_is_sent(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking would send all messages, and adding up would send them again."""
+
+    def looks_first(self: MRFF, server_round: int, replies: Iterable[Message]) -> Any:
+        list(replies)
+        return aggregate(self, server_round, replies)
+
+    asked: list[str] = []
+
+    class Counting(LocalGrid):
+        def _answer(self, message: Message) -> Message:
+            asked.append(message.metadata.message_type)
+            return super()._answer(message)
+
+    aggregate = MRFF.aggregate_train
+    monkeypatch.setattr(MRFF, "aggregate_train", looks_first)
+    with pytest.raises(TypeError, match=r"masked: hand them on to super\(\)\.aggregate_train"):
+        run_federation(
+            small_data, tmp_path, nodes=2, name="s", secure_aggregation=True, grid_type=Counting
+        )
+    assert asked.count(SHARES) == 2
+    assert "train" not in asked
 
 
 def test_all_replies_are_blocks_of_one_length_and_none_is_readable(
@@ -157,42 +184,3 @@ def test_secrets_go_with_their_session_and_what_was_opened_stays(
     for path in (tmp_path / "state").rglob(SESSIONS):
         with sqlite3.connect(path) as database:
             assert database.execute("SELECT COUNT(*) FROM secrets").fetchone() == (0,)
-
-
-def touched(values: np.ndarray) -> set[int]:
-    """The attack: rows of a table of an item feature that an update has changed."""
-    return set(np.flatnonzero(np.abs(values).max(axis=1) > 0))
-
-
-def test_the_items_of_a_one_user_node_are_read_from_a_plain_upload_and_not_from_a_secure_one(
-    small_data: Path, tmp_path: Path
-) -> None:
-    """Recall and precision of the attack above, on everything that 15 one-user nodes send."""
-    hits: dict[bool, list[float]] = {}
-    for secure in (False, True):
-        grid = run_federation(
-            small_data, tmp_path, nodes=15, name=f"s{secure}", secure_aggregation=secure,
-            record=True, num_server_rounds=1, sampling_rate=1.0,
-        )  # fmt: skip
-        hits[secure] = [len(rows) / ROWS for rows in item_rows(grid, secure=secure)]
-    assert len(hits[False]) == len(hits[True]) == 15
-    assert 0.2 < np.mean(hits[False]) < 0.95, "a plain update names some styles and not others"
-    assert np.mean(hits[True]) == 1.0, "a masked one has changed them all"
-
-
-def item_rows(grid: LocalGrid, *, secure: bool) -> list[set[int]]:
-    """What the attack finds in each upload of the training round."""
-    found = []
-    for reply in grid.replies:
-        content = recorddict_from_proto(ProtoRecordDict.FromString(reply))
-        if not secure:
-            if "updates" in content:
-                found.append(touched(arrays_in(content, "updates")[ITEM_TABLE]))
-            continue
-        try:
-            arrays = vectors_of(block_of(content)).arrays
-        except SecureError:
-            continue
-        if len(arrays):
-            found.append(touched(arrays[: ROWS * 4].astype(np.int64).reshape(ROWS, 4)))
-    return found

@@ -133,6 +133,31 @@ def test_an_own_aggregate_train_may_take_the_place_of_all_of_it() -> None:
     assert dict(result.train_metrics_clientapp[2]) == {"n": 2}
 
 
+class LooksTwice(MRFF):
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        assert len(list(replies)) == 2
+        return super().aggregate_train(server_round, replies)
+
+
+class KeepsThem(MRFF):
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        kept = list(replies)
+        assert len(kept) == 2
+        return super().aggregate_train(server_round, kept)
+
+
+def test_replies_are_handed_out_once_and_a_second_look_asks_nobody_again() -> None:
+    """In private modes a round that is answered twice is charged twice."""
+    with pytest.raises(RuntimeError, match=r"handed out once: keep them, replies = list"):
+        run(LooksTwice)
+    strategy, _, _ = run(KeepsThem)
+    assert strategy.state.public[PUBLIC].tolist() == [5.0, 6.0, 7.0]
+
+
 class ValidatesOnOneNode(MRFF):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import chisquare, hypergeom
 
 from mrff.config import PrivacySettings
+from mrff.sums import CohortSums
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.aggregation.secure.encoding import AMOUNT, Vectors
-from mrff.wire.aggregation.secure.graph import Terms, neighbourhoods
-from mrff.wire.aggregation.secure.primitives import SecureError
+from mrff.wire.aggregation.secure.graph import Neighbourhoods, Terms
+from mrff.wire.aggregation.secure.primitives import SecureError, digest
 from mrff.wire.aggregation.secure.server import SecureServer
 from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Identity, Secrets, add_mask
@@ -55,8 +56,9 @@ def test_below_the_threshold_nothing_is_opened(stage: str) -> None:
 def test_above_64_nodes_everybody_has_a_hundred_neighbours_and_the_sum_is_right() -> None:
     everybody = circle(120)
     party = everybody.party
-    assert {len(near) for near in party.neighbours.values()} == {101}
-    assert all(name in near for name, near in party.neighbours.items())
+    near = {name: party.neighbours[name] for name in party.bundles}
+    assert {len(set(members)) for members in near.values()} == {101}
+    assert all(name in members for name, members in near.items())
     left = names(range(110))
     everybody.send(left)
     total, wanted = everybody.open(left[:100]), total_of(range(110))
@@ -66,9 +68,30 @@ def test_above_64_nodes_everybody_has_a_hundred_neighbours_and_the_sum_is_right(
 
 def test_neighbours_are_mutual_and_not_known_before_the_keys() -> None:
     order, terms = [f"n{i}" for i in range(150)], Terms(150, 0.6, 0)
-    near = neighbourhoods(order, terms, bytes(range(32)))
+    near, other = (
+        {name: found[name] for name in order}
+        for found in (Neighbourhoods(order, terms, bytes([seed])) for seed in (1, 2))
+    )
     assert all(a in near[b] for a in order for b in near[a])
-    assert near != neighbourhoods(order, terms, bytes(range(1, 33)))
+    assert sum(near[name] != other[name] for name in order) > 140
+
+
+def test_each_node_that_looks_up_its_own_neighbours_sees_the_graph_of_all() -> None:
+    """Whatever order keys came in; a ring of 150 is left by 50 steps either way."""
+    order = [f"n{i}" for i in range(150)]
+    ring = sorted(order, key=lambda name: digest(b"seed" + name.encode()))
+    for place, name in enumerate(ring):
+        came = order[place:] + order[:place]
+        own = Neighbourhoods(came, Terms(150, 0.6, 0), b"seed")[name]
+        around = [(place + step) % 150 for step in range(-50, 51)]
+        assert own == sorted(ring[p] for p in around)
+
+
+def test_every_node_is_as_likely_a_neighbour() -> None:
+    """n1 is one of 100 neighbours among 149 others: in 300 rings about 201 times (deviation 8)."""
+    order, terms = [f"n{i}" for i in range(150)], Terms(150, 0.6, 0)
+    rings = [Neighbourhoods(order, terms, seed.to_bytes(2, "big")) for seed in range(300)]
+    assert 161 < sum("n1" in ring["n0"] for ring in rings) < 241
 
 
 @pytest.mark.parametrize(
@@ -142,6 +165,24 @@ def test_uploads_are_uniform_and_say_nothing_of_what_they_hold() -> None:
     assert chisquare(counts).pvalue > 1e-6
     plain = np.concatenate([layout().encoded(sums_of(n)).arrays.view(np.uint8) for n in range(240)])
     assert chisquare(np.bincount(plain, minlength=256)).pvalue < 1e-12, "the test can fail"
+
+
+def test_who_holds_what_changes_no_bit_of_what_the_server_opens() -> None:
+    """Whatever it asked for: it knows no more than one who is given the exact sum alone."""
+
+    def opened(places: list[int]) -> CohortSums:
+        everybody = circle(4)
+        for name, place in zip(names(range(4)), places, strict=True):
+            node = everybody.nodes[name]
+            node.receive(everybody.opening.shares_for(name))
+            everybody.opening.add(name, node.mask(layout().encoded(sums_of(place))))
+        return everybody.open(names(range(4)))
+
+    first, second = opened([0, 1, 2, 3]), opened([3, 0, 2, 1])
+    np.testing.assert_array_equal(first.updates["a"], second.updates["a"])
+    assert {n: v.tolist() for n, v in first.numbers.items()} == {
+        n: v.tolist() for n, v in second.numbers.items()
+    }
 
 
 def test_one_node_twice_with_the_same_values_sends_nothing_alike() -> None:

@@ -2,18 +2,16 @@
 
 Up to 64 nodes everybody with everybody (Bonawitz et al., CCS 2017). Above, every node has 100
 neighbours in a ring whose order nobody knows before all keys are there (Bell et al., CCS 2020):
-work per node grows with the logarithm of their number.
+masks and shares of a node do not grow with their number, only the keys that it checks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from mrff.wire.aggregation.secure.primitives import SecureError
+from mrff.wire.aggregation.secure.primitives import SecureError, digest
 
 COMPLETE_UP_TO = 64
 NEIGHBOURS = 100
@@ -86,21 +84,30 @@ class Terms:
         return int(hypergeom.isf(one, self.nodes, min(self.colluders, self.nodes), size))
 
 
-def neighbourhoods(names: Sequence[str], terms: Terms, seed: bytes) -> dict[str, list[str]]:
+class Neighbourhoods:
     """By name, who holds shares of a node's secrets: its neighbours and itself, in order.
+
+    All nodes see the same ones; who looks one up pays for no other. The ring is in the order of
+    digests, which no version of a library changes.
 
     Args:
         names: of all nodes of the sum.
         seed: fixed by the keys of all of them.
     """
-    order = sorted(names)
-    size = terms.neighbourhood
-    if size >= len(order):
-        return dict.fromkeys(order, order)
-    words = np.frombuffer(seed, dtype=np.uint32)
-    ring = [order[place] for place in np.random.default_rng(words).permutation(len(order))]
-    half = (size - 1) // 2
-    return {
-        name: sorted(ring[(place + step) % len(ring)] for step in range(-half, half + 1))
-        for place, name in enumerate(ring)
-    }
+
+    def __init__(self, names: Iterable[str], terms: Terms, seed: bytes) -> None:
+        self._all = terms.neighbourhood >= terms.nodes
+        self._half = (terms.neighbourhood - 1) // 2
+        self._ring = (
+            sorted(names)
+            if self._all
+            else sorted(names, key=lambda name: digest(seed + name.encode()))
+        )
+        self._places = {name: place for place, name in enumerate(self._ring)}
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        place = self._places[name]
+        if self._all:
+            return self._ring
+        steps = range(-self._half, self._half + 1)
+        return sorted(self._ring[(place + step) % len(self._ring)] for step in steps)

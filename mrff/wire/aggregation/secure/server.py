@@ -89,7 +89,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Masked:
-    """What `SecureServer.exchange` hands to `SecureServer.collect`."""
+    """What `SecureServer.exchange` hands to `SecureServer.collect`, which sends the messages."""
 
     stages: Stages
     opening: Opening
@@ -98,8 +98,15 @@ class Masked:
     began: float
 
     def __iter__(self) -> Iterator[Message]:
-        """What nodes answer, masked; `SecureServer.collect` knows what to make of it."""
-        yield from self.stages.send(self.messages)
+        """Refused: whoever looked would send all messages, and `collect` would send them again.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "replies of a secure sum cannot be looked through, they are masked: hand them on to "
+            "super().aggregate_train or super().aggregate_evaluate as they are"
+        )
 
 
 class SecureServer:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from mrff.wire.aggregation.secure.graph import Terms, neighbourhoods
-from mrff.wire.aggregation.secure.primitives import SecureError, digest, is_signed, signature
+from mrff.wire.aggregation.secure.graph import Neighbourhoods, Terms
+from mrff.wire.aggregation.secure.primitives import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    SecureError,
+    digest,
+    is_signed,
+    signature,
+)
 
 Roster = Mapping[str, bytes]
 """Ed25519 public keys of all nodes by name; agreed on without the server."""
@@ -56,8 +63,7 @@ class Bundle:
 
     def signed(self, session: Session, signing_key: bytes) -> Bundle:
         """The same with its signature."""
-        content = signature(signing_key, self._content(session))
-        return Bundle(**{**asdict(self), "signature": content})
+        return replace(self, signature=signature(signing_key, self._content(session)))
 
     def check(self, session: Session, roster: Roster | None) -> None:
         """Whether it is what that node made for this session.
@@ -75,8 +81,7 @@ class Bundle:
 
     def packed(self) -> str:
         """As it travels."""
-        fields = asdict(self)
-        return json.dumps([fields.pop("name"), *(b64encode(v).decode() for v in fields.values())])
+        return json.dumps([self.name, b64encode(self._keys + self.signature).decode()])
 
     @classmethod
     def unpacked(cls, text: str) -> Bundle:
@@ -86,18 +91,21 @@ class Bundle:
             SecureError: it is none.
         """
         try:
-            name, *fields = json.loads(text)
-            bundle = cls(str(name), *(b64decode(field, validate=True) for field in fields))
+            name, content = json.loads(text)
+            found = b64decode(content, validate=True)
         except (ValueError, TypeError) as error:
             raise SecureError(f"a node's keys cannot be read: {error}") from error
-        lengths = [len(value) for key, value in asdict(bundle).items() if key != "name"]
-        if lengths != [32, 32, 32, 32, 64] or not bundle.name:
-            raise SecureError(f"the keys of node {bundle.name!r} have wrong lengths")
-        return bundle
+        if len(found) != 4 * KEY_BYTES + SIGNATURE_BYTES or not name:
+            raise SecureError(f"the keys of node {name!r} have wrong lengths")
+        nonce, mask, seal, verify = (found[KEY_BYTES * n : KEY_BYTES * (n + 1)] for n in range(4))
+        return cls(str(name), nonce, mask, seal, verify, found[4 * KEY_BYTES :])
 
     def _content(self, session: Session) -> bytes:
-        parts = (self.nonce, self.mask_key, self.seal_key, self.verify_key)
-        return digest(b"mrff secure keys 1", session.id, self.name.encode(), *parts)
+        return digest(b"mrff secure keys 1", session.id, self.name.encode(), self._keys)
+
+    @property
+    def _keys(self) -> bytes:
+        return self.nonce + self.mask_key + self.seal_key + self.verify_key
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,9 @@ class Party:
         return digest(b"mrff secure party 1", self.session.id, about, *parts)
 
     @cached_property
-    def neighbours(self) -> Mapping[str, Sequence[str]]:
+    def neighbours(self) -> Neighbourhoods:
         """By name, who holds shares of a node's secrets, itself included."""
-        return neighbourhoods(list(self.bundles), self.terms, self.transcript)
+        return Neighbourhoods(self.bundles, self.terms, self.transcript)
 
     @cached_property
     def places(self) -> Mapping[str, int]:

@@ -102,8 +102,9 @@ class Secrets:
         """
         party = self._known()
         own = self.identity.name
+        near = set(party.neighbours[own]) - {own}
         for name, content in shares.items():
-            if name == own or name not in party.neighbours[own]:
+            if name not in near:
                 raise SecureError(f"node {name!r} shares nothing with this node")
             key, about = self._seal(party, name, own)
             self.held[name] = unsealed(key, content, about)

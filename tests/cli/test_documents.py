@@ -1,0 +1,60 @@
+"""What documents tell people to type is there: commands, their options, settings and values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from mrff.cli.main import COMMANDS
+from mrff.config import RunConfig
+from mrff.ops.simulation import read_settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("conf/*.toml")])
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMENTS}
+SETTING = re.compile(r"(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b)[^\s`\\|),;]+)")
+OPTION = re.compile(r"--?[a-z]")
+# A command to its end: of the code, or of the line where none goes on; without its comment.
+COMMAND = re.compile(r"(?:^|`|\$ |&& )(mrff [a-z]+ (?:[^`\n#|&]|\\\n)*)", re.MULTILINE)
+
+
+def changes() -> list[tuple[str, str]]:
+    return sorted({(n, found) for n, text in TEXTS.items() for found in SETTING.findall(text)})
+
+
+@pytest.mark.parametrize(("document", "change"), changes())
+def test_a_setting_in_a_document_is_one_that_a_run_takes(document: str, change: str) -> None:
+    RunConfig.from_flat(read_settings(None, [change]))
+
+
+def test_an_option_in_a_document_is_one_that_its_command_has() -> None:
+    unknown, seen = [], 0
+    for document, text in TEXTS.items():
+        for line in COMMAND.findall(text):
+            command, words = resolved(line.split()[1:])
+            options = {option for param in command.params for option in param.opts}
+            given = [
+                word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][a-z=-]*", word)
+            ]
+            seen += len(given)
+            unknown += [f"{document}: {line}" for option in given if option not in options]
+    assert not unknown
+    assert seen > 50, "commands are found"
+
+
+def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that the first words name, and what follows them."""
+    app = typer.Typer()
+    for name, command in COMMANDS:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    found: click.Command = typer.main.get_command(app)
+    while isinstance(found, click.Group):
+        found, words = found.commands[words[0]], words[1:]
+    return found, words
