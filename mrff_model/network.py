@@ -27,6 +27,7 @@ from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head import Head
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
+from mrff_model.same_time import SAME_TIME
 from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
 
@@ -45,6 +46,7 @@ class MRFFNetwork(Network):
     def __init__(self, shape: NetworkShape, features: DatasetFeatures) -> None:
         super().__init__()
         self.kept_private = shape.private_parameters
+        self.time_rule = SAME_TIME[shape.same_time]
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
         clicks = shape.objective != "next"
         self.rate_features = features.compared if shape.history_rates and clicks else None
@@ -177,7 +179,7 @@ class MRFFNetwork(Network):
         if not shared_look_ups:  # per-record gradients need a row per record
             places = places.expand(x.shape[:3])  # (B, W, L)
         x = x + self.positions(places)
-        return x if self.feedback is None else x + self.feedback(batch.feedback)
+        return x if self.feedback is None else x + self.feedback(self.time_rule.feedback(batch))
 
     def _through_layers(
         self, x: Tensor, items: Tensor, batch: Batch, dropout: Dropout
@@ -237,7 +239,8 @@ class MRFFNetwork(Network):
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
         sizes = self.item_features.sizes
-        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
+        until = None if newest else self.time_rule.known_until(batch)
+        return [own_rates(batch.feedback, history, wanted, until=until, sizes=sizes)]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout

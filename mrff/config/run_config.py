@@ -16,6 +16,8 @@ from mrff.config.settings import NetworkSettings
 Objective = Literal["click", "next", "both"]
 LEARNED_OF: Mapping[str, Objective] = {"labelled": "click", "events": "next", "both": "both"}
 """What ``training.objective=auto`` learns, by the kind of a dataset's rows."""
+SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
+"""How results are marked wherever they are shown, by ``data.same-time``."""
 
 
 class RunConfig(Groups):
@@ -61,6 +63,11 @@ class RunConfig(Groups):
                 "its rows are events without labels, and nothing says what was not liked; "
                 "choose training.objective=next"
             )
+        if kind == "events" and self.data.same_time == "unknown":
+            raise ConfigError(
+                f"data.same-time=unknown cannot go with data.dataset={self.data.dataset}: its rows "
+                "are events without labels, and none can be unknown; use data.same-time=known"
+            )
         return RunConfig.from_flat({**self.to_flat(), "training.objective": objective})
 
     def to_flat(self) -> dict[str, Value]:
@@ -74,6 +81,7 @@ class RunConfig(Groups):
         """The fields of `mrff_model.shape.NetworkShape`."""
         shape = dataclasses.asdict(self.network) | {
             "window_length": self.data.window_length,
+            "same_time": self.data.same_time,
             "objective": self.objective,
             "gate_input": self.gate_input,
             "feature_mix": self.feature_mix,
@@ -93,6 +101,11 @@ class RunConfig(Groups):
     def holds_out_targets(self) -> bool:
         """Whether a user's held-out rows are their last liked ones; clicks need both labels."""
         return self.objective == "next" and self.data.targets == "liked"
+
+    @property
+    def same_time_mark(self) -> str:
+        """How this run's results are marked; empty for what is usual."""
+        return SAME_TIME_MARKS[self.data.same_time]
 
     @property
     def gate_input(self) -> str:

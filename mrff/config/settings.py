@@ -39,6 +39,11 @@ class DataSettings:
         "rows to predict as the next item; liked where rows are impressions, not choices",
         Limits(choices=("all", "liked")),
     )
+    same_time: str = setting(
+        "known",
+        "labels of rows of the same time as the one to predict; unknown: as on a device",
+        Limits(choices=("known", "unknown")),
+    )
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,31 @@ class Dataset:
     items: IntArray  # (N,) codes from 1
     labels: NDArray[np.int8]  # (N,) 0 or 1
     same_time: NDArray[np.bool_]  # (N,) entered at the same second as the user's one before
+    times: NDArray[np.int64] | None = None  # (N,), where somebody reads them
+    knows_same_time: bool = True  # a label is known at rows of its time; else at later ones only
 
     @property
     def num_users(self) -> int:
         """Number of users."""
         return len(self.user_ids)
 
+    def with_rows(self, rows: NDArray[Any], offsets: NDArray[np.int64]) -> Dataset:
+        """The same catalogue with some of the interactions, by users who begin at ``offsets``."""
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[rows],
+            labels=self.labels[rows],
+            same_time=self.same_time[rows],
+            times=None if self.times is None else self.times[rows],
+        )
 
-def load_dataset(folder: Path) -> Dataset:
+
+def load_dataset(folder: Path, *, same_time: str = "known") -> Dataset:
     """Loads and checks a prepared folder.
+
+    Args:
+        same_time: ``data.same-time`` of a run; times are kept where it is ``unknown``.
 
     Raises:
         DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data.
@@ -84,6 +100,8 @@ def load_dataset(folder: Path) -> Dataset:
         items=rows.limited("item", 1, schema.num_items).astype(np.int32, copy=False),
         labels=rows.limited("label", 0, 1).astype(np.int8, copy=False),
         same_time=_same_time(owners, times),
+        times=times if same_time == "unknown" else None,
+        knows_same_time=same_time == "known",
     )
 
 
@@ -147,14 +165,10 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
     """The dataset with only the given user rows, in the given order; the catalogue is shared."""
     rows = rows_of(dataset.offsets, users)
     return replace(
-        dataset,
+        dataset.with_rows(rows, _offsets(np.diff(dataset.offsets)[users])),
         user_ids=dataset.user_ids[users],
         user_keys=dataset.user_keys[users],
         user_features={name: codes[users] for name, codes in dataset.user_features.items()},
-        offsets=_offsets(np.diff(dataset.offsets)[users]),
-        items=dataset.items[rows],
-        labels=dataset.labels[rows],
-        same_time=dataset.same_time[rows],
     )
 
 

@@ -122,6 +122,7 @@ class UserModel:
     user_codes: Mapping[str, Tensor]
     private: Mapping[str, Tensor]  # (1, ...) each
     mixture: Mixture | None = None  # linear models that rank beside the network
+    times: np.ndarray | None = None  # (n,) of the interactions; None where the run reads none
 
     @property
     def network(self) -> MRFFNetwork:
@@ -155,8 +156,22 @@ class UserModel:
         """Items and labels that the network reads."""
         return self.items[-self.most_history :], self.labels[-self.most_history :]
 
+    @property
+    def histories(self) -> Batch:
+        """What the network reads, as one window (1, 1, n + 1)."""
+        return self.histories_of(np.arange(len(self.recent()[0]))[None])
+
+    def histories_of(self, places: np.ndarray) -> Batch:
+        """The same with some of its interactions only, ``places`` (B, n) of `recent`."""
+        items, labels = self.recent()
+        batch = self.batch(items[places], labels[places])
+        if self.times is None:
+            return batch
+        times = self.times[-self.most_history :] if self.most_history else self.times[:0]
+        return with_times(batch, torch.from_numpy(times[places]))
+
     def batch(self, items: np.ndarray, labels: np.ndarray) -> Batch:
-        """Histories of this user (B, n) with their labels, as windows."""
+        """Histories of this user (B, n) with their labels, as windows without times."""
         feedback = torch.from_numpy(labels.astype(np.int64) + 1)
         batch = windows_of(torch.from_numpy(items), feedback, self.user_codes)
         earlier = self.earlier.expand(len(items), -1)
@@ -185,6 +200,16 @@ def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]
         real=nothing == 0,
         user_codes={n: c.expand(items.shape[0], *c.shape[1:]) for n, c in user_codes.items()},
     )
+
+
+def with_times(histories: Batch, times: Tensor) -> Batch:
+    """The windows (B, 1, n + 1) with the times (B, n) of their items.
+
+    The answer is for now, which is later than all of them: every label is known.
+    """
+    start = torch.zeros((times.shape[0], 1), dtype=torch.int64)
+    now = torch.cat([start, times], dim=1)[:, -1:] + 1
+    return histories._replace(times=(torch.cat([times, now], dim=1)[:, None],))
 
 
 def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> UserModel:
@@ -219,6 +244,7 @@ def user_at(best: BestModel, node: Node, row: int, *, before_test: bool = False)
             has_own=bool((cohort.routes >= 0).all()),
             items=dataset.items[events].astype(np.int64),
             labels=dataset.labels[events].astype(np.int64),
+            times=None if dataset.times is None else dataset.times[events],
             user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
             private=cohort.private,
         )
@@ -243,7 +269,8 @@ def with_history(best: BestModel, node: Node, items: np.ndarray, labels: np.ndar
             f"{known}: leave it out, or recommend by a run that goes on from it"
         )
     somebody = newcomer(best, node, "somebody who is in no data")
-    return loaded(replace(somebody, items=items, labels=labels))
+    times = None if somebody.times is None else np.arange(len(items))  # one after the other
+    return loaded(replace(somebody, items=items, labels=labels, times=times))
 
 
 def loaded(model: UserModel) -> UserModel:
@@ -268,4 +295,5 @@ def newcomer(best: BestModel, node: Node, name: str) -> UserModel:
         user_codes=unknown,
         private=node.initial_private,
         mixture=best.mixture,
+        times=None if node.dataset.times is None else nothing,
     )
