@@ -30,6 +30,7 @@ from mrff_model.own_rates import number_of_rates, own_rates
 from mrff_model.same_time import SAME_TIME
 from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
+from mrff_model.time_columns import TIME_COLUMNS, time_columns
 
 FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 # Places of dropout; masks depend on these numbers, and so does every trained result.
@@ -50,6 +51,7 @@ class MRFFNetwork(Network):
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
         clicks = shape.objective != "next"
         self.rate_features = features.compared if shape.history_rates and clicks else None
+        self.time_inputs = shape.time_inputs and clicks
 
         self.item_features = ItemTower(
             features, shape.feature_dim, shape.initial_scale, shape.feature_mix
@@ -70,6 +72,7 @@ class MRFFNetwork(Network):
             seen += self.user_features.width
         if self.rate_features is not None:
             seen += number_of_rates(self.rate_features)
+        seen += TIME_COLUMNS if self.time_inputs else 0
         self.head = Head(seen, shape.head_dim) if clicks else None
         self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
@@ -233,14 +236,18 @@ class MRFFNetwork(Network):
         return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds: (B, W, T or 1, R), or nothing."""
+        """What the user liked so far, of the targets' kinds, and what the clock says.
+
+        (B, W, T or 1, R) each, or nothing.
+        """
+        clock = [time_columns(batch, newest=newest)] if self.time_inputs else []
         if self.rate_features is None:
-            return []
+            return clock
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
         sizes = self.item_features.sizes
         until = None if newest else self.time_rule.known_until(batch)
-        return [own_rates(batch.feedback, history, wanted, until=until, sizes=sizes)]
+        return [own_rates(batch.feedback, history, wanted, until=until, sizes=sizes), *clock]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout

@@ -59,7 +59,7 @@ def demo(
     values.setdefault("run.name", f"demo-{datetime.now():%Y%m%d-%H%M%S}")
     config = RunConfig.from_flat(values)
     prepare_dataset(config.data.dataset, source=None, out=config.dataset_path)
-    dataset = load_dataset(config.dataset_path, same_time=config.data.same_time)
+    dataset = load_dataset(config.dataset_path, config.times_read)
     lowest = floors(dataset, holdout=config.data.holdout, part="test")
     summary = simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
     test = summary["test"]

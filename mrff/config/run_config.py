@@ -20,6 +20,14 @@ SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
 """How results are marked wherever they are shown, by ``data.same-time``."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TimesRead:
+    """What a run reads of the times of rows; by default nothing."""
+
+    same_time: str = "known"  # `data.same-time`
+    inputs: bool = False  # `network.time-inputs`
+
+
 class RunConfig(Groups):
     """The settings of a run, by the part that reads them, and what follows from several."""
 
@@ -103,6 +111,11 @@ class RunConfig(Groups):
         return self.objective == "next" and self.data.targets == "liked"
 
     @property
+    def times_read(self) -> TimesRead:
+        """What the run reads of the times of rows."""
+        return TimesRead(self.data.same_time, self.network.time_inputs)
+
+    @property
     def same_time_mark(self) -> str:
         """How this run's results are marked; empty for what is usual."""
         return SAME_TIME_MARKS[self.data.same_time]
@@ -160,6 +173,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"network.gate-input={config.gate_input} cannot go with training.objective="
             f"{config.objective}: the gate would read the very items that are to be predicted; "
             "choose network.gate-input=earlier"
+        )
+    if config.network.time_inputs and config.objective == "next":
+        yield (
+            "network.time-inputs=true cannot go with training.objective=next: the head of clicks "
+            "reads them; use network.time-inputs=false"
         )
     if config.training.linear_items and config.training.objective == "click":
         yield (

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mrff.config import TimesRead
+from mrff.data.clock import nanoseconds
 from mrff.data.errors import DataError
 from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, Feature, Schema
 
 IntArray = NDArray[np.int32]
+NO_TIMES = TimesRead()
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Dataset:
     items: IntArray  # (N,) codes from 1
     labels: NDArray[np.int8]  # (N,) 0 or 1
     same_time: NDArray[np.bool_]  # (N,) entered at the same second as the user's one before
-    times: NDArray[np.int64] | None = None  # (N,), where somebody reads them
+    times: NDArray[np.int64] | None = None  # (N,), where a run reads them, in nanoseconds since
+    # 1970; of data without real times the numbers that it has
     knows_same_time: bool = True  # a label is known at rows of its time; else at later ones only
 
     @property
@@ -64,14 +68,15 @@ class Dataset:
         )
 
 
-def load_dataset(folder: Path, *, same_time: str = "known") -> Dataset:
+def load_dataset(folder: Path, read: TimesRead = NO_TIMES) -> Dataset:
     """Loads and checks a prepared folder.
 
     Args:
-        same_time: ``data.same-time`` of a run; times are kept where it is ``unknown``.
+        read: what a run reads of times; where it is nothing, none are kept.
 
     Raises:
-        DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data.
+        DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data,
+            or no real times where inputs are made of them.
     """
     catalogue = load_catalogue(folder)
     schema, users = catalogue.schema, _File(folder, USERS_FILE)
@@ -89,6 +94,13 @@ def load_dataset(folder: Path, *, same_time: str = "known") -> Dataset:
         raise DataError(f"{rows.path} has no rows; a dataset needs at least one interaction")
     times = load_times(folder)
     _check_sorted(rows.path, owners, times)
+    knows_same_time = read.same_time == "known"
+    real = nanoseconds(times) if read.inputs or not knows_same_time else None
+    if read.inputs and real is None:
+        raise DataError(
+            f"{rows.path} has no real times, its last is {times.max()}: network.time-inputs=true "
+            "needs dates, or numbers in one unit since 1970; use network.time-inputs=false"
+        )
     sizes = np.bincount(owners, minlength=len(user_ids))
     return Dataset(
         schema=schema,
@@ -100,8 +112,8 @@ def load_dataset(folder: Path, *, same_time: str = "known") -> Dataset:
         items=rows.limited("item", 1, schema.num_items).astype(np.int32, copy=False),
         labels=rows.limited("label", 0, 1).astype(np.int8, copy=False),
         same_time=_same_time(owners, times),
-        times=times if same_time == "unknown" else None,
-        knows_same_time=same_time == "known",
+        times=real if knows_same_time or real is not None else times,
+        knows_same_time=knows_same_time,
     )
 
 

@@ -126,7 +126,7 @@ def first_of_time(dataset: Dataset) -> NDArray[np.int64]:
     if dataset.times is None or dataset.knows_same_time:
         return rows
     is_later = np.diff(dataset.times, prepend=-1) != 0
-    is_later[dataset.offsets[:-1]] = True
+    is_later[dataset.offsets[dataset.offsets < len(rows)]] = True
     return np.asarray(np.maximum.accumulate(np.where(is_later, rows, 0)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrff.ops.nodes import UserModel, windows_of, with_times
+from mrff.ops.nodes import UserModel, windows_of
 
 PROBABILITIES, SCORES = "probabilities", "scores"
 OUTPUTS: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ class DeviceModel(nn.Module):
             history: (n,) int64 item codes, newest last, 0 <= n < window-length.
             feedback: (n,) int64, 2 for liked, 1 for not.
             candidates: (N,) int64 item codes.
-            times: (n,) int64 of the history, where the network reads them.
+            times: (n + 1,) int64 of the history and of the question, where the network reads them.
 
         Returns:
             By `output_names`: probabilities of a click (N,), scores of being the next item (N,),
@@ -72,7 +72,8 @@ class DeviceModel(nn.Module):
         batch = windows_of(history[None], feedback[None], codes)
         earlier = self.get_buffer("earlier")
         batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
-        batch = batch if times is None else with_times(batch, times[None])
+        if times is not None:
+            batch = batch._replace(times=(times[None, None],))
         output = self.network.score_items(batch, candidates)
         said = []
         if PROBABILITIES in self.scores:

@@ -26,7 +26,7 @@ from mrff.data.schema import ITEMS_FILE, SCHEMA_FILE
 from mrff.io.files import write_json
 from mrff.linear import Mixture, told
 from mrff.ops.device_model import OUTPUTS, PROBABILITIES, DeviceModel
-from mrff.ops.nodes import NodesAtHand, UserModel
+from mrff.ops.nodes import NodesAtHand, UserModel, asked_after
 from mrff.ops.trained_run import BestModel, RunError
 from mrff_model.building import tensors_of
 
@@ -34,6 +34,7 @@ MODEL_FILE, PARAMETERS_FILE, META_FILE = "model.onnx", "parameters.safetensors",
 FORMAT_VERSION = 2  # 1 knew probabilities only
 TOLERANCE = 1e-4  # of a logit or score, between PyTorch and onnxruntime (float32, other sums)
 CHECKED_CANDIDATES = 512
+PAUSE = 10**13  # between two moments of an example, in nanoseconds: some hours
 
 
 def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
@@ -119,8 +120,9 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
 def _write_onnx(model: DeviceModel, user: UserModel, path: Path) -> None:
     candidates = torch.arange(1, min(7, user.node.dataset.schema.num_items) + 1)
     inputs = _example(model, user, min(5, user.most_history), candidates)
-    n = {0: torch.export.Dim("n", min=0, max=user.most_history)}
-    shapes = dict.fromkeys(inputs, n) | {"candidates": {0: torch.export.Dim("candidates")}}
+    n = torch.export.Dim("n", min=0, max=user.most_history)
+    dims = {"candidates": torch.export.Dim("candidates"), "times": n + 1}
+    shapes = {name: {0: dims.get(name, n)} for name in inputs}
     with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -145,7 +147,7 @@ def _example(
         "history": torch.from_numpy(np.resize(items, length).astype(np.int64)),
         "feedback": torch.from_numpy(np.resize(labels, length).astype(np.int64) + 1),
         "candidates": candidates,
-        "times": torch.arange(length) // 2,
+        "times": torch.from_numpy(asked_after(np.arange(length)[None] // 2 * PAUSE))[0],
     }
     return {name: values[name] for name in model.input_names}
 
@@ -176,9 +178,9 @@ def _meta(
         },
         "candidates": {**codes, "shape": ["N"], "meaning": "item codes to score"},
         "times": {
-            **numbers,
-            "meaning": "of each history item, in the unit of the data, never falling: "
-            "labels of items of one time were not known to each other",
+            **numbers, "shape": ["n + 1"],
+            "meaning": "of each history item, then of the question; never falling; nanoseconds "
+            "since 1970 where the data has real times",
         },
     }  # fmt: skip
     return {

@@ -134,7 +134,7 @@ class AllUsers:
             {n: torch.from_numpy(c[cohort.users]).long() for n, c in dataset.user_features.items()},
         )
         if dataset.times is not None:
-            histories = with_times(histories, torch.from_numpy(dataset.times[places]))
+            histories = with_times(histories, dataset.times[places])
         if node.config.gate_input == "earlier":
             before = items_before(dataset, cohort.users, start, node.config.data.window_length)
             histories = histories._replace(earlier=(torch.from_numpy(before),))

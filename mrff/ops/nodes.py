@@ -168,7 +168,7 @@ class UserModel:
         if self.times is None:
             return batch
         times = self.times[-self.most_history :] if self.most_history else self.times[:0]
-        return with_times(batch, torch.from_numpy(times[places]))
+        return with_times(batch, times[places])
 
     def batch(self, items: np.ndarray, labels: np.ndarray) -> Batch:
         """Histories of this user (B, n) with their labels, as windows without times."""
@@ -202,14 +202,24 @@ def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]
     )
 
 
-def with_times(histories: Batch, times: Tensor) -> Batch:
-    """The windows (B, 1, n + 1) with the times (B, n) of their items.
+def with_times(histories: Batch, times: np.ndarray) -> Batch:
+    """The windows (B, 1, n + 1) with the times (B, n) of their items, and that of the question."""
+    return histories._replace(times=(torch.from_numpy(asked_after(times))[:, None],))
 
-    The answer is for now, which is later than all of them: every label is known.
+
+def asked_after(times: np.ndarray) -> np.ndarray:
+    """Times of histories (B, n), and when an answer is asked for: (B, n + 1).
+
+    That is as long after the last item as the user's median pause between two moments, so that
+    somebody who was away for years is answered as on their usual day. It is later than all items:
+    every label is known.
     """
-    start = torch.zeros((times.shape[0], 1), dtype=torch.int64)
-    now = torch.cat([start, times], dim=1)[:, -1:] + 1
-    return histories._replace(times=(torch.cat([times, now], dim=1)[:, None],))
+    now = np.ones((len(times), 1), dtype=np.int64)
+    for row, pauses in enumerate(np.diff(times, axis=1)):
+        if pauses.any():
+            now[row] = int(np.median(pauses[pauses > 0]))
+    now += times[:, -1:].sum(axis=1, keepdims=True)
+    return np.concatenate([times, now], axis=1)
 
 
 def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> UserModel:

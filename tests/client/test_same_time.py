@@ -1,4 +1,4 @@
-"""Local training where labels of the same time as a held-out row are not known."""
+"""Local training where times are read: unknown labels of the same time, inputs of the clock."""
 
 from __future__ import annotations
 
@@ -85,3 +85,16 @@ def test_a_user_with_nothing_to_learn_weighs_one_and_moves_nothing_of_their_own(
     assert trained.sums.number("weight") == 1.0
     for name, rows in trained.private.items():
         assert torch.equal(rows, torch.as_tensor(cohort.private[name]))
+
+
+@pytest.mark.parametrize("private", ["user", "head"])
+@pytest.mark.usefixtures("double_precision")
+def test_both_learners_read_the_same_clock(private: str) -> None:
+    dataset = at_times(small_dataset((9, 4, 14)), np.arange(27) ** 5 * 10**9)
+    config = small_config(time_inputs=True, same_time="unknown", private_parameters=private)
+    network = network_of(config, dataset)
+    model, cohort = model_of(network), cohort_of(dataset, network, np.arange(3))
+    serial, together = (
+        train(LEARNERS[name](network, config), config, model, cohort) for name in LEARNERS
+    )
+    assert_same(together, serial)

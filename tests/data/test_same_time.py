@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrff.config import ConfigError, RunConfig
+from mrff.config import ConfigError, RunConfig, TimesRead
 from mrff.data.dataset import load_dataset, load_times, partition
 from mrff.data.floors import predict_by_rates, split_rows
 from mrff.data.targets import ending_with_targets
@@ -43,6 +43,8 @@ def test_rows_of_the_time_of_the_first_held_out_one_do_not_teach() -> None:
 def test_the_row_before_which_all_is_known() -> None:
     assert first_of_time(WAITING).tolist() == [0, 0, 2, 3, 3, 3, 6, 6, 6, 9, 9]
     assert first_of_time(small_dataset((2, 3))).tolist() == [0, 1, 2, 3, 4]
+    nobody = at_times(small_dataset((2, 0, 2, 0)), [5, 5, 5, 5])  # users without a row
+    assert first_of_time(nobody).tolist() == [0, 0, 2, 2]
 
 
 def test_floors_count_no_label_of_a_held_out_rows_time() -> None:
@@ -60,7 +62,7 @@ def test_floors_count_no_label_of_a_held_out_rows_time() -> None:
 def test_times_are_kept_where_a_run_reads_them_and_nowhere_else(tmp_path: Path) -> None:
     write(tmp_path, alternating(5, 4, 6))
     assert load_dataset(tmp_path).times is None
-    dataset = load_dataset(tmp_path, same_time="unknown")
+    dataset = load_dataset(tmp_path, TimesRead("unknown"))
     assert dataset.times is not None
     assert not dataset.knows_same_time
     assert dataset.times.tolist() == load_times(tmp_path).tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mrff.cli.main import main
+from mrff.config import TimesRead
 from mrff.data.dataset import load_dataset
 from mrff.data.floors import floors
 from mrff.experiments.comparison.plan import read_plan
@@ -62,7 +63,7 @@ def test_so_does_the_page_of_a_run_whose_floors_follow_it(small_data: Path, tmp_
     run_federation(data, tmp_path, nodes=1, name="run", same_time="unknown")
     page = report(str(tmp_path / "runs" / "run"), tmp_path / "r.html")
     assert MARK in page
-    lowest = floors(load_dataset(data, same_time="unknown"), holdout=1, part="test")
+    lowest = floors(load_dataset(data, TimesRead("unknown")), holdout=1, part="test")
     usual = floors(load_dataset(data), holdout=1, part="test")
     assert lowest.user_item.log_loss != usual.user_item.log_loss
     assert f"{lowest.user_item.log_loss:.4f}" in page

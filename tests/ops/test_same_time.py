@@ -1,4 +1,4 @@
-"""Answers of runs where labels of the same time are unknown: whoever asks now knows them all."""
+"""Answers of runs that read times: whoever asks now knows all labels, and asks at a time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from mrff.data.dataset import load_dataset
 from mrff.ops.export import export_user
 from mrff.ops.lists import AllUsers
-from mrff.ops.nodes import NodesAtHand, UserModel, open_history, open_user
+from mrff.ops.nodes import NodesAtHand, UserModel, asked_after, open_history, open_user
 from mrff.ops.recommend import leave_one_out, recommend, score
 from mrff.ops.trained_run import find_run, load_best
 from mrff.ops.wish import Wish
@@ -29,7 +30,7 @@ def nodes(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> NodesAt
     data = tied(small_data, home / "tied")
     run_federation(
         data, home, nodes=2, name="run", same_time="unknown", sampling_rate=1.0,
-        server_learning_rate=0.1,
+        server_learning_rate=0.1, time_inputs=True,
     )  # fmt: skip
     return NodesAtHand(load_best(find_run(str(home / "runs" / "run"))))
 
@@ -58,6 +59,27 @@ def test_every_label_moves_an_answer_that_is_asked_for_now(user: UserModel) -> N
     apart = replace(user, times=np.arange(len(user.items)))
     other, *_ = score(apart, EVERYTHING)
     assert not np.array_equal(logits, other)  # labels shown between rows of one time
+
+
+def test_an_answer_depends_on_when_it_is_asked_for(user: UserModel) -> None:
+    """As long after the last item as the user's pauses are."""
+    assert user.times is not None
+    (clock,) = user.histories.times
+    assert clock[0, 0, -1] - clock[0, 0, -2] == 5_000 * 10**9
+    later = user.histories._replace(times=(clock + torch.eye(16)[-1].long() * 10**15,))
+    with torch.no_grad():
+        one, other = (
+            user.network.score_items(histories, torch.from_numpy(EVERYTHING)).logits
+            for histories in (user.histories, later)
+        )
+    assert (one != other).all()
+
+
+def test_pauses_by_hand() -> None:
+    """Two of 3, one of 4; none at all; no history."""
+    assert asked_after(np.array([[1, 1, 4, 7, 11]])).tolist() == [[1, 1, 4, 7, 11, 14]]
+    assert asked_after(np.array([[5, 5], [9, 9]])).tolist() == [[5, 5, 6], [9, 9, 10]]
+    assert asked_after(np.zeros((2, 0), dtype=np.int64)).tolist() == [[1], [1]]
 
 
 def test_lists_of_all_users_are_those_that_each_one_gets(nodes: NodesAtHand) -> None:
@@ -97,7 +119,7 @@ def test_a_device_gives_the_times_of_its_history(
         "candidates": EVERYTHING,
     }
     for times in (user.times, np.arange(len(user.times))):
-        inputs = {**recent, "times": times[-user.most_history :]}
+        inputs = {**recent, "times": asked_after(times[None, -user.most_history :])[0]}
         (found,) = session.run(["probabilities"], inputs)
         logits, *_ = score(replace(user, times=times), EVERYTHING)
         assert logits is not None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrff.wire.aggregation.base import RoundFailedError
 from server_app.run.results import final_line
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.tied_data import flipped, tied
@@ -40,6 +41,13 @@ def test_a_label_of_the_test_rows_time_changes_nothing_in_a_whole_run(
     same = [np.array_equal(array, other_arrays[name]) for name, array in arrays.items()]
     assert all(same) != is_read
     assert (test == other_test) != is_read
+
+
+def test_a_run_that_needs_times_of_data_without_stops_with_one_line(
+    small_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RoundFailedError, match=r"no real times, .*use network\.time-inputs=false"):
+        trained(small_data, tmp_path, same_time="known", time_inputs=True)
 
 
 def test_results_say_so_wherever_they_are_shown(small_data: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def at_times(dataset: Dataset, times: Sequence[int] | np.ndarray) -> Dataset:
     """The dataset with its rows at ``times``, labels being known at later ones only."""
     rows = np.asarray(times, dtype=np.int64)
     same = np.diff(rows, prepend=rows[0] - 1) == 0
-    same[dataset.offsets[:-1]] = False
+    same[dataset.offsets[dataset.offsets < len(rows)]] = False
     return replace(dataset, times=rows, same_time=same, knows_same_time=False)
 
 

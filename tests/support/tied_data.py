@@ -15,6 +15,7 @@ from mrff.data.schema import INTERACTIONS_FILE
 
 Change = Callable[[dict[str, Any]], None]
 AT_ONCE = 3  # rows of one time
+LAST = 1_600_000_000  # seconds since 1970
 
 
 def tied(source: Path, folder: Path, change: Change | None = None) -> Path:
@@ -28,7 +29,8 @@ def tied(source: Path, folder: Path, change: Change | None = None) -> Path:
     columns: dict[str, Any] = {name: np.array(table[name]).copy() for name in table.column_names}
     sizes = np.bincount(columns["user"])
     place = np.arange(len(table)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    columns["time"] = 1000 - (sizes[columns["user"]] - 1 - place) // AT_ONCE
+    moments = (sizes[columns["user"]] - 1 - place) // AT_ONCE
+    columns["time"] = LAST - 5_000 * moments
     if change is not None:
         change(columns)
     pq.write_table(pa.table(columns, schema=table.schema), folder / INTERACTIONS_FILE)

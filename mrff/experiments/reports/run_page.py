@@ -180,7 +180,7 @@ def _floors(
     data: Path, config: RunConfig, part: Literal["valid", "test"]
 ) -> tuple[Floors | None, str]:
     try:
-        dataset = load_dataset(data, same_time=config.data.same_time)
+        dataset = load_dataset(data, config.times_read)
         return floors(dataset, holdout=config.data.holdout, part=part), ""
     except ValueError as error:
         return None, str(error)
