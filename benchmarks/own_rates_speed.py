@@ -29,13 +29,13 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = []
     for users, windows, length in ((126, 1, 65), (64, 1, 128), (32, 2, 128)):
-        shape = (users, windows, length)
+        shape, each = (users, windows, length), torch.arange(length)
         history, targets = (torch.randint(0, 300, shape, generator=generator) for _ in range(2))
         feedback = torch.randint(0, 3, shape, generator=generator)
         sides = {
             "written out": partial(written_out, feedback, history, targets),
-            "sorted": partial(own_rates, feedback, {"f": history}, {"f": targets}, newest=False),
-            "alone": partial(own_rates, feedback, {}, {}, newest=False),  # what is no feature's
+            "sorted": partial(own_rates, feedback, {"f": history}, {"f": targets}, until=each),
+            "alone": partial(own_rates, feedback, {}, {}, until=each),  # what is no feature's
         }
         found = take_turns(sides, options.repeats, clock=time.process_time)
         expected, rates, alone = (side.result for side in found.values())

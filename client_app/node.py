@@ -24,7 +24,7 @@ from client_app.pins import LIMITS
 from client_app.private_store import PrivateStore
 from client_app.sides import node_side
 from mrff.algorithms import network_of
-from mrff.config import ConfigError, RunConfig
+from mrff.config import ConfigError, RunConfig, TimesRead
 from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.schema import SCHEMA_FILE, Ancestor, Schema
 from mrff.data.targets import ending_with_targets
@@ -175,7 +175,7 @@ def open_node(
         _check_version(schema, config, run)
     config = config.for_data(schema.kind)
     targets = config.data.holdout if as_split and config.holds_out_targets else 0
-    dataset = _load(folder, _stamp(folder), version, targets)
+    dataset = _load(folder, _stamp(folder), version, targets, config.times_read)
     if "data-dir" not in node_config:
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
@@ -261,14 +261,17 @@ def _schema(folder: Path, stamp: int) -> Schema:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, stamp: int, version: Ancestor | None, targets: int) -> Dataset:
+def _load(
+    folder: Path, stamp: int, version: Ancestor | None, targets: int, read: TimesRead
+) -> Dataset:
     """In simulation one process answers for many nodes: it reads the dataset once.
 
     Args:
         version: the run's, where the node's catalogue has grown since.
         targets: how many liked rows of each user are held out; 0: rows stay as they are.
+        read: what the run reads of times.
     """
-    dataset = load_dataset(folder)
+    dataset = load_dataset(folder, read)
     dataset = dataset if version is None else as_of(dataset, version)
     return ending_with_targets(dataset, holdout=targets) if targets else dataset
 

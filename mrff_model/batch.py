@@ -20,12 +20,13 @@ class Batch(NamedTuple):
     user_codes: Mapping[str, Tensor]  # user features, (B,) each, or (B, M)
     earlier: tuple[Tensor, ...] = ()  # (B, E) items before the first window, or nothing
     drawn: tuple[Tensor, ...] = ()  # (B, N) items that targets are compared with, or nothing
+    times: tuple[Tensor, ...] = ()  # (B, W, L) int64 of the targets, or nothing; 0 at padding
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` done to each of its tensors."""
         codes = {name: change(field) for name, field in self.user_codes.items()}
-        earlier, drawn = (tuple(map(change, fields)) for fields in (self.earlier, self.drawn))
-        return Batch._make([*(change(field) for field in self[:6]), codes, earlier, drawn])
+        optional = (tuple(map(change, fields)) for fields in self[7:])
+        return Batch._make([*(change(field) for field in self[:6]), codes, *optional])
 
 
 class Targets(NamedTuple):

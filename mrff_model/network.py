@@ -27,8 +27,10 @@ from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head import Head
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
+from mrff_model.same_time import SAME_TIME
 from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
+from mrff_model.time_columns import TIME_COLUMNS, time_columns
 
 FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 # Places of dropout; masks depend on these numbers, and so does every trained result.
@@ -45,9 +47,11 @@ class MRFFNetwork(Network):
     def __init__(self, shape: NetworkShape, features: DatasetFeatures) -> None:
         super().__init__()
         self.kept_private = shape.private_parameters
+        self.time_rule = SAME_TIME[shape.same_time]
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
         clicks = shape.objective != "next"
         self.rate_features = features.compared if shape.history_rates and clicks else None
+        self.time_inputs = shape.time_inputs and clicks
 
         self.item_features = ItemTower(
             features, shape.feature_dim, shape.initial_scale, shape.feature_mix
@@ -68,6 +72,7 @@ class MRFFNetwork(Network):
             seen += self.user_features.width
         if self.rate_features is not None:
             seen += number_of_rates(self.rate_features)
+        seen += TIME_COLUMNS if self.time_inputs else 0
         self.head = Head(seen, shape.head_dim) if clicks else None
         self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
@@ -177,7 +182,7 @@ class MRFFNetwork(Network):
         if not shared_look_ups:  # per-record gradients need a row per record
             places = places.expand(x.shape[:3])  # (B, W, L)
         x = x + self.positions(places)
-        return x if self.feedback is None else x + self.feedback(batch.feedback)
+        return x if self.feedback is None else x + self.feedback(self.time_rule.feedback(batch))
 
     def _through_layers(
         self, x: Tensor, items: Tensor, batch: Batch, dropout: Dropout
@@ -231,13 +236,18 @@ class MRFFNetwork(Network):
         return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds: (B, W, T or 1, R), or nothing."""
+        """What the user liked so far, of the targets' kinds, and what the clock says.
+
+        (B, W, T or 1, R) each, or nothing.
+        """
+        clock = [time_columns(batch, newest=newest)] if self.time_inputs else []
         if self.rate_features is None:
-            return []
+            return clock
         history = self.item_features.codes(batch.items, self.rate_features)
         wanted = self.item_features.codes(targets, self.rate_features)
         sizes = self.item_features.sizes
-        return [own_rates(batch.feedback, history, wanted, newest=newest, sizes=sizes)]
+        until = None if newest else self.time_rule.known_until(batch)
+        return [own_rates(batch.feedback, history, wanted, until=until, sizes=sizes), *clock]
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout

@@ -32,7 +32,7 @@ def own_rates(
     history: Codes,
     targets: Codes,
     *,
-    newest: bool,
+    until: Tensor | None,
     sizes: Mapping[str, int] | None = None,
 ) -> Tensor:
     """The rates of every target, without gradient.
@@ -45,26 +45,28 @@ def own_rates(
         feedback: (B, W, L), code of each history item: 0 none, 1 not liked, 2 liked.
         history, targets: codes by feature, (B, W, L) and (B, W, T), or (..., M) with several
             values; 0 is padding. A feature in them is compared.
-        newest: every target follows the whole window. Otherwise T = L, and target t follows the
-            history items 0..t.
-        sizes: how many codes a feature has, 0 included; needed for the newest.
+        until: (L,) or (B, W, L), the last position whose feedback target t knows; T = L.
+            None: every target follows the whole window.
+        sizes: how many codes a feature has, 0 included; needed where targets follow the window.
 
     Returns:
-        (B, W, T, R), where T is 1 for the newest if no feature is compared: logit of the rate,
-        count, rate of the latest ten less r, the last feedback; per feature its rate's logit less
-        the user's, and its count (logarithmic, both).
+        (B, W, T, R), where T is 1 after the whole window if no feature is compared: logit of the
+        rate, count, rate of the latest ten less r, the last feedback; per feature its rate's logit
+        less the user's, and its count (logarithmic, both).
     """
     seen, liked = (feedback > 0).float(), (feedback == 2).float()  # (B, W, L)
     rate, user = _rates_overall(seen, liked)
-    if newest:
+    if until is None:
         rate, user = rate[..., -1:], [column[..., -1:] for column in user]
+    elif until.dim() > 1:
+        rate, user = rate.gather(-1, until), [column.gather(-1, until) for column in user]
     counted = torch.stack([seen, liked], dim=-1)  # (B, W, L, 2)
     features = []
     for name, codes in targets.items():
-        if newest:  # (B, W, T, 2)
+        if until is None:  # (B, W, T, 2)
             found = _sums_of_window(counted, history[name], codes, (sizes or {})[name])
         else:
-            found = _running_sums(counted, history[name], codes)
+            found = _running_sums(counted, history[name], codes, until)
         if codes.dim() == 4:  # by the share of the target's values
             found = found / (codes > 0).sum(-1).clamp(min=1).unsqueeze(-1)
         total, likes = found.unbind(-1)  # (B, W, T)
@@ -93,8 +95,8 @@ def _last(sums: Tensor) -> Tensor:
     return sums - before
 
 
-def _running_sums(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
-    """What is counted where the history 0..t has a value of target t.
+def _running_sums(counted: Tensor, history: Tensor, targets: Tensor, until: Tensor) -> Tensor:
+    """What is counted where the history 0..until has a value of target t.
 
     Positions are sorted by code and time, so that those of one code and no later than a time are
     neighbours: a difference of running sums, instead of L comparisons for each target.
@@ -102,6 +104,7 @@ def _running_sums(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
     Args:
         counted: (B, W, L, C) whole numbers.
         history, targets: (B, W, L) or (B, W, L, M) codes; 0 is like nothing.
+        until: see `own_rates`.
 
     Returns:
         (B, W, L, C), summed over the target's values.
@@ -118,8 +121,8 @@ def _running_sums(counted: Tensor, history: Tensor, targets: Tensor) -> Tensor:
         return running.gather(2, number.expand(*number.shape[:3], running.shape[-1]))
 
     first = targets * length
-    until = first + places.view(-1, *[1] * (targets.dim() - 3)) + 1
-    sums = (before(until) - before(first)).unflatten(2, targets.shape[2:])
+    end = first + until.view(*until.shape, *[1] * (targets.dim() - 3)) + 1
+    sums = (before(end) - before(first)).unflatten(2, targets.shape[2:])
     sums = sums * (targets > 0).unsqueeze(-1)
     return sums.sum(3) if targets.dim() == 4 else sums
 

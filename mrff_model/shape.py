@@ -31,6 +31,8 @@ class NetworkShape:
     gate_input: str  # "history": items and the gate below; "earlier": as that, of the items before
     # the window; "hidden": the hidden states
     history_feedback: bool  # past labels are part of the history
+    same_time: str  # labels of the target's own time: "known" as history, or "unknown"
     history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
+    time_inputs: bool  # and what the clock says (`mrff_model.time_columns`)
     dropout: float
     private_parameters: str  # a key of `mrff_model.scopes.KEPT_PRIVATE`

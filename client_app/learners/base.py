@@ -132,6 +132,7 @@ def as_batch(records: Records, dataset: Dataset, users: np.ndarray, config: RunC
         real=torch.from_numpy(records.real),
         user_codes=codes,
         earlier=earlier,
+        times=() if records.times is None else (torch.from_numpy(records.times),),
     )
 
 
@@ -142,6 +143,6 @@ def dropout_keys(seed: int, round_number: int, user_key: np.ndarray, step: int) 
 
 
 def user_weights(num_targets: np.ndarray, weighting: str) -> np.ndarray:
-    """(U,) float64: 1 each, or the number of targets."""
-    weights = num_targets if weighting == "targets" else np.ones_like(num_targets)
+    """(U,) float64: 1 each, or the number of targets, but at least 1."""
+    weights = num_targets.clip(min=1) if weighting == "targets" else np.ones_like(num_targets)
     return weights.astype(np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
-from mrff.data.windows import train_sizes
+from mrff.data.windows import teaches, train_sizes
 from mrff.sums.sampling import user_keys, words
 
 Met = Literal["training", "all"]
@@ -56,6 +56,7 @@ def samples_of(
     known = _rows(begin, last) if met == "all" else (rows, owners)
     if config.data.targets == "liked":
         liked = dataset.labels[rows] > 0
+        liked &= teaches(dataset, users[owners], rows, holdout=config.data.holdout)
         rows, owners = rows[liked], owners[liked]
     positives = np.bincount(owners, minlength=len(users))
     keys = user_keys(config.training.seed, round_number, dataset.user_keys[users], "negatives")

@@ -173,6 +173,11 @@ def _print_floors(users: dict[str, Any]) -> None:
             **users["split"]
         )
     )
+    if users["split"]["same_time"]:
+        print(
+            "{same_time:,} of the test targets have the timestamp of the user's row before "
+            "(data.same-time)".format(**users["split"])
+        )
     for lines, columns in (
         (users["predictors"], ("predictor", "part", "auc", "log_loss")),
         (users["lists"], ("lists_by", "part", "hr10", "ndcg10", "mrr10")),

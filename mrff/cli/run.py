@@ -59,7 +59,8 @@ def demo(
     values.setdefault("run.name", f"demo-{datetime.now():%Y%m%d-%H%M%S}")
     config = RunConfig.from_flat(values)
     prepare_dataset(config.data.dataset, source=None, out=config.dataset_path)
-    lowest = floors(load_dataset(config.dataset_path), holdout=config.data.holdout, part="test")
+    dataset = load_dataset(config.dataset_path, config.times_read)
+    lowest = floors(dataset, holdout=config.data.holdout, part="test")
     summary = simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
     test = summary["test"]
 
@@ -72,7 +73,8 @@ def demo(
     print_table(
         ("predictor", "AUC", "LogLoss", "sees"),
         ((name, f"{auc:.4f}", f"{log_loss:.4f}", sees) for name, auc, log_loss, sees in rows),
-        title=f"{config.data.dataset}: test of the last {config.data.holdout} per user",
+        title=f"{config.data.dataset}: test of the last {config.data.holdout} per user"
+        + (config.same_time_mark and f", {config.same_time_mark}"),
         lines=True,
     )
     if summary["test_parts"]:

@@ -3,7 +3,7 @@
 from mrff.config.declaration import ConfigError
 from mrff.config.names import FREE_KEYS, full_names
 from mrff.config.privacy import PrivacySettings
-from mrff.config.run_config import LEARNED_OF, RunConfig
+from mrff.config.run_config import LEARNED_OF, RunConfig, TimesRead
 from mrff.config.settings import (
     DataSettings,
     EvaluationSettings,
@@ -24,6 +24,7 @@ __all__ = [
     "RunConfig",
     "RunSettings",
     "ServerSettings",
+    "TimesRead",
     "TrainingSettings",
     "full_names",
 ]

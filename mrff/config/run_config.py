@@ -16,6 +16,16 @@ from mrff.config.settings import NetworkSettings
 Objective = Literal["click", "next", "both"]
 LEARNED_OF: Mapping[str, Objective] = {"labelled": "click", "events": "next", "both": "both"}
 """What ``training.objective=auto`` learns, by the kind of a dataset's rows."""
+SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
+"""How results are marked wherever they are shown, by ``data.same-time``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TimesRead:
+    """What a run reads of the times of rows; by default nothing."""
+
+    same_time: str = "known"  # `data.same-time`
+    inputs: bool = False  # `network.time-inputs`
 
 
 class RunConfig(Groups):
@@ -61,6 +71,11 @@ class RunConfig(Groups):
                 "its rows are events without labels, and nothing says what was not liked; "
                 "choose training.objective=next"
             )
+        if kind == "events" and self.data.same_time == "unknown":
+            raise ConfigError(
+                f"data.same-time=unknown cannot go with data.dataset={self.data.dataset}: its rows "
+                "are events without labels, and none can be unknown; use data.same-time=known"
+            )
         return RunConfig.from_flat({**self.to_flat(), "training.objective": objective})
 
     def to_flat(self) -> dict[str, Value]:
@@ -74,6 +89,7 @@ class RunConfig(Groups):
         """The fields of `mrff_model.shape.NetworkShape`."""
         shape = dataclasses.asdict(self.network) | {
             "window_length": self.data.window_length,
+            "same_time": self.data.same_time,
             "objective": self.objective,
             "gate_input": self.gate_input,
             "feature_mix": self.feature_mix,
@@ -93,6 +109,16 @@ class RunConfig(Groups):
     def holds_out_targets(self) -> bool:
         """Whether a user's held-out rows are their last liked ones; clicks need both labels."""
         return self.objective == "next" and self.data.targets == "liked"
+
+    @property
+    def times_read(self) -> TimesRead:
+        """What the run reads of the times of rows."""
+        return TimesRead(self.data.same_time, self.network.time_inputs)
+
+    @property
+    def same_time_mark(self) -> str:
+        """How this run's results are marked; empty for what is usual."""
+        return SAME_TIME_MARKS[self.data.same_time]
 
     @property
     def gate_input(self) -> str:
@@ -147,6 +173,11 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"network.gate-input={config.gate_input} cannot go with training.objective="
             f"{config.objective}: the gate would read the very items that are to be predicted; "
             "choose network.gate-input=earlier"
+        )
+    if config.network.time_inputs and config.objective == "next":
+        yield (
+            "network.time-inputs=true cannot go with training.objective=next: the head of clicks "
+            "reads them; use network.time-inputs=false"
         )
     if config.training.linear_items and config.training.objective == "click":
         yield (

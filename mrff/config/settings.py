@@ -39,6 +39,11 @@ class DataSettings:
         "rows to predict as the next item; liked where rows are impressions, not choices",
         Limits(choices=("all", "liked")),
     )
+    same_time: str = setting(
+        "known",
+        "labels of rows of the same time as the one to predict; unknown: as on a device",
+        Limits(choices=("known", "unknown")),
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ class NetworkSettings:
     )
     history_feedback: bool = setting(True, "past labels are part of the history")
     history_rates: bool = setting(True, "the head reads the user's own rates on items alike")
+    time_inputs: bool = setting(
+        False, "the head reads gaps between rows and the hour; for data with real times"
+    )
     dropout: float = setting(0.3, "share of units left out in training", Limits(0.0, 0.95))
     private_parameters: str = setting(
         "user",

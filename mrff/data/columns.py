@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mrff.data.clock import mixed_units
 from mrff.data.errors import DataError
-from mrff.data.values import floats, look_like_dates, milliseconds, mixed_units, whole_numbers
+from mrff.data.values import floats, look_like_dates, milliseconds, whole_numbers
 
 Rows = NDArray[np.int64]  # numbers of rows, from 0, in order
 

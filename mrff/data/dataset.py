@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mrff.config import TimesRead
+from mrff.data.clock import nanoseconds
 from mrff.data.errors import DataError
 from mrff.data.schema import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, Feature, Schema
 
 IntArray = NDArray[np.int32]
+NO_TIMES = TimesRead()
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,36 @@ class Dataset:
     items: IntArray  # (N,) codes from 1
     labels: NDArray[np.int8]  # (N,) 0 or 1
     same_time: NDArray[np.bool_]  # (N,) entered at the same second as the user's one before
+    times: NDArray[np.int64] | None = None  # (N,), where a run reads them, in nanoseconds since
+    # 1970; of data without real times the numbers that it has
+    knows_same_time: bool = True  # a label is known at rows of its time; else at later ones only
 
     @property
     def num_users(self) -> int:
         """Number of users."""
         return len(self.user_ids)
 
+    def with_rows(self, rows: NDArray[Any], offsets: NDArray[np.int64]) -> Dataset:
+        """The same catalogue with some of the interactions, by users who begin at ``offsets``."""
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[rows],
+            labels=self.labels[rows],
+            same_time=self.same_time[rows],
+            times=None if self.times is None else self.times[rows],
+        )
 
-def load_dataset(folder: Path) -> Dataset:
+
+def load_dataset(folder: Path, read: TimesRead = NO_TIMES) -> Dataset:
     """Loads and checks a prepared folder.
 
+    Args:
+        read: what a run reads of times; where it is nothing, none are kept.
+
     Raises:
-        DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data.
+        DataError: a missing or damaged file, a code outside its vocabulary, unsorted or empty data,
+            or no real times where inputs are made of them.
     """
     catalogue = load_catalogue(folder)
     schema, users = catalogue.schema, _File(folder, USERS_FILE)
@@ -73,6 +94,13 @@ def load_dataset(folder: Path) -> Dataset:
         raise DataError(f"{rows.path} has no rows; a dataset needs at least one interaction")
     times = load_times(folder)
     _check_sorted(rows.path, owners, times)
+    knows_same_time = read.same_time == "known"
+    real = nanoseconds(times) if read.inputs or not knows_same_time else None
+    if read.inputs and real is None:
+        raise DataError(
+            f"{rows.path} has no real times, its last is {times.max()}: network.time-inputs=true "
+            "needs dates, or numbers in one unit since 1970; use network.time-inputs=false"
+        )
     sizes = np.bincount(owners, minlength=len(user_ids))
     return Dataset(
         schema=schema,
@@ -84,6 +112,8 @@ def load_dataset(folder: Path) -> Dataset:
         items=rows.limited("item", 1, schema.num_items).astype(np.int32, copy=False),
         labels=rows.limited("label", 0, 1).astype(np.int8, copy=False),
         same_time=_same_time(owners, times),
+        times=real if knows_same_time or real is not None else times,
+        knows_same_time=knows_same_time,
     )
 
 
@@ -147,14 +177,10 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
     """The dataset with only the given user rows, in the given order; the catalogue is shared."""
     rows = rows_of(dataset.offsets, users)
     return replace(
-        dataset,
+        dataset.with_rows(rows, _offsets(np.diff(dataset.offsets)[users])),
         user_ids=dataset.user_ids[users],
         user_keys=dataset.user_keys[users],
         user_features={name: codes[users] for name, codes in dataset.user_features.items()},
-        offsets=_offsets(np.diff(dataset.offsets)[users]),
-        items=dataset.items[rows],
-        labels=dataset.labels[rows],
-        same_time=dataset.same_time[rows],
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset
 from mrff.data.errors import DataError
-from mrff.data.windows import check_part, eligible_users, nobody_fits
+from mrff.data.windows import check_part, eligible_users, nobody_fits, teaches
 
 SMOOTHING = 5.0  # rows; about the best of 1, 2, 5, 10, 20 on ml-100k and kuaisar-r
 
@@ -53,7 +53,7 @@ class Split:
 
     users: NDArray[np.int64]  # (U,) who are tested
     owner: NDArray[np.int64]  # (N,) user row
-    train: NDArray[np.bool_]
+    train: NDArray[np.bool_]  # but for those that do not teach (`mrff.data.windows.teaches`)
     held_out: NDArray[np.bool_]  # of each eligible user k rows, in time order
 
 
@@ -80,7 +80,8 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     return Split(
         users=users,
         owner=owner,
-        train=~eligible | (to_come > 2 * holdout),
+        train=(~eligible | (to_come > 2 * holdout))
+        & teaches(dataset, owner, np.arange(len(owner)), holdout=holdout),
         held_out=eligible & (to_come <= first) & (to_come > last),
     )
 

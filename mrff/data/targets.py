@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from mrff.data.dataset import Dataset
@@ -24,10 +22,4 @@ def ending_with_targets(dataset: Dataset, *, holdout: int) -> Dataset:
     enough = before[dataset.offsets[owner + 1]] - before[dataset.offsets[owner]] >= 2 * holdout
     kept = np.flatnonzero(enough & (liked | (to_come >= 2 * holdout)))
     sizes = np.bincount(owner[kept], minlength=dataset.num_users)
-    return replace(
-        dataset,
-        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        items=dataset.items[kept],
-        labels=dataset.labels[kept],
-        same_time=dataset.same_time[kept],
-    )
+    return dataset.with_rows(kept, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Numbers and points in time as files write them: dates, or numbers since 1970 in some unit."""
+"""Numbers and dates as files write them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-
-UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}  # of one
-_SINCE, _UNTIL = 631_152_000, 4_102_444_800  # seconds since 1970: 1990 to 2100
-_NEARLY_ALL = 0.99  # of the times look like dates of today; counts since a start do not
 
 
 def floats(column: Any) -> NDArray[np.float64]:
@@ -64,17 +60,3 @@ def whole_numbers(column: Any) -> NDArray[np.int64] | None:
         return np.asarray(column.cast(pa.int64()))
     except pa.ArrowException:
         return None
-
-
-def mixed_units(times: NDArray[Any]) -> list[tuple[str, int]]:
-    """The units that numbers are in, each with its first row from 0; empty: one, or none known.
-
-    A number is in a unit if it is a time between 1990 and 2100 in it; nearly all have to be.
-    """
-    found, known = [], 0
-    for unit, per_second in UNITS.items():
-        is_in = (times >= _SINCE * per_second) & (times < _UNTIL * per_second)
-        if is_in.any():
-            found.append((unit, int(np.argmax(is_in))))
-            known += int(np.count_nonzero(is_in))
-    return found if len(found) > 1 and known >= _NEARLY_ALL * len(times) else []

@@ -23,7 +23,7 @@ def as_of(dataset: Dataset, version: Ancestor) -> Dataset:
         for features in (schema.item_features, schema.user_features)
     )
     return replace(
-        dataset,
+        dataset.with_rows(known, before[dataset.offsets]),
         schema=schema,
         item_features={
             name: _known(codes[: version.num_items + 1], items[name])
@@ -32,10 +32,6 @@ def as_of(dataset: Dataset, version: Ancestor) -> Dataset:
         user_features={
             name: _known(codes, users[name]) for name, codes in dataset.user_features.items()
         },
-        offsets=before[dataset.offsets],
-        items=dataset.items[known],
-        labels=dataset.labels[known],
-        same_time=dataset.same_time[known],
     )
 
 

@@ -7,7 +7,7 @@ have and are never tested. Everything is computed for all given users at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ class Records:
     mask: NDArray[np.bool_]
     real: NDArray[np.bool_]
     first: NDArray[np.int64]  # (U,) number of the interaction that each user's records begin with
+    times: NDArray[np.int64] | None  # of the targets, 0 at padding; None where nobody reads them
 
 
 def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
@@ -57,6 +58,24 @@ def train_sizes(dataset: Dataset, users: Users, *, holdout: int) -> NDArray[np.i
     return np.where(sizes > 2 * holdout, sizes - 2 * holdout, sizes)
 
 
+def teaches(
+    dataset: Dataset, users: Users, rows: NDArray[np.int64], *, holdout: int
+) -> NDArray[np.bool_]:
+    """Whether the labels of ``rows`` (U, ...) of users' training parts are known to their models.
+
+    Where labels are known at later times only, those of the time of the first held-out row are
+    not: a model that learned them would be tested with labels that come later.
+    """
+    if dataset.times is None or dataset.knows_same_time:
+        return np.ones(rows.shape, dtype=bool)
+    times, end = dataset.times, dataset.offsets[users + 1]
+    first = dataset.offsets[users] + train_sizes(dataset, users, holdout=holdout)  # held out
+    never = np.iinfo(np.int64).max
+    until = np.where(first < end, times[np.minimum(first, len(times) - 1)], never)
+    until = until.reshape(-1, *[1] * (rows.ndim - 1))
+    return np.asarray(until > times[np.minimum(rows, len(times) - 1)])
+
+
 def nobody_fits(holdout: int) -> str:
     """What is wrong where no user is eligible, and the way out."""
     needed = 2 * holdout + 1
@@ -73,7 +92,8 @@ def train_records(
 
     It is cut from its end, so that the latest windows are full; only the latest ``max_windows``
     are kept (0: all). Every window starts anew: an interaction is in exactly one record, which
-    is what record-level privacy counts. W and L are the most that the given users need.
+    is what record-level privacy counts. W and L are the most that the given users need. Targets
+    that do not teach (`teaches`) do not count.
 
     Raises:
         DataError: settings out of range.
@@ -88,7 +108,26 @@ def train_records(
     ends = sizes[:, None] - from_end
     starts = np.maximum(ends - length, 0)
     lengths = np.where(number < kept[:, None], ends - starts, 0)
-    return _gather(dataset, dataset.offsets[users][:, None] + starts, lengths, counted=None)
+    first = dataset.offsets[users][:, None] + starts
+    records = _gather(dataset, first, lengths, counted=None)
+    if dataset.knows_same_time:
+        return records
+    rows = first[..., None] + np.arange(records.mask.shape[-1])
+    return replace(records, mask=records.mask & teaches(dataset, users, rows, holdout=holdout))
+
+
+def first_of_time(dataset: Dataset) -> NDArray[np.int64]:
+    """(N,) the interaction before which all labels are known when each one is predicted.
+
+    It is the row itself, or the user's first one of the same time where labels are known at later
+    times only (``data.same-time = "unknown"``).
+    """
+    rows = np.arange(len(dataset.items))
+    if dataset.times is None or dataset.knows_same_time:
+        return rows
+    is_later = np.diff(dataset.times, prepend=-1) != 0
+    is_later[dataset.offsets[dataset.offsets < len(rows)]] = True
+    return np.asarray(np.maximum.accumulate(np.where(is_later, rows, 0)))
 
 
 def evaluation_records(
@@ -168,6 +207,7 @@ def _gather(
         mask=mask,
         real=real,
         first=starts[:, 0] if starts.size else np.zeros(len(starts), dtype=np.int64),
+        times=None if dataset.times is None else np.where(real, dataset.times[rows], 0),
     )
 
 

@@ -18,7 +18,7 @@ from mrff.config import RunConfig
 from mrff.data.append import Appended, append
 from mrff.data.dataset import Dataset, load_catalogue, load_dataset
 from mrff.data.errors import DataError
-from mrff.data.floors import floors
+from mrff.data.floors import floors, split_rows
 from mrff.data.prepare import Wanted, prepare_asked
 from mrff.data.recipes import RECIPES, Progress, recipe_named
 from mrff.data.schema import SCHEMA_FILE, USERS_FILE, RowKind, Schema
@@ -163,8 +163,14 @@ def _add_popularity(found: dict[str, Any], dataset: Dataset, holdout: int, part:
 
 
 def _split(dataset: Dataset, holdout: int, users: int, targets: int) -> dict[str, int]:
-    too_short = dataset.num_users - users
-    return {"holdout": holdout, "users": users, "too_short": too_short, "targets": targets}
+    test = split_rows(dataset, holdout=holdout, part="test").held_out
+    return {
+        "holdout": holdout,
+        "users": users,
+        "too_short": dataset.num_users - users,
+        "targets": targets,
+        "same_time": int(dataset.same_time[test].sum()),  # targets at the time of the row before
+    }
 
 
 FLOORS_OF: Mapping[RowKind, tuple[Callable[[dict[str, Any], Dataset, int, Part], None], ...]] = {

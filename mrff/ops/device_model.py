@@ -32,6 +32,7 @@ class DeviceModel(nn.Module):
         for name in self.code_names:
             self.register_buffer(f"codes_{name}", user.user_codes[name].clone())
         self.register_buffer("earlier", user.earlier.clone())
+        self.reads_times = user.times is not None
 
     @property
     def scores(self) -> list[str]:
@@ -47,13 +48,21 @@ class DeviceModel(nn.Module):
         """Names of what `forward` returns."""
         return [*self.scores, "groups", "group_probabilities"]
 
-    def forward(self, history: Tensor, feedback: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def input_names(self) -> list[str]:
+        """Names of what `forward` takes."""
+        return ["history", "feedback", "candidates", *(["times"] if self.reads_times else [])]
+
+    def forward(
+        self, history: Tensor, feedback: Tensor, candidates: Tensor, times: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Scores ``candidates`` after ``history``.
 
         Args:
             history: (n,) int64 item codes, newest last, 0 <= n < window-length.
             feedback: (n,) int64, 2 for liked, 1 for not.
             candidates: (N,) int64 item codes.
+            times: (n + 1,) int64 of the history and of the question, where the network reads them.
 
         Returns:
             By `output_names`: probabilities of a click (N,), scores of being the next item (N,),
@@ -63,6 +72,8 @@ class DeviceModel(nn.Module):
         batch = windows_of(history[None], feedback[None], codes)
         earlier = self.get_buffer("earlier")
         batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        if times is not None:
+            batch = batch._replace(times=(times[None, None],))
         output = self.network.score_items(batch, candidates)
         said = []
         if PROBABILITIES in self.scores:

@@ -26,7 +26,7 @@ from mrff.data.schema import ITEMS_FILE, SCHEMA_FILE
 from mrff.io.files import write_json
 from mrff.linear import Mixture, told
 from mrff.ops.device_model import OUTPUTS, PROBABILITIES, DeviceModel
-from mrff.ops.nodes import NodesAtHand, UserModel
+from mrff.ops.nodes import NodesAtHand, UserModel, asked_after
 from mrff.ops.trained_run import BestModel, RunError
 from mrff_model.building import tensors_of
 
@@ -34,6 +34,7 @@ MODEL_FILE, PARAMETERS_FILE, META_FILE = "model.onnx", "parameters.safetensors",
 FORMAT_VERSION = 2  # 1 knew probabilities only
 TOLERANCE = 1e-4  # of a logit or score, between PyTorch and onnxruntime (float32, other sums)
 CHECKED_CANDIDATES = 512
+PAUSE = 10**13  # between two moments of an example, in nanoseconds: some hours
 
 
 def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
@@ -73,7 +74,7 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         save_file(_parameters(user), folder / PARAMETERS_FILE)
         shutil.copyfile(nodes.dataset_folder / ITEMS_FILE, folder / ITEMS_FILE)
         user.node.dataset.schema.public.save(folder)
-        write_json(folder / META_FILE, _meta(user, nodes.best, difference))
+        write_json(folder / META_FILE, _meta(model, user, nodes.best, difference))
     return difference
 
 
@@ -92,8 +93,7 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
     candidates = torch.arange(1, num_items + 1, max(1, num_items // CHECKED_CANDIDATES))
     worst = 0.0
     for length in sorted({0, 1, user.most_history // 2, user.most_history}):
-        history, feedback = _example(user, length)
-        inputs = {"history": history, "feedback": feedback, "candidates": candidates}
+        inputs = _example(model, user, length, candidates)
         with torch.no_grad():
             expected = dict(zip(model.output_names, model(**inputs), strict=True))
         answers = session.run(None, {name: value.numpy() for name, value in inputs.items()})
@@ -118,27 +118,38 @@ def check_onnx(model: DeviceModel, user: UserModel, path: Path) -> float | None:
 
 
 def _write_onnx(model: DeviceModel, user: UserModel, path: Path) -> None:
-    history, feedback = _example(user, min(5, user.most_history))
     candidates = torch.arange(1, min(7, user.node.dataset.schema.num_items) + 1)
-    n = {0: torch.export.Dim("n", min=0, max=user.most_history)}
-    shapes = {"history": n, "feedback": n, "candidates": {0: torch.export.Dim("candidates")}}
+    inputs = _example(model, user, min(5, user.most_history), candidates)
+    n = torch.export.Dim("n", min=0, max=user.most_history)
+    dims = {"candidates": torch.export.Dim("candidates"), "times": n + 1}
+    shapes = {name: {0: dims.get(name, n)} for name in inputs}
     with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (history, feedback, candidates), path,
-            input_names=["history", "feedback", "candidates"],
+            model, tuple(inputs.values()), path,
+            input_names=model.input_names,
             output_names=model.output_names,
             dynamic_shapes=shapes, dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
 
 
-def _example(user: UserModel, length: int) -> tuple[Tensor, Tensor]:
-    """A history of that length: the user's own, repeated or filled up where it is too short."""
+def _example(
+    model: DeviceModel, user: UserModel, length: int, candidates: Tensor
+) -> dict[str, Tensor]:
+    """A history of that length: the user's own, repeated or filled up where it is too short.
+
+    Every second item has the time of the one before it.
+    """
     items, labels = user.recent()
     if not len(items):
         items, labels = np.arange(1, user.node.dataset.schema.num_items + 1), np.ones(1)
-    history = torch.from_numpy(np.resize(items, length).astype(np.int64))
-    return history, torch.from_numpy(np.resize(labels, length).astype(np.int64) + 1)
+    values = {
+        "history": torch.from_numpy(np.resize(items, length).astype(np.int64)),
+        "feedback": torch.from_numpy(np.resize(labels, length).astype(np.int64) + 1),
+        "candidates": candidates,
+        "times": torch.from_numpy(asked_after(np.arange(length)[None] // 2 * PAUSE))[0],
+    }
+    return {name: values[name] for name in model.input_names}
 
 
 def _parameters(user: UserModel) -> dict[str, Tensor]:
@@ -150,9 +161,28 @@ def _parameters(user: UserModel) -> dict[str, Tensor]:
     }
 
 
-def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[str, Any]:
+def _meta(
+    model: DeviceModel, user: UserModel, best: BestModel, difference: float | None
+) -> dict[str, Any]:
     schema = user.node.dataset.schema
-    codes = {"dtype": "int64", "shape": ["n"], "low": 1, "high": schema.num_items}
+    numbers: dict[str, Any] = {"dtype": "int64", "shape": ["n"]}
+    codes = {**numbers, "low": 1, "high": schema.num_items}
+    inputs = {
+        "history": {
+            **codes, "most": user.most_history,
+            "meaning": "item codes the user met, newest last; of more, the latest",
+        },
+        "feedback": {
+            **codes, "high": 2,
+            "meaning": "of each history item: 2 if its label was 1, 1 if it was 0",
+        },
+        "candidates": {**codes, "shape": ["N"], "meaning": "item codes to score"},
+        "times": {
+            **numbers, "shape": ["n + 1"],
+            "meaning": "of each history item, then of the question; never falling; nanoseconds "
+            "since 1970 where the data has real times",
+        },
+    }  # fmt: skip
     return {
         "format_version": FORMAT_VERSION,
         "user": user.name,
@@ -168,18 +198,8 @@ def _meta(user: UserModel, best: BestModel, difference: float | None) -> dict[st
             ITEMS_FILE: "the public catalogue: row i is item code i + 1",
             SCHEMA_FILE: "features and vocabularies",
         },
-        "inputs": {
-            "history": {
-                **codes, "most": user.most_history,
-                "meaning": "item codes the user met, newest last; of more, the latest",
-            },
-            "feedback": {
-                **codes, "high": 2,
-                "meaning": "of each history item: 2 if its label was 1, 1 if it was 0",
-            },
-            "candidates": {**codes, "shape": ["N"], "meaning": "item codes to score"},
-        },
-        "outputs": {name: OUTPUTS[name] for name in DeviceModel(user).output_names},
+        "inputs": {name: inputs[name] for name in model.input_names},
+        "outputs": {name: OUTPUTS[name] for name in model.output_names},
         "left_out": None if user.mixture is None else network_alone(user.mixture),
         "user_codes": {name: codes[0].tolist() for name, codes in user.user_codes.items()},
         "private_parameters": sorted(tensors_of(user.network, "private")),

@@ -20,7 +20,7 @@ from mrff.data.dataset import rows_between
 from mrff.data.schema import USERS_FILE
 from mrff.data.windows import items_before
 from mrff.ops.best_items import CANDIDATES, BestItems, Met, Readers, best_items
-from mrff.ops.nodes import NodesAtHand, windows_of
+from mrff.ops.nodes import NodesAtHand, windows_of, with_times
 from mrff.ops.wish import Wish, items_that_fit
 from mrff_model.building import rows_suffice
 
@@ -133,6 +133,8 @@ class AllUsers:
             torch.from_numpy(dataset.labels[places].astype(np.int64) + 1),
             {n: torch.from_numpy(c[cohort.users]).long() for n, c in dataset.user_features.items()},
         )
+        if dataset.times is not None:
+            histories = with_times(histories, dataset.times[places])
         if node.config.gate_input == "earlier":
             before = items_before(dataset, cohort.users, start, node.config.data.window_length)
             histories = histories._replace(earlier=(torch.from_numpy(before),))

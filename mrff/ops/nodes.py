@@ -122,6 +122,7 @@ class UserModel:
     user_codes: Mapping[str, Tensor]
     private: Mapping[str, Tensor]  # (1, ...) each
     mixture: Mixture | None = None  # linear models that rank beside the network
+    times: np.ndarray | None = None  # (n,) of the interactions; None where the run reads none
 
     @property
     def network(self) -> MRFFNetwork:
@@ -155,8 +156,22 @@ class UserModel:
         """Items and labels that the network reads."""
         return self.items[-self.most_history :], self.labels[-self.most_history :]
 
+    @property
+    def histories(self) -> Batch:
+        """What the network reads, as one window (1, 1, n + 1)."""
+        return self.histories_of(np.arange(len(self.recent()[0]))[None])
+
+    def histories_of(self, places: np.ndarray) -> Batch:
+        """The same with some of its interactions only, ``places`` (B, n) of `recent`."""
+        items, labels = self.recent()
+        batch = self.batch(items[places], labels[places])
+        if self.times is None:
+            return batch
+        times = self.times[-self.most_history :] if self.most_history else self.times[:0]
+        return with_times(batch, times[places])
+
     def batch(self, items: np.ndarray, labels: np.ndarray) -> Batch:
-        """Histories of this user (B, n) with their labels, as windows."""
+        """Histories of this user (B, n) with their labels, as windows without times."""
         feedback = torch.from_numpy(labels.astype(np.int64) + 1)
         batch = windows_of(torch.from_numpy(items), feedback, self.user_codes)
         earlier = self.earlier.expand(len(items), -1)
@@ -185,6 +200,26 @@ def windows_of(items: Tensor, feedback: Tensor, user_codes: Mapping[str, Tensor]
         real=nothing == 0,
         user_codes={n: c.expand(items.shape[0], *c.shape[1:]) for n, c in user_codes.items()},
     )
+
+
+def with_times(histories: Batch, times: np.ndarray) -> Batch:
+    """The windows (B, 1, n + 1) with the times (B, n) of their items, and that of the question."""
+    return histories._replace(times=(torch.from_numpy(asked_after(times))[:, None],))
+
+
+def asked_after(times: np.ndarray) -> np.ndarray:
+    """Times of histories (B, n), and when an answer is asked for: (B, n + 1).
+
+    That is as long after the last item as the user's median pause between two moments, so that
+    somebody who was away for years is answered as on their usual day. It is later than all items:
+    every label is known.
+    """
+    now = np.ones((len(times), 1), dtype=np.int64)
+    for row, pauses in enumerate(np.diff(times, axis=1)):
+        if pauses.any():
+            now[row] = int(np.median(pauses[pauses > 0]))
+    now += times[:, -1:].sum(axis=1, keepdims=True)
+    return np.concatenate([times, now], axis=1)
 
 
 def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> UserModel:
@@ -219,6 +254,7 @@ def user_at(best: BestModel, node: Node, row: int, *, before_test: bool = False)
             has_own=bool((cohort.routes >= 0).all()),
             items=dataset.items[events].astype(np.int64),
             labels=dataset.labels[events].astype(np.int64),
+            times=None if dataset.times is None else dataset.times[events],
             user_codes={name: torch.from_numpy(codes).long() for name, codes in features.items()},
             private=cohort.private,
         )
@@ -243,7 +279,8 @@ def with_history(best: BestModel, node: Node, items: np.ndarray, labels: np.ndar
             f"{known}: leave it out, or recommend by a run that goes on from it"
         )
     somebody = newcomer(best, node, "somebody who is in no data")
-    return loaded(replace(somebody, items=items, labels=labels))
+    times = None if somebody.times is None else np.arange(len(items))  # one after the other
+    return loaded(replace(somebody, items=items, labels=labels, times=times))
 
 
 def loaded(model: UserModel) -> UserModel:
@@ -268,4 +305,5 @@ def newcomer(best: BestModel, node: Node, name: str) -> UserModel:
         user_codes=unknown,
         private=node.initial_private,
         mixture=best.mixture,
+        times=None if node.dataset.times is None else nothing,
     )

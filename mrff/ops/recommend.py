@@ -151,11 +151,10 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
 
 def readers_of(user: UserModel) -> Readers:
     """The user alone, as `best_items` takes them."""
-    items, labels = user.recent()
     return Readers(
         user.network,
         user.private,
-        user.batch(items[None], labels[None]),
+        user.histories,
         Met(user.items, np.array([0, len(user.items)])),
         user.mixture,
     )
@@ -174,8 +173,7 @@ def score(
     user: UserModel, candidates: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Logits (N,) of a click where that is learned, the user's groups and their probabilities."""
-    items, labels = user.recent()
-    history, logits = user.batch(items[None], labels[None]), []
+    history, logits = user.histories, []
     for first in range(0, len(candidates), CANDIDATES):
         part = torch.from_numpy(candidates[first : first + CANDIDATES])
         output = user.network.score_items(history, part)
@@ -187,13 +185,11 @@ def score(
 @torch.no_grad()
 def leave_one_out(user: UserModel, candidates: np.ndarray) -> np.ndarray:
     """(n, N) the network's score of every candidate minus that without history item 1..n."""
-    items, labels = user.recent()
-    n = len(items)
+    n = len(user.recent()[0])
     if not n:
         return np.zeros((0, len(candidates)))
 
-    def scores(items: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        histories = user.batch(items, labels)
+    def scores(histories: Batch) -> np.ndarray:
         if user.network.next_head is not None:
             return next_scores(user, histories)[:, candidates - 1]
         found = user.network.score_items(histories, torch.from_numpy(candidates))
@@ -203,8 +199,8 @@ def leave_one_out(user: UserModel, candidates: np.ndarray) -> np.ndarray:
     others = np.arange(n - 1) + (np.arange(n - 1) >= np.arange(n)[:, None])  # (n, n - 1)
     rows = max(1, POSITIONS // n)
     without = [
-        scores(items[part], labels[part])
+        scores(user.histories_of(part))
         for part in (others[first : first + rows] for first in range(0, n, rows))
     ]
-    difference: np.ndarray = scores(items[None], labels[None]) - np.concatenate(without)
+    difference: np.ndarray = scores(user.histories) - np.concatenate(without)
     return difference

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mrff.config.run_config import SAME_TIME_MARKS
 from mrff.io.files import write_json
 from mrff.metrics import METRICS, shown
 from server_app.run.absences import absences, where_missing
@@ -41,6 +42,7 @@ def write_summary(
         "test": test.measures,
         "test_parts": dict(test.parts),
         "ranking_candidates": test.drawn,
+        "same_time": identity.config.data.same_time,
         "test_users": test.users,
         "test_targets": test.targets,
         "skipped_users": test.skipped_users,
@@ -59,8 +61,9 @@ def final_line(summary: dict[str, Any]) -> str:
     names = ("auc", "log_loss") if "auc" in test else ("hr10", "ndcg10")
     told = " ".join(f"{n.replace('_', '')} {_number(test.get(n))}" for n in names)
     drawn = summary["ranking_candidates"]
-    among = "" if drawn is None else f" ({among_drawn(drawn)})"
-    return f"test {told}{among} best-round {summary['best_round']}"
+    marks = ["" if drawn is None else among_drawn(drawn), _mark(summary)]
+    marked = "".join(f" ({mark})" for mark in marks if mark)
+    return f"test {told}{marked} best-round {summary['best_round']}"
 
 
 def print_table(summary: dict[str, Any], console: Console | None = None) -> None:
@@ -69,6 +72,8 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     test, best_by = summary["test"], METRICS[summary["best_by"]]
     if summary["ranking_candidates"] is not None:
         table.add_row("ranks are", among_drawn(summary["ranking_candidates"]))
+    if _mark(summary):
+        table.add_row("protocol", _mark(summary))
     for metric in shown(test):
         value = test[metric.name]
         if value is not None or not metric.optional:
@@ -88,6 +93,11 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     ):
         table.add_row(name, escape(value))
     (console or Console(width=100)).print(table)
+
+
+def _mark(summary: dict[str, Any]) -> str:
+    """Of the rule for labels of the same time; runs from before there was one know them."""
+    return SAME_TIME_MARKS[summary.get("same_time", "known")]
 
 
 def _missing(summary: dict[str, Any]) -> list[tuple[str, str]]:

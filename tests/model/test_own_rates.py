@@ -12,12 +12,17 @@ def logit(rate: float) -> float:
     return math.log(rate / (1 - rate))
 
 
+def each(feedback: torch.Tensor) -> torch.Tensor:
+    """Every target knows all that came before it."""
+    return torch.arange(feedback.shape[-1])
+
+
 def test_a_window_by_hand() -> None:
     """Items of kinds 1, 1, 2 (liked, not, liked) come before targets of kinds 1, 1, 2, 1."""
     feedback = torch.tensor([[[0, 2, 1, 2]]])
     history = {"kind": torch.tensor([[[0, 1, 1, 2]]])}
     targets = {"kind": torch.tensor([[[1, 1, 2, 1]]])}
-    found = own_rates(feedback, history, targets, newest=False)
+    found = own_rates(feedback, history, targets, until=each(feedback))
     assert found.shape == (1, 1, 4, number_of_rates(["kind"]))
     expected = [
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
@@ -34,7 +39,7 @@ def test_a_window_by_hand() -> None:
 def test_the_latest_ten_are_told_from_the_rest() -> None:
     """Ten liked ones after ten that were not: 11/12 lately, 11/22 over all."""
     feedback = torch.tensor([[[0, *[1] * 10, *[2] * 10]]])
-    lately = own_rates(feedback, {}, {}, newest=True)[0, 0, 0, 2]
+    lately = own_rates(feedback, {}, {}, until=None)[0, 0, 0, 2]
     assert lately.item() == pytest.approx(11 / 12 - 11 / 22)
 
 
@@ -46,7 +51,7 @@ def test_several_values_count_by_the_share_that_is_common(size: int) -> None:
     codes = draws * (torch.rand(2, 2, 12, 3, generator=generator) < 0.7)  # 0: fewer values
     feedback = torch.randint(0, 3, (2, 2, 12), generator=generator)
     history = codes.roll(1, dims=2)
-    found = own_rates(feedback, {"g": history}, {"g": codes}, newest=False)
+    found = own_rates(feedback, {"g": history}, {"g": codes}, until=each(feedback))
     for b, w, t in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(12)):
         values = set(codes[b, w, t].tolist()) - {0}
         seen = liked = everything = positive = 0.0
@@ -66,8 +71,13 @@ def test_one_value_counts_as_a_list_of_one_and_as_loops_do() -> None:
     history = torch.randint(0, 5, (2, 2, 17), generator=generator)
     codes = torch.randint(0, 5, (2, 2, 17), generator=generator)
     feedback = torch.randint(0, 3, (2, 2, 17), generator=generator)
-    one = own_rates(feedback, {"g": history}, {"g": codes}, newest=False)
-    listed = own_rates(feedback, {"g": history[..., None]}, {"g": codes[..., None]}, newest=False)
+    one = own_rates(feedback, {"g": history}, {"g": codes}, until=each(feedback))
+    listed = own_rates(
+        feedback,
+        {"g": history[..., None]},
+        {"g": codes[..., None]},
+        until=each(feedback),
+    )
     assert torch.equal(one, listed)
     for b, w, t in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(17)):
         alike = (history[b, w, : t + 1] == codes[b, w, t]) & (codes[b, w, t] > 0)
@@ -84,10 +94,10 @@ def test_the_newest_position_is_the_last_of_all_for_as_many_targets_as_one_likes
     history = {"g": torch.randint(0, 6, shape, generator=generator)}
     feedback = torch.randint(0, 3, (3, 1, 9), generator=generator)
     targets = {"g": torch.randint(0, 6, (3, 1, 20, *shape[3:]), generator=generator)}
-    newest = own_rates(feedback, history, targets, newest=True, sizes={"g": 6})
+    newest = own_rates(feedback, history, targets, until=None, sizes={"g": 6})
     for number in range(20):
         alone = {"g": targets["g"][:, :, number : number + 1].expand(history["g"].shape)}
-        everywhere = own_rates(feedback, history, alone, newest=False)
+        everywhere = own_rates(feedback, history, alone, until=each(feedback))
         torch.testing.assert_close(newest[:, :, number], everywhere[:, :, -1])
 
 
@@ -95,13 +105,13 @@ def test_later_feedback_is_not_counted_and_padding_is_like_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
     codes = {"g": torch.randint(1, 4, (1, 1, 8), generator=generator)}
     feedback = torch.randint(1, 3, (1, 1, 8), generator=generator)
-    before = own_rates(feedback, codes, codes, newest=False)
+    before = own_rates(feedback, codes, codes, until=each(feedback))
     changed = feedback.clone()
     changed[..., 5:] = 3 - changed[..., 5:]
-    after = own_rates(changed, codes, codes, newest=False)
+    after = own_rates(changed, codes, codes, until=each(feedback))
     assert torch.equal(after[:, :, :5], before[:, :, :5])
     assert not torch.equal(after[:, :, 5:], before[:, :, 5:])
 
     padding = {"g": torch.zeros_like(codes["g"])}
-    alone = own_rates(feedback, padding, padding, newest=False)
+    alone = own_rates(feedback, padding, padding, until=each(feedback))
     assert torch.equal(alone[..., 4:], torch.zeros(1, 1, 8, 2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ def small_dataset(sizes: tuple[int, ...] = (9, 4, 14, 6), *, seed: int = 0) -> D
         labels=random.integers(0, 2, total).astype(np.int8),
         same_time=np.arange(total) % 3 == 1,
     )
+
+
+def at_times(dataset: Dataset, times: Sequence[int] | np.ndarray) -> Dataset:
+    """The dataset with its rows at ``times``, labels being known at later ones only."""
+    rows = np.asarray(times, dtype=np.int64)
+    same = np.diff(rows, prepend=rows[0] - 1) == 0
+    same[dataset.offsets[dataset.offsets < len(rows)]] = False
+    return replace(dataset, times=rows, same_time=same, knows_same_time=False)
 
 
 def small_config(**changes: bool | int | float | str) -> RunConfig:

@@ -155,7 +155,7 @@ def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit
         config = RunConfig.from_flat({**DEFAULTS, **settings, **own})
         _check(config, setup)
         included = NoiseSource().coins(setup.canaries, 0.5)
-        dataset = load_dataset(folder)
+        dataset = load_dataset(folder, config.times_read)
         config = config.for_data(dataset.schema.kind)
         if setup.canaries_in == "updates":
             scores = [scores_of_updates(config, dataset, included, noise=setup.noise)]

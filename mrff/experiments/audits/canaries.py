@@ -74,6 +74,8 @@ def plant(dataset: Dataset, canaries: int, *, holdout: int) -> Planted:
         ),
         items=np.concatenate([dataset.items, np.repeat(items, length)]).astype(np.int32),
         labels=np.concatenate([dataset.labels, np.ones(length * canaries, np.int8)]),
+        same_time=np.concatenate([dataset.same_time, np.zeros(length * canaries, bool)]),
+        times=_times(dataset, length, canaries),
     )
     return Planted(
         dataset=planted,
@@ -81,6 +83,13 @@ def plant(dataset: Dataset, canaries: int, *, holdout: int) -> Planted:
         items=marked.size + new.astype(np.int64),
         table=f"item_features.{marked.name}_table.weight",
     )
+
+
+def _times(dataset: Dataset, length: int, canaries: int) -> np.ndarray | None:
+    """The times there are, then the canaries' rows, each user's one after the other."""
+    if dataset.times is None:
+        return None
+    return np.concatenate([dataset.times, np.tile(np.arange(length), canaries)])
 
 
 def _longer(codes: np.ndarray, canaries: int) -> np.ndarray:

@@ -16,6 +16,7 @@ They pool the users' data, which federated training never does: a yardstick, not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
 from mrff.data.floors import SMOOTHING, Floats, Split, floor_of, refuse_events, split_rows
+from mrff.data.windows import first_of_time
 from mrff.experiments.central import Note, Predicted, nobody
 
 FOLDS = 5
@@ -38,6 +40,15 @@ SETTINGS: dict[str, Any] = {
     "min_samples_leaf": 50,
     "l2_regularization": 10.0,
 }
+
+
+@dataclass(frozen=True)
+class KnownLabels:
+    """Whose each row is, and which labels are known there; (N,) each, in order of users."""
+
+    owner: NDArray[np.int64]
+    until: NDArray[np.int64]  # the user's rows before this one; see `first_of_time`
+    labels: Floats
 
 
 def predict_by_trees(
@@ -82,13 +93,14 @@ def row_inputs(dataset: Dataset, split: Split, *, history: bool) -> Floats:
     owner, labels = split.owner, dataset.labels.astype(np.float64)
     overall = float((labels[split.train].sum() + 0.5) / (split.train.sum() + 1))
     everything = np.ones((len(owner), 1), dtype=np.int64)
-    user_rate, user_count = _earlier(owner, everything, labels, overall)
-    columns = [user_rate, user_count, *(_latest(owner, labels) if history else ())]
+    known = KnownLabels(owner, first_of_time(dataset), labels)
+    user_rate, user_count = _earlier(known, everything, overall)
+    columns = [user_rate, user_count, *(_latest(known) if history else ())]
     for feature in dataset.schema.item_features:
         codes = dataset.item_features[feature.name][dataset.items].reshape(len(owner), -1)
         columns += _of_others(codes, labels, split, overall)
         if history and feature.kind != "id":
-            rate, count = _earlier(owner, codes, labels, overall)
+            rate, count = _earlier(known, codes, overall)
             columns += [rate - user_rate, count]
         if feature.kind == "bucket":
             columns.append(np.where(codes[:, 0] > 0, codes[:, 0], np.nan))
@@ -106,9 +118,7 @@ def _staged(trees: Any, inputs: Floats) -> Iterator[Floats]:
     return (stage.ravel() for stage in trees.staged_decision_function(inputs))
 
 
-def _earlier(
-    owner: NDArray[np.int64], codes: NDArray[Any], labels: Floats, overall: float
-) -> tuple[Floats, Floats]:
+def _earlier(known: KnownLabels, codes: NDArray[Any], overall: float) -> tuple[Floats, Floats]:
     """The user's smoothed rate (as a logit) and count over earlier rows with the same code.
 
     Args:
@@ -117,27 +127,32 @@ def _earlier(
     codes = np.sort(codes, axis=1)
     again = np.diff(codes, axis=1, prepend=-1) == 0  # a value named twice would see its own label
     rows, places = np.nonzero((codes > 0) & ~again)  # in the order of rows, hence of time
-    keys = owner[rows] * (int(codes.max(initial=0)) + 1) + codes[rows, places]
-    counts, positives = _before(keys, labels[rows])
-    rates = _smoothed(positives, counts, overall)
-    return _mean_of_rows(rows, rates, len(owner)), _mean_of_rows(rows, counts, len(owner))
+    keys = known.owner[rows] * (int(codes.max(initial=0)) + 1) + codes[rows, places]
+    counts, positives = _before(keys, known.until[rows], known.labels[rows])
+    rates, total = _smoothed(positives, counts, overall), len(codes)
+    return _mean_of_rows(rows, rates, total), _mean_of_rows(rows, counts, total)
 
 
-def _before(keys: NDArray[Any], labels: Floats) -> tuple[Floats, Floats]:
-    """Rows and positive rows before each one among those of the same key."""
+def _before(keys: NDArray[Any], until: NDArray[np.int64], labels: Floats) -> tuple[Floats, Floats]:
+    """Known rows and positive ones before each one among those of the same key."""
     alike = pd.Series(labels).groupby(keys)
-    return np.asarray(alike.cumcount(), dtype=np.float64), alike.cumsum().to_numpy() - labels
+    counts = np.asarray(alike.cumcount(), dtype=np.float64)
+    before = pd.DataFrame({"rows": counts, "positive": alike.cumsum().to_numpy() - labels})
+    before = before.groupby([keys, until]).transform("first")  # as at the first of their time
+    return before["rows"].to_numpy(), before["positive"].to_numpy()
 
 
-def _latest(owner: NDArray[np.int64], labels: Floats) -> list[Floats]:
-    """Mean of the user's latest labels before each row, and the very last one."""
-    place, _ = _before(owner, labels)
-    until = np.r_[np.cumsum(labels) - labels, labels.sum()]
-    taken = np.minimum(place, LATEST).astype(np.int64)
-    sums = until[np.arange(len(owner))] - until[np.arange(len(owner)) - taken]
+def _latest(known: KnownLabels) -> list[Floats]:
+    """Mean of the user's latest known labels before each row, and the very last one."""
+    until, labels = known.until, known.labels
+    place = until - np.searchsorted(known.owner, known.owner)  # of so many are labels known
+    sums = np.r_[0.0, np.cumsum(labels)]
+    taken = np.minimum(place, LATEST)
     with np.errstate(invalid="ignore"):
-        mean = np.where(taken > 0, sums / np.maximum(taken, 1), np.nan)
-    last = np.where(taken > 0, np.r_[0.0, labels[:-1]], np.nan)
+        mean = np.where(
+            taken > 0, (sums[until] - sums[until - taken]) / np.maximum(taken, 1), np.nan
+        )
+    last = np.where(taken > 0, labels[until - 1], np.nan)
     return [mean, last]
 
 

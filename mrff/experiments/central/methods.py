@@ -54,7 +54,7 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
     if method_named(name).is_federated:
         raise ConfigError(f"method {name} is federated: it runs through Flower, not in one place")
     open_catalogue(config)  # prepares the dataset on its first use
-    dataset = load_dataset(config.dataset_path)
+    dataset = load_dataset(config.dataset_path, config.times_read)
     config = config.for_data(dataset.schema.kind)
     if config.holds_out_targets:
         dataset = ending_with_targets(dataset, holdout=config.data.holdout)

@@ -22,7 +22,7 @@ from client_app.learners.ranking import Ranking, ranks_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.floors import split_rows
-from mrff.data.windows import train_sizes, training_users
+from mrff.data.windows import first_of_time, train_sizes, training_users
 from mrff.experiments.central import Note, Ranked, nobody
 from mrff.experiments.central.validation import Best
 from mrff.linear.base import decay
@@ -121,6 +121,8 @@ class FullRanking:
         is_read = dataset.labels > 0 if read == "liked" else np.ones(len(dataset.items), dtype=bool)
         # how many of the rows that are read come before each row of the dataset
         self._place = np.concatenate([[0], np.cumsum(is_read)]).astype(np.int64)
+        if read == "liked":  # what was liked at the time of an answer may not be known yet
+            self._place = self._place[np.append(first_of_time(dataset), len(is_read))]
         items = dataset.items[is_read]
         # Everybody trains, those who are ranked first: a candidate knows users by their rows.
         everybody = np.concatenate([self.users, np.setdiff1d(training_users(dataset), self.users)])

@@ -122,6 +122,7 @@ def _about(plan: ComparisonPlan, runs: Runs) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "marks": {dataset: tables.marks_of(plan, dataset) for dataset in plan.datasets},
         "cells": {row.label: cell.name for row, cell, _ in runs},
     }
 

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from mrff.config.run_config import SAME_TIME_MARKS
 from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.comparison.plan import ComparisonPlan
 
@@ -50,8 +51,21 @@ def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> 
         users = [f", {n:,} users" for n in against["users"][against["p_value"].notna()]]
         title = f"{dataset}: {seeds}{users[0] if users else ''}"
         shown = [[line[column] for column in headings] for line in lines]
-        made.append(DatasetTable(title, list(headings.values()), shown, notes_of(here, against)))
+        notes = [*marks_of(plan, dataset), *notes_of(here, against)]
+        made.append(DatasetTable(title, list(headings.values()), shown, notes))
     return made
+
+
+def marks_of(plan: ComparisonPlan, dataset: str) -> list[str]:
+    """Which methods of a dataset's table do not follow the usual protocol."""
+    marks = {
+        row.method: SAME_TIME_MARKS[str(row.settings.get("data.same-time", "known"))]
+        for row in plan.rows
+        if row.dataset == dataset
+    }
+    if len(set(marks.values())) == 1:
+        return [f"all methods: {mark}" for mark in set(marks.values()) if mark]
+    return [f"{method}: {mark}" for method, mark in marks.items() if mark]
 
 
 def measures_in(results: pd.DataFrame) -> dict[str, str]:

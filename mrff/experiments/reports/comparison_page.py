@@ -70,7 +70,11 @@ def comparison_page(folder: Path) -> str:
         forests=_forests(files),
         tables=[_table(files, dataset) for dataset in files.datasets],
         unfinished=[[_text(value) for value in row] for row in unfinished.to_numpy()],
-        settings=[(key, _text(value)) for key, value in files.about.items() if key != "cells"],
+        settings=[
+            (key, _text(value))
+            for key, value in files.about.items()
+            if key not in ("cells", "marks")
+        ],
     )
 
 
@@ -144,7 +148,8 @@ def _table(files: _Files, dataset: str) -> dict[str, Any]:
     rows = [[_together(line[column].plain) for column in columns] for line in lines]
     bold = [number for number, row in enumerate(rows) if row[0] == files.reference]
     headings = list(columns.values())
-    about = {"dataset": dataset, "notes": notes_of(here, against)}
+    marks = files.about.get("marks", {}).get(dataset, [])
+    about = {"dataset": dataset, "notes": [*marks, *notes_of(here, against)]}
     return {**about, "headings": headings, "rows": rows, "bold": bold}
 
 

@@ -39,7 +39,7 @@ def run_page(
         config=config,
         finished=bool(summary),
         nodes_missing=_missing(history, summary),
-        **_quality(history, data, config.data.holdout),
+        **_quality(history, data, config),
         **_lists(history),
         **_groups(history, picture, why_not),
         **_cost_of_privacy(history, config),
@@ -48,15 +48,15 @@ def run_page(
     )
 
 
-def _quality(history: Entries, data: Path, holdout: int) -> dict[str, Any]:
+def _quality(history: Entries, data: Path, config: RunConfig) -> dict[str, Any]:
     """The curves of what is measured, and the table of clicks beside the floors of rates."""
     validations, test = of_kind(history, "validation"), _test(history)
     titles = [title for title, name in curves.MEASURES.items() if is_known(validations, name)]
     clicks = "auc" in (test or next(iter(validations), {}))
-    valid, why_not = _floors(data, holdout, "valid") if clicks else (None, "")
+    valid, why_not = _floors(data, config, "valid") if clicks else (None, "")
     rows: list[list[str]] = []
     if test is not None and clicks:
-        lowest, _ = _floors(data, holdout, "test")
+        lowest, _ = _floors(data, config, "test")
         for field, name in curves.FLOORS.items():
             floor: Floor | None = getattr(lowest, field, None)
             if floor is not None:
@@ -176,8 +176,11 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _floors(data: Path, holdout: int, part: Literal["valid", "test"]) -> tuple[Floors | None, str]:
+def _floors(
+    data: Path, config: RunConfig, part: Literal["valid", "test"]
+) -> tuple[Floors | None, str]:
     try:
-        return floors(load_dataset(data), holdout=holdout, part=part), ""
+        dataset = load_dataset(data, config.times_read)
+        return floors(dataset, holdout=config.data.holdout, part=part), ""
     except ValueError as error:
         return None, str(error)
