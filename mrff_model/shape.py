@@ -32,5 +32,7 @@ class NetworkShape:
     # the window; "hidden": the hidden states
     history_feedback: bool  # past labels are part of the history
     history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
+    item_statistics: bool  # the head reads `mrff_model.inputs`
+    closed_form_factors: int  # d, width of a taste in closed form among them; 0: none
     dropout: float
     private_parameters: str  # a key of `mrff_model.scopes.KEPT_PRIVATE`

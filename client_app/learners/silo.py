@@ -153,4 +153,5 @@ def _records(cohort: Cohort, config: RunConfig, round_number: int) -> tuple[Batc
     alone = config.data.max_windows_per_user == 1
     earlier = tuple(field[users] for field in batch.earlier if alone)
     drawn = tuple(field[users] for field in batch.drawn)
-    return Batch._make([*fields, codes, earlier, drawn]), users.numpy()
+    nothing: tuple[Tensor, ...] = ()  # item statistics are in no private mode
+    return Batch._make([*fields, codes, earlier, drawn, nothing, nothing]), users.numpy()

@@ -32,6 +32,9 @@ class DeviceModel(nn.Module):
         for name in self.code_names:
             self.register_buffer(f"codes_{name}", user.user_codes[name].clone())
         self.register_buffer("earlier", user.earlier.clone())
+        self.past_names = [f"past_{place}" for place in range(len(user.past))]
+        for name, field in zip(self.past_names, user.past, strict=True):
+            self.register_buffer(name, field.clone())
 
     @property
     def scores(self) -> list[str]:
@@ -63,6 +66,7 @@ class DeviceModel(nn.Module):
         batch = windows_of(history[None], feedback[None], codes)
         earlier = self.get_buffer("earlier")
         batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        batch = batch._replace(past=tuple(self.get_buffer(name) for name in self.past_names))
         output = self.network.score_items(batch, candidates)
         said = []
         if PROBABILITIES in self.scores:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.learners.counted import Fields, counted_histories
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
 from mrff.data.errors import DataError
@@ -122,6 +123,7 @@ class UserModel:
     user_codes: Mapping[str, Tensor]
     private: Mapping[str, Tensor]  # (1, ...) each
     mixture: Mixture | None = None  # linear models that rank beside the network
+    row: int | None = None  # of the user in the node's data; None: they are not there
 
     @property
     def network(self) -> MRFFNetwork:
@@ -160,7 +162,35 @@ class UserModel:
         feedback = torch.from_numpy(labels.astype(np.int64) + 1)
         batch = windows_of(torch.from_numpy(items), feedback, self.user_codes)
         earlier = self.earlier.expand(len(items), -1)
-        return batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        return batch._replace(past=tuple(field.expand(len(items), -1) for field in self.past))
+
+    @property
+    def whole(self) -> Batch:
+        """What the network reads of the user, as one window: `recent`."""
+        items, labels = self.recent()
+        batch = self.batch(items[None], labels[None])
+        if self.row is None:
+            return batch
+        end = self.node.dataset.offsets[self.row] + len(self.items)
+        rows = np.arange(end - len(items), end)[None]
+        return batch.with_fields(self._counted(rows))
+
+    @property
+    def past(self) -> tuple[Tensor, ...]:
+        """(1, E) each of rows before those of `recent`, as far as inputs read them."""
+        if not self.node.config.reads_item_statistics:
+            return ()
+        if self.row is not None:
+            first = self.node.dataset.offsets[self.row] + len(self.items) - len(self.recent()[0])
+            return self._counted(np.array([[first]]))["past"]
+        before, labels = (v[: -self.most_history] for v in (self.items, self.labels))
+        items, feedback = (torch.from_numpy(v)[None] for v in (before, labels + 1))
+        return items, feedback, torch.zeros_like(items, dtype=torch.bool)
+
+    def _counted(self, rows: np.ndarray) -> Fields:
+        users = np.array([self.row])
+        return counted_histories(self.node.dataset, users, rows, self.node.config)
 
     @property
     def earlier(self) -> Tensor:
@@ -216,6 +246,7 @@ def user_at(best: BestModel, node: Node, row: int, *, before_test: bool = False)
         replace(
             newcomer(best, node, str(dataset.user_ids[row])),
             is_known=True,
+            row=row,
             has_own=bool((cohort.routes >= 0).all()),
             items=dataset.items[events].astype(np.int64),
             labels=dataset.labels[events].astype(np.int64),

@@ -151,11 +151,10 @@ def recommend(user: UserModel, wish: Wish) -> Recommendations:
 
 def readers_of(user: UserModel) -> Readers:
     """The user alone, as `best_items` takes them."""
-    items, labels = user.recent()
     return Readers(
         user.network,
         user.private,
-        user.batch(items[None], labels[None]),
+        user.whole,
         Met(user.items, np.array([0, len(user.items)])),
         user.mixture,
     )
@@ -174,8 +173,7 @@ def score(
     user: UserModel, candidates: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Logits (N,) of a click where that is learned, the user's groups and their probabilities."""
-    items, labels = user.recent()
-    history, logits = user.batch(items[None], labels[None]), []
+    history, logits = user.whole, []
     for first in range(0, len(candidates), CANDIDATES):
         part = torch.from_numpy(candidates[first : first + CANDIDATES])
         output = user.network.score_items(history, part)
