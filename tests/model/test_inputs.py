@@ -12,7 +12,7 @@ from torch import Tensor
 from mrff_model.batch import Batch
 from mrff_model.inputs import Known, inputs_of, number_of_inputs
 from mrff_model.inputs.factors import SCALE, VARIANCE_SCALE, ClosedFormFactors, inverse
-from mrff_model.inputs.residuals import SCALE as RESIDUAL_SCALE
+from mrff_model.inputs.residuals import SCALE as MEANS
 from mrff_model.inputs.residuals import Residuals
 from mrff_model.item_statistics import ITEM_RIDGE, ItemStatistics
 
@@ -200,16 +200,12 @@ def test_residuals_by_hand() -> None:
     first, second = 1 - rate, 0 - (1 + 2.5) / 10
     assert last[0] == pytest.approx(float(np.log(rate / (1 - rate))))
     assert last[1] == pytest.approx(0.25 * float(np.log1p(15)))
-    assert last[2] == pytest.approx(
-        RESIDUAL_SCALE * second / 3
-    )  # the latest one, and a prior of two
-    assert last[3] == pytest.approx(RESIDUAL_SCALE * (first + second) / 4)
+    assert last[2] == pytest.approx(MEANS * second / 3)  # the latest one, and a prior of two
+    assert last[3] == pytest.approx(MEANS * (first + second) / 4)
     assert last[7] == pytest.approx(
-        RESIDUAL_SCALE * (first + second) / 7
+        MEANS * (first + second) / 7
     )  # all of them, and a prior of five
-    assert last[8] == pytest.approx(
-        RESIDUAL_SCALE * first / 3, abs=5e-3
-    )  # of the same genre, on a grid
+    assert last[8] == pytest.approx(MEANS * first / 3, abs=5e-3)  # of the same genre, on a grid
 
 
 def test_nothing_is_read_where_nothing_is_known() -> None:

@@ -13,6 +13,7 @@ from client_app.learners.serial import SerialLearner
 from mrff.config import ConfigError, RunConfig, full_names
 from mrff.data.dataset import load_dataset
 from mrff.data.windows import train_sizes, training_users
+from server_app import parts
 from server_app.run.checkpoint import load_checkpoint
 from tests.support.federation import run_federation, shared_arrays
 
@@ -44,6 +45,8 @@ def test_rates_are_those_of_everybodys_training_part(small_data: Path, tmp_path:
 def test_the_same_from_any_layout_and_either_learner(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Adam turns a mean that is zero but for rounding into a step of full size.
+    monkeypatch.setattr(parts, "ADAM_EPSILON", 1e-5)
     for nodes in (1, 7):
         run_federation(
             small_data, tmp_path, nodes=nodes, name=f"on-{nodes}",
