@@ -48,6 +48,22 @@ def count_items(message: Message, context: Context) -> Message:
     return _answer(message, context, item_counts)
 
 
+@app.query("item_rates")
+def rate_items(message: Message, context: Context) -> Message:
+    """Answers with how often each item was met and liked in the training part."""
+    from client_app.item_sums import item_rates  # brings PyTorch
+
+    return _answer(message, context, item_rates)
+
+
+@app.query("factor_sums")
+def add_up_for_item_vectors(message: Message, context: Context) -> Message:
+    """Answers with the sums that item vectors are solved from."""
+    from client_app.item_sums import factor_sums  # brings PyTorch
+
+    return _answer(message, context, factor_sums)
+
+
 @app.query("linear_sums")
 def add_up_for_linear_models(message: Message, context: Context) -> Message:
     """Answers with the sums that closed-form linear models are solved from."""

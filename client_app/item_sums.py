@@ -9,15 +9,19 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import torch
 
-from client_app.learners.ranking import history_of
 from client_app.node import Node
 from mrff.config import ConfigError
+from mrff.data.dataset import rows_between
 from mrff.data.windows import train_sizes
 from mrff.linear import LINEAR, Sequences, sequences_of
+from mrff.linear.item_factors import moments
+from mrff.metrics.lists import ITEM_COUNTS
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
-from mrff.wire.requests import Request
+from mrff.wire.requests import ITEM_LIKES, SQUARES, USERS, Arrays, Request
+from mrff_model.item_statistics import ItemStatistics
 
 MOST_TARGETS = 100_000  # of the users whose histories lie in memory as sparse rows at once
 
@@ -29,10 +33,59 @@ def item_counts(node: Node, request: Request) -> Reply:
         ConfigError: in a private mode, or on a node with a budget of its own.
     """
     _refuse_in_private(node)
-    items, _ = _training_part(node)
+    rows, _ = _training_part(node)
+    return Reply(request.facts.round, CohortSums({}, {ITEM_COUNTS: _counts(node, request, rows)}))
+
+
+def item_rates(node: Node, request: Request) -> Reply:
+    """How often each item of the catalogue was met and liked, see `strategies.statistics_phase`.
+
+    Raises:
+        ConfigError: as `item_counts`.
+    """
+    _refuse_in_private(node)
+    rows, _ = _training_part(node)
+    liked = rows[node.dataset.labels[rows] > 0]
+    counts = {
+        ITEM_COUNTS: _counts(node, request, rows),
+        ITEM_LIKES: _counts(node, request, liked),
+    }
+    return Reply(request.facts.round, CohortSums({}, counts))
+
+
+def factor_sums(node: Node, request: Request) -> Reply:
+    """What item vectors are solved from, by the rates and vectors that came.
+
+    Raises:
+        ConfigError: as `item_counts`, or arrays of another catalogue.
+    """
+    _refuse_in_private(node)
+    came, known = request.linear, node.dataset.schema.num_items
+    if came.keys() != {"rates", "prior", "vectors"} or len(came["vectors"]) <= known:
+        raise ConfigError(f"item vectors need rates, prior and vectors of at least {known} items")
+    rows, offsets = _training_part(node)
+    items, labels = node.dataset.items[rows].astype(np.int64), node.dataset.labels[rows]
+    residuals = _residuals(came, items, labels)
+    noise = float(came["prior"][1])
+    sums = moments(items, residuals, offsets, came["vectors"].astype(np.float64), noise)
+    numbers = {SQUARES: np.array((residuals**2).sum()), USERS: np.array(len(offsets) - 1)}
+    return Reply(request.facts.round, CohortSums(sums, numbers))
+
+
+def _residuals(came: Arrays, items: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(n,) of rows that are all counted, as the network has them."""
+    dim = came["vectors"].shape[1]
+    statistics = ItemStatistics(len(came["rates"]), dim)
+    statistics.load_state_dict({name: torch.from_numpy(values) for name, values in came.items()})
+    liked = torch.from_numpy(labels.astype(np.float32))
+    found = statistics.residuals(torch.from_numpy(items), liked, torch.ones_like(liked))
+    return found.double().numpy()
+
+
+def _counts(node: Node, request: Request, rows: np.ndarray) -> np.ndarray:
+    """(items,) rows of each item of the server's catalogue."""
     catalogue = request.run.items or node.dataset.schema.num_items
-    counts = np.bincount(items, minlength=catalogue + 1)[1:]
-    return Reply(request.facts.round, CohortSums({}, {"item_counts": counts}))
+    return np.bincount(node.dataset.items[rows], minlength=catalogue + 1)[1:]
 
 
 def linear_sums(node: Node, request: Request) -> Reply:
@@ -46,8 +99,8 @@ def linear_sums(node: Node, request: Request) -> Reply:
     most = node.dataset.schema.num_items
     if not len(named) or named.min() < 1 or named.max() > most:
         raise ConfigError(f"linear models need items from 1 to {most}, got {len(named)} others")
-    items, offsets = _training_part(node)
-    sequences = sequences_of(named, items, offsets)
+    rows, offsets = _training_part(node)
+    sequences = sequences_of(named, node.dataset.items[rows].astype(np.int64), offsets)
     total = CohortSums(
         {n: np.zeros(s) for m in LINEAR.values() for n, s in m.shapes(len(named)).items()}
     )
@@ -58,10 +111,11 @@ def linear_sums(node: Node, request: Request) -> Reply:
 
 
 def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Items (n,) of the node's users without both held-out parts, and their offsets (U + 1,)."""
+    """Rows (n,) of the node's users without both held-out parts, and their offsets (U + 1,)."""
     dataset, users = node.dataset, node.users
     sizes = train_sizes(dataset, users, holdout=node.config.data.holdout)
-    return history_of(dataset, users, dataset.offsets[users] + sizes)
+    begin = dataset.offsets[users]
+    return rows_between(begin, begin + sizes), np.concatenate([[0], np.cumsum(sizes)])
 
 
 def _parts(sequences: Sequences) -> list[Sequences]:

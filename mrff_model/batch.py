@@ -21,6 +21,14 @@ class Batch(NamedTuple):
     earlier: tuple[Tensor, ...] = ()  # (B, E) items before the first window, or nothing
     drawn: tuple[Tensor, ...] = ()  # (B, N) items that targets are compared with, or nothing
     times: tuple[Tensor, ...] = ()  # (B, W, L) int64 of the targets, or nothing; 0 at padding
+    counted: tuple[Tensor, ...] = ()  # (B, W, L) bool, of history items and of targets: whether
+    # their row is in `mrff_model.item_statistics`; or nothing: none is
+    past: tuple[Tensor, ...] = ()  # (B, E) of rows before the first window: items, feedback,
+    # and whether they are counted; or nothing
+
+    def with_fields(self, fields: Mapping[str, tuple[Tensor, ...]]) -> Batch:
+        """The batch with some of the fields that may be nothing."""
+        return Batch(**{**self._asdict(), **fields})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` done to each of its tensors."""
@@ -34,7 +42,7 @@ class Targets(NamedTuple):
 
     items: Tensor  # (B, W, T) int64
     embedded: Tensor  # (B, W, T, item width)
-    rates: list[Tensor]  # (B, W, T, R) the user's own rates, or nothing
+    rates: list[Tensor]  # (B, W, T or 1, R) the user's own rates, and public ones; or nothing
 
 
 class Output(NamedTuple):

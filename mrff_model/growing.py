@@ -19,6 +19,7 @@ _TABLE = re.compile(
     r"(?:clusters\.\d+\.)?"
     r"(?:item_features\.(?P<feature>.+)_table|user_features\..+_table"
     r"|(?P<of_items>item_table|item_bias|next_head\.item_bias))\.weight"
+    r"|item_statistics\.(?P<of_each>rates|vectors)"
 )
 
 
@@ -68,6 +69,8 @@ class NewItems:
         assert match is not None
         new = np.zeros((rows, *old.shape[1:]), old.dtype)
         new[: len(old)] = old
+        if match["of_each"]:  # nothing is known of a new item; the run counts anew
+            return new
         if match["of_items"] or match["feature"] in self.ids:
             for items, alike in self.groups:
                 new[items] = old[alike].mean(axis=0, dtype=np.float64)

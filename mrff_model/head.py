@@ -15,17 +15,31 @@ class Head(nn.Module):
     """An MLP with one hidden layer; parts (B, W, T, ...) side by side -> (B, W, T).
 
     A part (B, W, 1, ...) is the same for all T: it is multiplied once.
+
+    Args:
+        linear: of the inputs, how many also reach the logit by a linear path; it starts at 0.
     """
 
-    def __init__(self, inputs: int, inner: int) -> None:
+    def __init__(self, inputs: int, inner: int, linear: int = 0) -> None:
         super().__init__()
         self.up = nn.Linear(inputs, inner)
         self.down = nn.Linear(inner, 1)
+        self.linear = nn.Linear(linear, 1, bias=False) if linear else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
 
-    def forward(self, parts: Sequence[Tensor], dropout: Dropout) -> Tensor:
-        """The logits."""
+    def forward(
+        self, parts: Sequence[Tensor], dropout: Dropout, direct: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """The logits; ``direct`` are the parts with a linear path, if the head has one."""
         inner = dropout(F.relu(self._inner(parts)))  # (B, W, T, inner)
-        return self.down(inner).squeeze(-1)
+        logits: Tensor = self.down(inner).squeeze(-1)
+        if self.linear is None:
+            return logits
+        weights = self.linear.weight.split([part.shape[-1] for part in direct], dim=1)
+        for part, weight in zip(direct, weights, strict=True):
+            logits = logits + F.linear(part, weight).squeeze(-1)
+        return logits
 
     def _inner(self, parts: Sequence[Tensor]) -> Tensor:
         # Told apart by size 1 alone: an exported network takes any other number of targets.

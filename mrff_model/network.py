@@ -25,6 +25,8 @@ from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head import Head
+from mrff_model.inputs import Known, inputs_of, number_of_inputs
+from mrff_model.item_statistics import ItemStatistics
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
 from mrff_model.same_time import SAME_TIME
@@ -70,14 +72,19 @@ class MRFFNetwork(Network):
         seen = dim + item_width + shape.user_embedding_dim
         if self.user_features is not None:
             seen += self.user_features.width
-        if self.rate_features is not None:
-            seen += number_of_rates(self.rate_features)
-        seen += TIME_COLUMNS if self.time_inputs else 0
-        self.head = Head(seen, shape.head_dim) if clicks else None
+        rates = number_of_rates(self.rate_features) if self.rate_features is not None else 0
+        rates += TIME_COLUMNS if self.time_inputs else 0
+        self.rows = len(next(iter(features.catalogue.values())))
+        self.item_statistics = None
+        if shape.item_statistics and clicks:
+            self.item_statistics = ItemStatistics(self.rows, shape.closed_form_factors)
+            self.compared, self.factor_dim = features.compared, shape.closed_form_factors
+            rates += number_of_inputs(self.compared, self.factor_dim)
+        linear = rates if self.item_statistics is not None else 0
+        self.head = Head(seen + rates, shape.head_dim, linear) if clicks else None
         self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
         self.user_factors = nn.Parameter(torch.zeros(1, item_width)) if shape.user_factors else None
-        self.rows = len(next(iter(features.catalogue.values())))
         self.item_bias = _zeros(self.rows) if shape.item_bias and clicks else None
         for table in (self.positions, self.feedback):
             if table is not None:
@@ -149,9 +156,9 @@ class MRFFNetwork(Network):
 
     @torch.no_grad()
     def rates_of(self, batch: Batch) -> list[Tensor]:
-        """What the head reads of the users' own rates: (B, W, L, R), or nothing.
+        """What the head reads of users' own rates and public ones: (B, W, L, R) each, or nothing.
 
-        It depends on no parameter: whoever needs it more than once gives it to `forward`.
+        It depends on no trained parameter: whoever needs it more than once gives it to `forward`.
         """
         return self._rates(batch, batch.targets, newest=False)
 
@@ -165,6 +172,8 @@ class MRFFNetwork(Network):
             floats += block.floats_per_position(length)
         if self.rate_features is not None:
             floats += 16 * (1 + len(self.rate_features))
+        if self.item_statistics is not None:
+            floats += 16 * (1 + len(self.compared)) + 8 * self.factor_dim + 4 * length
         return floats
 
     def _embed_both(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
@@ -236,18 +245,28 @@ class MRFFNetwork(Network):
         return surprise_among_drawn(taken, others, hits, self.rows - 1)
 
     def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds, and what the clock says.
+        """What the user liked so far, of the targets' kinds, what others did, and the clock.
 
         (B, W, T or 1, R) each, or nothing.
         """
-        clock = [time_columns(batch, newest=newest)] if self.time_inputs else []
-        if self.rate_features is None:
-            return clock
-        history = self.item_features.codes(batch.items, self.rate_features)
-        wanted = self.item_features.codes(targets, self.rate_features)
-        sizes = self.item_features.sizes
+        rates, sizes = [], self.item_features.sizes
         until = None if newest else self.time_rule.known_until(batch)
-        return [own_rates(batch.feedback, history, wanted, until=until, sizes=sizes), *clock]
+        if self.rate_features is not None:
+            history = self.item_features.codes(batch.items, self.rate_features)
+            wanted = self.item_features.codes(targets, self.rate_features)
+            rates.append(own_rates(batch.feedback, history, wanted, until=until, sizes=sizes))
+        if self.item_statistics is not None:
+            history = self.item_features.codes(batch.items, self.compared)
+            wanted = self.item_features.codes(targets, self.compared)
+            known = Known(
+                self.item_statistics, batch, targets, until, history, wanted, sizes,
+                alone=not self.time_rule.reads_other_windows,
+            )  # fmt: skip
+            columns = inputs_of(known, self.factor_dim)
+            rates.append(torch.stack([c.expand(targets.shape) for c in columns], dim=-1))
+        if self.time_inputs:
+            rates.append(time_columns(batch, newest=newest))
+        return rates
 
     def _logits(
         self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
@@ -263,7 +282,7 @@ class MRFFNetwork(Network):
             user = torch.cat([user, self.user_features(user_codes)], dim=-1)
         user = user[:, None, None].expand(*x.shape[:3], -1)  # (B, W, T or 1, user width)
         seen = [self.output_norm(x), targets.embedded, user, *targets.rates]
-        logits: Tensor = self.head(seen, dropout.at(HEAD_SITE))
+        logits: Tensor = self.head(seen, dropout.at(HEAD_SITE), targets.rates)
         if self.user_factors is not None:  # matrix factorisation
             logits = logits + (targets.embedded * self.user_factors[:, None, None]).sum(-1)
         if self.item_bias is not None:

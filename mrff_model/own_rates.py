@@ -64,9 +64,9 @@ def own_rates(
     features = []
     for name, codes in targets.items():
         if until is None:  # (B, W, T, 2)
-            found = _sums_of_window(counted, history[name], codes, (sizes or {})[name])
+            found = sums_of_window(counted, history[name], codes, (sizes or {})[name])
         else:
-            found = _running_sums(counted, history[name], codes, until)
+            found = running_sums(counted, history[name], codes, until)
         if codes.dim() == 4:  # by the share of the target's values
             found = found / (codes > 0).sum(-1).clamp(min=1).unsqueeze(-1)
         total, likes = found.unbind(-1)  # (B, W, T)
@@ -95,7 +95,7 @@ def _last(sums: Tensor) -> Tensor:
     return sums - before
 
 
-def _running_sums(counted: Tensor, history: Tensor, targets: Tensor, until: Tensor) -> Tensor:
+def running_sums(counted: Tensor, history: Tensor, targets: Tensor, until: Tensor) -> Tensor:
     """What is counted where the history 0..until has a value of target t.
 
     Positions are sorted by code and time, so that those of one code and no later than a time are
@@ -127,8 +127,8 @@ def _running_sums(counted: Tensor, history: Tensor, targets: Tensor, until: Tens
     return sums.sum(3) if targets.dim() == 4 else sums
 
 
-def _sums_of_window(counted: Tensor, history: Tensor, targets: Tensor, size: int) -> Tensor:
-    """As `_running_sums`, for T targets that follow the whole window: (B, W, T, C).
+def sums_of_window(counted: Tensor, history: Tensor, targets: Tensor, size: int) -> Tensor:
+    """As `running_sums`, for T targets that follow the whole window: (B, W, T, C).
 
     Counted once for every value, of which there are ``size``: targets may be the whole catalogue.
     (ONNX knows no search in sorted numbers.)

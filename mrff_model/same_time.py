@@ -19,6 +19,8 @@ from mrff_model.batch import Batch
 class TimeRule(Protocol):
     """What targets know of the feedback before them."""
 
+    reads_other_windows: bool  # an earlier window may end at the time of this one's targets
+
     def feedback(self, batch: Batch) -> Tensor:
         """(B, W, L) codes that a causal network may read at each position."""
         ...
@@ -33,6 +35,8 @@ class TimeRule(Protocol):
 
 class LabelsKnown:
     """The label of every row before the target, as in the literature."""
+
+    reads_other_windows = True
 
     def feedback(self, batch: Batch) -> Tensor:
         """See `TimeRule.feedback`."""
@@ -50,6 +54,8 @@ class LabelsUnknown:
     target t, is earlier than every later target as well: causal attention carries it to nobody who
     must not know it.
     """
+
+    reads_other_windows = False
 
     def feedback(self, batch: Batch) -> Tensor:
         """See `TimeRule.feedback`: none where the target has the time of the row before it."""

@@ -36,6 +36,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"item_bias\.weight", "public"),
     (r"next_head\.(query|item_bias)\.weight", "public"),
     (r"item_table\.weight", "public"),
+    (r"item_statistics\.(rates|prior|vectors)", "public"),
     (_LAYER + r"experts\.(up|down)_(weight|bias)", "group"),
     (_LAYER + r"user_network\.(up|down)_(weight|bias)", "private"),
     (r"user_embedding", "private"),
@@ -67,7 +68,13 @@ def scope_of(name: str, kept_private: str = "user") -> Scope:
         raise KeyError(
             f"parameter {name!r} belongs to {claimed}; mrff_model/scopes.py must name one"
         )
-    return "private" if re.fullmatch(KEPT_PRIVATE[kept_private], name) else found.pop()
+    kept = re.fullmatch(KEPT_PRIVATE[kept_private], name) and not is_fixed(name)
+    return "private" if kept else found.pop()
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a shared array stays as it was before the first round, in any copy of the network."""
+    return "item_statistics." in name
 
 
 def names_by_scope(names: Iterable[str], kept_private: str = "user") -> dict[str, list[str]]:

@@ -34,5 +34,7 @@ class NetworkShape:
     same_time: str  # labels of the target's own time: "known" as history, or "unknown"
     history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
     time_inputs: bool  # and what the clock says (`mrff_model.time_columns`)
+    item_statistics: bool  # the head reads `mrff_model.inputs`
+    closed_form_factors: int  # d, width of a taste in closed form among them; 0: none
     dropout: float
     private_parameters: str  # a key of `mrff_model.scopes.KEPT_PRIVATE`

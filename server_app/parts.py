@@ -50,6 +50,7 @@ def make_strategy(
         min_reply_fraction=server.min_reply_fraction,
         linear_items=config.training.linear_items,
         catalogue=num_items,
+        seed=config.training.seed,
     )
     asked = evaluation_of(config, private=mechanism.hides_routes)
     return MRFF(state, model_step(config), mechanism, asked, conduct)

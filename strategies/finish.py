@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import getLogger
-from typing import Protocol
 
 from flwr.app import MessageType
 
@@ -18,27 +17,19 @@ from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.requests import ITEM_COUNTS as QUERY_ITEM_COUNTS
-from mrff.wire.requests import Arrays, Part, Request
+from mrff.wire.requests import Part, Request
 from strategies.linear_phase import (
     all_mixes,
-    check_linear_sums,
     chosen_mixes,
     fit,
     flat,
     parts_tested,
 )
-from strategies.reports import Collected, EvaluationReport
+from strategies.queries import Ask, Query
+from strategies.reports import EvaluationReport
 from strategies.schedule import Conduct
 
 log = getLogger("flwr")
-
-
-class Ask(Protocol):
-    """Sends a request to every node."""
-
-    def __call__(self, request: Request, message_type: str, asked: Asked) -> Collected:
-        """The sum of the replies that count, and who answered."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,16 +83,9 @@ class Finish:
         collected = self.mechanism.release_test(sums), traffic
         return EvaluationReport.of("test", facts.round, self.evaluation, collected)
 
-    def _query(self, message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
-        """An answer that needs no shared model."""
-        request = replace(self.best, public={}, group={}, linear=linear)
-        least = self.conduct.min_reply_fraction
-        asked = Asked(
-            message_type, self.best.facts.round, expected, check_linear_sums, least, exact=True
-        )
-        sums, traffic = self.ask(request, message_type, asked)
-        self.conduct.observer.queried(message_type, asked.round, traffic)
-        return sums
+    @property
+    def _query(self) -> Query:
+        return Query(self.best, self.conduct, self.ask)
 
     @cached_property
     def _item_counts(self) -> CohortSums:

@@ -9,7 +9,6 @@ the best mix without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
@@ -17,19 +16,12 @@ from mrff.linear import LINEAR, SCORERS, LinearPart, Mixture, mix_of, mixes
 from mrff.metrics.lists import ITEM_COUNTS
 from mrff.metrics.ranking import mix_values
 from mrff.sums import CohortSums, Expected, require
-from mrff.wire.requests import LINEAR_SUMS, Arrays
+from mrff.wire.requests import LINEAR_SUMS
+from strategies.queries import Query
 
 CHOSEN_BY = ("ndcg", 10)
 ALONE = tuple(name for name in SCORERS if name != "network")
 TESTED = ("mixed", "network", "linear", *ALONE)  # what a test ranks by, the mix chosen first
-
-
-class Query(Protocol):
-    """Asks every node one question that needs no shared model."""
-
-    def __call__(self, message_type: str, linear: Arrays, expected: Expected) -> CohortSums:
-        """The sum of the answers that count."""
-        ...
 
 
 def fit(query: Query, counted: CohortSums, most: int) -> LinearPart:
@@ -37,7 +29,8 @@ def fit(query: Query, counted: CohortSums, most: int) -> LinearPart:
     counts = counted.numbers[ITEM_COUNTS]
     items = most_met(counts, most)
     shapes = {n: s for model in LINEAR.values() for n, s in model.shapes(len(items)).items()}
-    sums = query(LINEAR_SUMS, {"items": items.astype(np.float32)}, Expected(updates=shapes))
+    named = {"items": items.astype(np.float32)}
+    sums = query(LINEAR_SUMS, named, Expected(updates=shapes), check_linear_sums)
     weights = {name: model.solve(sums.updates, len(items)) for name, model in LINEAR.items()}
     found = {name: values.astype(np.float32) for name, values in weights.items()}
     return LinearPart(items, counts[items - 1].astype(np.float32), found)

@@ -26,12 +26,15 @@ from mrff.wire.aggregation import Asked, RoundFailedError
 from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
 from mrff.wire.traffic import Traffic
+from mrff_model.scopes import is_fixed
 from strategies.exchange import Exchange, messages_for
 from strategies.finish import Finish, asked_to_evaluate
 from strategies.model_step import ModelStep
+from strategies.queries import Query
 from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record
 from strategies.schedule import Conduct
 from strategies.state import TrainingState
+from strategies.statistics_phase import statistics
 
 log = getLogger("flwr")
 
@@ -60,8 +63,8 @@ class MRFF(Strategy):
         self.schedule, self.observer = self.conduct.schedule, self.conduct.observer
         self.timeout = self.conduct.reply_timeout
         self.shapes = ModelShapes(
-            public={name: array.shape for name, array in state.public.items()},
-            group={name: array.shape for name, array in state.group.items()},
+            public={n: array.shape for n, array in state.public.items() if not is_fixed(n)},
+            group={n: array.shape for n, array in state.group.items() if not is_fixed(n)},
             routes_shape=evaluation.grain.routes_shape,
         )
         self.result = Result()
@@ -100,6 +103,8 @@ class MRFF(Strategy):
         state, schedule, self.result = self.state, self.schedule, Result()
         self._arrays, state.public = initial_arrays, arrays_of(initial_arrays)
         self.summary()
+        if not state.round:
+            self._fill_statistics(grid, train_config)
         try:
             if schedule.phase_due(state, num_rounds):  # broke off between round and validation
                 self._validate(grid, evaluate_config)
@@ -132,6 +137,19 @@ class MRFF(Strategy):
             raise
         self.result.arrays = array_record(state.best_public)
         return self.result
+
+    def _fill_statistics(self, grid: Grid, config: ConfigRecord) -> None:
+        """Sums what the model knows of items before its first round, where it has place for it."""
+        state = self.state
+        shared = {n: a for n, a in {**state.public, **state.group}.items() if is_fixed(n)}
+        if not shared:
+            return
+        request = Request(RunFacts.of(config), self._facts(0, ""), {}, {})
+        query = Query(request, self.conduct, partial(self._ask, grid))
+        found = statistics(query, shared, self.conduct.seed)
+        state.public = {name: found.get(name, array) for name, array in state.public.items()}
+        state.group = {name: found.get(name, array) for name, array in state.group.items()}
+        self._arrays = array_record(state.public)
 
     # Training
 

@@ -68,6 +68,7 @@ class Conduct:
         aggregation: how sums get from nodes to the server.
         linear_items: of the linear models that are fitted after training; None: there are none.
         catalogue: number of items; 0: what lists are made of is not counted.
+        seed: of what the server draws before the first round.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
         min_reply_fraction: share of the nodes asked whose replies must count, else the run fails.
@@ -80,6 +81,7 @@ class Conduct:
     )
     linear_items: int | None = None
     catalogue: int = 0
+    seed: int = 0
     send_window: int = 32
     reply_timeout: float = 600.0
     min_reply_fraction: float = 0.5

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.learners.counted import counted_records
 from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import RunConfig, TrainingSettings
 from mrff.data.dataset import Dataset
@@ -18,6 +19,7 @@ from mrff.sums.sampling import drawn_items, user_keys
 from mrff_model.batch import Batch
 from mrff_model.building import tensors_of
 from mrff_model.losses import LossWeights
+from mrff_model.scopes import is_fixed
 from mrff_model.shared import Network
 
 
@@ -66,6 +68,7 @@ def trained_parameters(network: Network, mechanism: ClientHalf) -> Tensors:
     """The network's own shared parameters that the mechanism trains, public ones first."""
     parameters = dict(network.named_parameters())
     names = [*tensors_of(network, "public"), *tensors_of(network, "group")]
+    names = [name for name in names if not is_fixed(name)]
     return {name: parameters[name] for name in mechanism.trained(names)}
 
 
@@ -117,13 +120,13 @@ def training_batch(dataset: Dataset, users: np.ndarray, config: RunConfig) -> Ba
 
 
 def as_batch(records: Records, dataset: Dataset, users: np.ndarray, config: RunConfig) -> Batch:
-    """Records as tensors, with the users' features, and what the gates read beside."""
+    """Records as tensors, with the users' features, and what gates and inputs read beside."""
     earlier: tuple[Tensor, ...] = ()
     if config.gate_input == "earlier":
         before = items_before(dataset, users, records.first, config.data.window_length)
         earlier = (torch.from_numpy(before),)
     codes = {name: torch.from_numpy(c[users]).long() for name, c in dataset.user_features.items()}
-    return Batch(
+    batch = Batch(
         items=torch.from_numpy(records.items),
         feedback=torch.from_numpy(records.feedback),
         targets=torch.from_numpy(records.targets),
@@ -134,6 +137,7 @@ def as_batch(records: Records, dataset: Dataset, users: np.ndarray, config: RunC
         earlier=earlier,
         times=() if records.times is None else (torch.from_numpy(records.times),),
     )
+    return batch.with_fields(counted_records(records, dataset, users, config))
 
 
 def dropout_keys(seed: int, round_number: int, user_key: np.ndarray, step: int) -> Tensor:

@@ -154,4 +154,6 @@ def _records(cohort: Cohort, config: RunConfig, round_number: int) -> tuple[Batc
     earlier = tuple(field[users] for field in batch.earlier if alone)
     drawn = tuple(field[users] for field in batch.drawn)
     times = tuple(field[users, windows][:, None] for field in batch.times)
-    return Batch._make([*fields, codes, earlier, drawn, times]), users.numpy()
+    nothing: tuple[Tensor, ...] = ()  # item statistics are in no private mode
+    optional = (earlier, drawn, times, nothing, nothing)
+    return Batch._make([*fields, codes, *optional]), users.numpy()

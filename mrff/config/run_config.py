@@ -96,7 +96,13 @@ class RunConfig(Groups):
             "feature_dim": self.network.feature_dim or (8 if self.feature_mix == "concat" else 48),
         }
         del shape["clusters"]
-        for width in ("hidden_dim", "expert_dim", "user_network_dim", "user_embedding_dim"):
+        for width in (
+            "hidden_dim",
+            "expert_dim",
+            "user_network_dim",
+            "user_embedding_dim",
+            "closed_form_factors",
+        ):
             shape[width] = shape[width] or 0
         return shape
 
@@ -119,6 +125,11 @@ class RunConfig(Groups):
     def same_time_mark(self) -> str:
         """How this run's results are marked; empty for what is usual."""
         return SAME_TIME_MARKS[self.data.same_time]
+
+    @property
+    def reads_item_statistics(self) -> bool:
+        """Whether rows have to be known as those that item statistics were summed over."""
+        return self.network.item_statistics and self.objective != "next"
 
     @property
     def gate_input(self) -> str:
@@ -191,6 +202,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"{config.privacy.mode}: their sums name the items of a one-user node; "
             "use training.linear-items=off"
         )
+    yield from _statistics_conflicts(config)
     yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
     if name and resume:
@@ -202,6 +214,25 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             "run.name may hold letters, digits, '.', '_' and '-' only, and is not off, "
             f"got {name!r}"
+        )
+
+
+def _statistics_conflicts(config: RunConfig) -> Iterator[str]:
+    network, mode = config.network, config.privacy.mode
+    if network.closed_form_factors and not network.item_statistics:
+        yield (
+            f"network.closed-form-factors={network.closed_form_factors} needs "
+            "network.item-statistics=true, which says what others make of an item"
+        )
+    if network.item_statistics and mode != "none":
+        yield (
+            f"network.item-statistics=true cannot go with privacy.mode={mode}: the sums are not "
+            "noised, and name the items of a one-user node; use network.item-statistics=false"
+        )
+    if network.item_statistics and network.private_parameters == "all":
+        yield (
+            "network.item-statistics=true cannot go with network.private-parameters=all: "
+            "statistics of items are shared; use network.item-statistics=false"
         )
 
 

@@ -104,6 +104,17 @@ class NetworkSettings:
     time_inputs: bool = setting(
         False, "the head reads gaps between rows and the hour; for data with real times"
     )
+    item_statistics: bool = setting(
+        False,
+        "the head reads what others make of an item, and how far the user likes things more; "
+        "needs sums over all users before training",
+    )
+    closed_form_factors: int | None = setting(
+        "off",
+        "width of a taste that is solved for in closed form before every target, from earlier "
+        "rows; needs network.item-statistics",
+        Limits(1, 256, word="off"),
+    )
     dropout: float = setting(0.3, "share of units left out in training", Limits(0.0, 0.95))
     private_parameters: str = setting(
         "user",

@@ -39,6 +39,13 @@ class Records:
     first: NDArray[np.int64]  # (U,) number of the interaction that each user's records begin with
     times: NDArray[np.int64] | None  # of the targets, 0 at padding; None where nobody reads them
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(U, W, L) number of the interaction that is the target; any where nothing is real."""
+        lengths = self.real.sum(-1)  # (U, W), of windows that follow each other
+        starts = self.first[:, None] + lengths.cumsum(1) - lengths
+        return starts[..., None] + np.arange(self.real.shape[-1])
+
 
 def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
     """Rows of the users who can be tested: with at least ``2 * holdout + 1`` interactions."""
@@ -154,12 +161,18 @@ def items_before(dataset: Dataset, users: Users, first: NDArray[np.int64], most:
     Returns:
         (U, E) int64, E the most that any of them has, but at least 1; 0 where there are fewer.
     """
+    rows = rows_before(dataset, users, first, most)
+    return np.where(rows >= 0, dataset.items[rows], 0).astype(np.int64)
+
+
+def rows_before(
+    dataset: Dataset, users: Users, first: NDArray[np.int64], most: int
+) -> NDArray[np.int64]:
+    """The numbers of these interactions, as in `items_before`; -1 where there are fewer."""
     begin = np.maximum(dataset.offsets[users], first - most)
     lengths = first - begin
     positions = np.arange(max(1, lengths.max(initial=0)))
-    exists = positions < lengths[:, None]
-    rows = np.where(exists, begin[:, None] + positions, 0)
-    return np.where(exists, dataset.items[rows], 0).astype(np.int64)
+    return np.where(positions < lengths[:, None], begin[:, None] + positions, -1)
 
 
 def check_part(part: str, holdout: int) -> None:

@@ -33,6 +33,9 @@ class DeviceModel(nn.Module):
             self.register_buffer(f"codes_{name}", user.user_codes[name].clone())
         self.register_buffer("earlier", user.earlier.clone())
         self.reads_times = user.times is not None
+        self.past_names = [f"past_{place}" for place in range(len(user.past))]
+        for name, field in zip(self.past_names, user.past, strict=True):
+            self.register_buffer(name, field.clone())
 
     @property
     def scores(self) -> list[str]:
@@ -74,6 +77,7 @@ class DeviceModel(nn.Module):
         batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
         if times is not None:
             batch = batch._replace(times=(times[None, None],))
+        batch = batch._replace(past=tuple(self.get_buffer(name) for name in self.past_names))
         output = self.network.score_items(batch, candidates)
         said = []
         if PROBABILITIES in self.scores:

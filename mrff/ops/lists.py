@@ -15,6 +15,7 @@ import torch
 
 from client_app.learners import Cohort
 from client_app.learners.chunks import compute
+from client_app.learners.counted import counted_histories
 from client_app.node import Node
 from mrff.data.dataset import rows_between
 from mrff.data.schema import USERS_FILE
@@ -138,6 +139,8 @@ class AllUsers:
         if node.config.gate_input == "earlier":
             before = items_before(dataset, cohort.users, start, node.config.data.window_length)
             histories = histories._replace(earlier=(torch.from_numpy(before),))
+        counted = counted_histories(dataset, cohort.users, places, node.config)
+        histories = histories.with_fields(counted)
         rows = rows_between(begin, end)
         return Readers(
             node.mrff,

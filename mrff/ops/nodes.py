@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.learners.counted import Fields, counted_histories
 from client_app.node import Node, open_node
 from client_app.private_store import FILE as PRIVATE_STORE
 from mrff.data.errors import DataError
@@ -123,6 +124,7 @@ class UserModel:
     private: Mapping[str, Tensor]  # (1, ...) each
     mixture: Mixture | None = None  # linear models that rank beside the network
     times: np.ndarray | None = None  # (n,) of the interactions; None where the run reads none
+    row: int | None = None  # of the user in the node's data; None: they are not there
 
     @property
     def network(self) -> MRFFNetwork:
@@ -159,7 +161,12 @@ class UserModel:
     @property
     def histories(self) -> Batch:
         """What the network reads, as one window (1, 1, n + 1)."""
-        return self.histories_of(np.arange(len(self.recent()[0]))[None])
+        number = len(self.recent()[0])
+        batch = self.histories_of(np.arange(number)[None])
+        if self.row is None:
+            return batch
+        end = self.node.dataset.offsets[self.row] + len(self.items)
+        return batch.with_fields(self._counted(np.arange(end - number, end)[None]))
 
     def histories_of(self, places: np.ndarray) -> Batch:
         """The same with some of its interactions only, ``places`` (B, n) of `recent`."""
@@ -175,7 +182,24 @@ class UserModel:
         feedback = torch.from_numpy(labels.astype(np.int64) + 1)
         batch = windows_of(torch.from_numpy(items), feedback, self.user_codes)
         earlier = self.earlier.expand(len(items), -1)
-        return batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        batch = batch._replace(earlier=(earlier,) if earlier.shape[1] else ())
+        return batch._replace(past=tuple(field.expand(len(items), -1) for field in self.past))
+
+    @property
+    def past(self) -> tuple[Tensor, ...]:
+        """(1, E) each of rows before those of `recent`, as far as inputs read them."""
+        if not self.node.config.reads_item_statistics:
+            return ()
+        if self.row is not None:
+            first = self.node.dataset.offsets[self.row] + len(self.items) - len(self.recent()[0])
+            return self._counted(np.array([[first]]))["past"]
+        before, labels = (v[: -self.most_history] for v in (self.items, self.labels))
+        items, feedback = (torch.from_numpy(v)[None] for v in (before, labels + 1))
+        return items, feedback, torch.zeros_like(items, dtype=torch.bool)
+
+    def _counted(self, rows: np.ndarray) -> Fields:
+        users = np.array([self.row])
+        return counted_histories(self.node.dataset, users, rows, self.node.config)
 
     @property
     def earlier(self) -> Tensor:
@@ -251,6 +275,7 @@ def user_at(best: BestModel, node: Node, row: int, *, before_test: bool = False)
         replace(
             newcomer(best, node, str(dataset.user_ids[row])),
             is_known=True,
+            row=row,
             has_own=bool((cohort.routes >= 0).all()),
             items=dataset.items[events].astype(np.int64),
             labels=dataset.labels[events].astype(np.int64),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -18,6 +18,8 @@ VERSION = 2  # of everything in this room; nodes refuse another
 Arrays = dict[str, NDArray[np.float32]]
 Part = Literal["valid", "test"]
 ITEM_COUNTS, LINEAR_SUMS = "query.item_counts", "query.linear_sums"  # message types
+ITEM_RATES, FACTOR_SUMS = "query.item_rates", "query.factor_sums"
+ITEM_LIKES, SQUARES, USERS = "item_likes", "residual_squares", "users"  # what their answers hold
 BESIDE = "validation."  # what a validation's numbers begin with in a train reply
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -139,6 +141,10 @@ class Request:
     public: Arrays
     group: Arrays  # one array per weight of every expert
     linear: Arrays = field(default_factory=dict)  # see `mrff.linear.LinearPart.arrays`
+
+    def about(self, server_round: int) -> Request:
+        """The same request of another round."""
+        return replace(self, facts=replace(self.facts, round=server_round))
 
     def content(self) -> RecordDict:
         """The records that travel."""

@@ -1,0 +1,158 @@
+"""The user's taste in closed form: a ridge regression on what they made of earlier items.
+
+A user's residuals are ``v_i . w + noise`` with public item vectors v and a taste w ~ N(0, I) of
+their own, which is solved for anew before every target (Salakhutdinov and Mnih, "Probabilistic
+matrix factorization", NIPS 2007, with the user's side integrated out). Its prediction and the
+prediction's variance are the inputs. Nothing of it is stored or sent, and somebody new has it from
+their first interaction on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from mrff_model.inputs.known import Known, Rows, sums_before
+from mrff_model.item_statistics import ITEM_RIDGE, MOST_LEVERAGE, ItemStatistics
+
+SCALE = 6.0  # of a prediction, which is around 0.15; so that all inputs learn alike
+VARIANCE_SCALE = 10.0  # of a variance, which is around 0.06
+
+
+class ClosedFormFactors:
+    """See `mrff_model.inputs.Input`."""
+
+    name = "factors"
+
+    def width(self, features: Collection[str], dim: int) -> int:
+        """Prediction and variance, where items have vectors of ``dim`` numbers."""
+        return 2 if dim else 0
+
+    def columns(self, known: Known) -> list[Tensor]:
+        """Both, (B, W, T)."""
+        statistics = known.statistics
+        noise = statistics.prior[1]
+        fitted = Fit(statistics, _taste(statistics, _all_rows(known)))
+        seen = fitted.vectors(known.history)  # (B, W, L, d)
+        past, above = fitted.vectors(known.past), known.past.residuals(statistics)
+        gram = _gram(past)[:, None]  # (B, 1, d, d)
+        moment = (past * above.unsqueeze(-1)).sum(-2)[:, None]  # (B, 1, d)
+        asked = fitted.vectors(known.asked)  # (B, W, T, d)
+        if known.until is None:
+            gram = gram + _gram(seen)
+            moment = moment + (seen * known.residuals.unsqueeze(-1)).sum(-2)
+            covariance, mean = _posterior(gram, moment, noise)
+            spread = (asked @ covariance * asked).sum(-1)
+            prediction = (asked * mean.unsqueeze(-2)).sum(-1)
+            return [SCALE * prediction, VARIANCE_SCALE * spread]
+        if known.several:  # earlier windows, whose targets are all known
+            residuals = known.asked.residuals(statistics).unsqueeze(-1)
+            gram = gram + sums_before(_gram(asked))
+            moment = moment + sums_before((asked * residuals).sum(-2))
+        covariance, mean = _posterior(gram, moment, noise)
+        places = torch.arange(seen.shape[2], device=seen.device).unsqueeze(-1)  # (L, 1)
+        reads = places <= known.until.unsqueeze(-2)  # (L, T) or (B, W, L, T)
+        return _one_after_the_other(seen, known.residuals, asked, (covariance, mean, noise), reads)
+
+
+class Fit:
+    """Item vectors without the part of a user whose rows they were fitted to, among others."""
+
+    def __init__(self, statistics: ItemStatistics, taste: Tensor) -> None:
+        assert statistics.vectors is not None
+        self.statistics, self.taste = statistics, taste  # (B, d)
+
+    def vectors(self, rows: Rows) -> Tensor:
+        """(B, ..., d), 0 where no row is.
+
+        A vector solves ``(A + ridge) v = c`` with A a sum of one matrix per user, which is near the
+        unit matrix on average. Taking a user out is then a step along their taste.
+        """
+        statistics, table = self.statistics, self.statistics.vectors
+        assert table is not None
+        vectors = table[rows.items]
+        taste = self.taste.view(len(vectors), *[1] * (vectors.dim() - 2), -1)
+        weight = rows.counted / (statistics.rates[rows.items][..., 0] + ITEM_RIDGE)  # (B, ...)
+        leverage = (weight * taste.square().sum(-1)).clamp(max=MOST_LEVERAGE)
+        error = rows.residuals(statistics) - (vectors * taste).sum(-1)
+        step = weight * error / (1.0 - leverage)
+        return rows.real.unsqueeze(-1) * (vectors - step.unsqueeze(-1) * taste)
+
+
+def _all_rows(known: Known) -> Rows:
+    """(B, R) of which those count that are part of the statistics."""
+    last = known.history if known.newest else known.asked
+    pairs = ((known.past, last), ("items", "labels", "counted"))
+    items, labels, counted = (
+        torch.cat([getattr(rows, name).flatten(1) for rows in pairs[0]], dim=1) for name in pairs[1]
+    )
+    return Rows(items * (counted > 0), labels, counted)
+
+
+def _taste(statistics: ItemStatistics, rows: Rows) -> Tensor:
+    """(B, d), as the user had it when item vectors were fitted."""
+    assert statistics.vectors is not None
+    vectors = statistics.vectors[rows.items] * rows.real.unsqueeze(-1)
+    moment = (vectors * rows.residuals(statistics).unsqueeze(-1)).sum(-2)
+    return _posterior(_gram(vectors), moment, statistics.prior[1])[1]
+
+
+def _gram(vectors: Tensor) -> Tensor:
+    """(..., n, d) -> (..., d, d)."""
+    return vectors.transpose(-1, -2) @ vectors
+
+
+def _posterior(gram: Tensor, moment: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance (..., d, d) and mean (..., d) of a taste."""
+    eye = torch.eye(gram.shape[-1], device=gram.device)
+    covariance = inverse(eye + gram / noise)
+    return covariance, (covariance @ (moment / noise).unsqueeze(-1)).squeeze(-1)
+
+
+def inverse(matrix: Tensor) -> Tensor:
+    """Of positive definite matrices (..., d, d), by Gauss and Jordan: ONNX knows no other."""
+    size = matrix.shape[-1]
+    eye = torch.eye(size, device=matrix.device)
+    left, right = matrix, eye.expand_as(matrix)
+    for k in range(size):
+        row, own = left[..., k : k + 1, :], right[..., k : k + 1, :]
+        pivot = row[..., k : k + 1]
+        row, own = row / pivot, own / pivot
+        factor = left[..., :, k : k + 1] - eye[:, k : k + 1]  # row k itself becomes the new row
+        left, right = left - factor * row, right - factor * own
+    return right
+
+
+def _one_after_the_other(
+    seen: Tensor,
+    residuals: Tensor,
+    asked: Tensor,
+    before: tuple[Tensor, Tensor, Tensor],
+    reads: Tensor,
+) -> list[Tensor]:
+    """Prediction and variance for every target after the first of the history's rows.
+
+    In the Cholesky factor of the rows' covariance, row after row, the first t columns belong to
+    the first t rows: one factor answers for every prefix.
+
+    Args:
+        seen, residuals: (B, W, L, d) and (B, W, L) of the history.
+        asked: (B, W, L, d) of the targets.
+        before: covariance (B, W, d, d) and mean (B, W, d) of the taste, and the noise.
+        reads: (L, T) or (B, W, L, T), the rows that a target knows: the first ones, how many ever.
+    """
+    covariance, mean, noise = before
+    moved = asked @ covariance  # (B, W, L, d)
+    among = seen @ covariance @ seen.transpose(-1, -2)  # (B, W, L, L)
+    eye = torch.eye(among.shape[-1], device=among.device)
+    factor = torch.linalg.cholesky(among + noise * eye)
+    mean = mean.unsqueeze(-1)  # (B, W, d, 1)
+    news = residuals.unsqueeze(-1) - seen @ mean
+    right = torch.cat([news, seen @ moved.transpose(-1, -2)], dim=-1)
+    solved = torch.linalg.solve_triangular(factor, right, upper=False)
+    part = solved[..., 1:] * reads  # (B, W, L, T)
+    prediction = (asked @ mean).squeeze(-1) + (part * solved[..., :1]).sum(-2)
+    variance = (moved * asked).sum(-1) - part.square().sum(-2)
+    return [SCALE * prediction, VARIANCE_SCALE * variance.clamp(min=0.0)]

@@ -1,0 +1,73 @@
+"""What a run sums over all users before its first round, for the inputs of the head.
+
+Two queries' worth of `mrff_model.item_statistics`: how often items are met and liked, then, some
+times over, the moments that item vectors are solved from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+
+import numpy as np
+
+from mrff.linear import item_factors
+from mrff.metrics.lists import ITEM_COUNTS
+from mrff.sums import CohortSums, Expected, Quantity, require
+from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, ITEM_RATES, SQUARES, USERS, Arrays
+from mrff_model.item_statistics import ITEM_RIDGE
+from strategies.queries import Query
+
+STEPS = 12  # of item vectors; more change nothing that a validation sees
+log = getLogger("flwr")
+
+
+def statistics(query: Query, shared: Mapping[str, np.ndarray], seed: int) -> Arrays:
+    """The fixed arrays of ``shared`` by their names, as all nodes' users make them.
+
+    Args:
+        query: asks every node, see `Query`.
+        seed: of the vectors to begin with.
+    """
+    rates = next(array for name, array in shared.items() if name.endswith("statistics.rates"))
+    items = len(rates) - 1
+    counted = {name: Quantity((items,), whole=True) for name in (ITEM_COUNTS, ITEM_LIKES)}
+    sums = query(ITEM_RATES, {}, Expected(numbers=counted), check_item_rates).numbers
+    found = {"rates": np.zeros((items + 1, 2)), "prior": np.array([0.5, 0.25])}
+    found["rates"][1:] = np.stack([sums[ITEM_COUNTS], sums[ITEM_LIKES]], axis=1)
+    total, liked = found["rates"].sum(axis=0)
+    found["prior"][0] = (liked + 0.5) / (total + 1.0)
+    dims = [array.shape[1] for name, array in shared.items() if name.endswith("statistics.vectors")]
+    if dims:
+        found["vectors"], found["prior"][1] = _vectors(query, found, dims[0], seed)
+    kinds = {name: name.rpartition(".")[2] for name in shared if "item_statistics." in name}
+    return {name: found[kind].astype(np.float32) for name, kind in kinds.items()}
+
+
+def check_item_rates(sums: CohortSums) -> None:
+    """Nobody likes what they have not met."""
+    require(
+        bool((sums.numbers[ITEM_LIKES] <= sums.numbers[ITEM_COUNTS]).all()),
+        "an item was liked more often than met",
+    )
+
+
+def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
+    """(items + 1, d), and the mean square of residuals."""
+    items = len(found["rates"]) - 1
+    vectors, noise = item_factors.first_vectors(items, dim, seed), 0.0
+    numbers = {SQUARES: Quantity(), USERS: Quantity(whole=True)}
+    expected = Expected(updates=item_factors.shapes(items, dim), numbers=numbers)
+    for step in range(STEPS):
+        came = {
+            "rates": found["rates"],
+            "prior": np.array([found["prior"][0], noise or found["prior"][1]]),
+            "vectors": vectors,
+        }
+        asked = {name: values.astype(np.float32) for name, values in came.items()}
+        sums = query.of_step(step + 1)(FACTOR_SUMS, asked, expected)
+        rows = float(found["rates"][:, 0].sum())
+        noise = max(float(sums.numbers[SQUARES]) / max(rows, 1.0), 1e-4)
+        vectors = item_factors.solved(sums.updates, int(sums.numbers[USERS]), ITEM_RIDGE)
+        log.info("item vectors: step %d of %d", step + 1, STEPS)
+    return vectors, noise
