@@ -138,10 +138,11 @@ def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str
     folder, content_hash = data
     settings: Settings = {**row.settings, "data.data-dir": str(folder), "data.home": str(home)}
     settings.setdefault("run.tensorboard", False)
+    settings.setdefault("run.fit-settings", False)  # a method is what it says, on every dataset
     if row.base.is_federated and not RunConfig.from_flat(settings).privacy.is_private:
         settings["evaluation.keep-test-scores"] = True
     depends: dict[str, Any] = {"data": content_hash, **RunConfig.from_flat(settings).to_flat()}
-    for key in ("data.home", "data.data-dir", "run.tensorboard"):
+    for key in ("data.home", "data.data-dir", "run.tensorboard", "run.fit-settings"):
         del depends[key]
     if row.base.is_federated:
         depends["nodes"] = plan.nodes
