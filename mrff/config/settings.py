@@ -268,6 +268,9 @@ class EvaluationSettings:
         "items drawn to rank a held-out one among; all: every item that the user had not met",
         Limits(1, word="all"),
     )
+    score_test: bool = setting(
+        True, "test the best model when training is over; off while settings are searched"
+    )
     keep_test_scores: bool = setting(
         False, "a node keeps its users' test scores on its disk; they never leave"
     )
