@@ -66,7 +66,7 @@ def test_the_next_item() -> None:
 def test_what_is_said_wins_though_it_is_the_default(typed: dict[str, Any]) -> None:
     name = next(iter(typed)).replace("_", "-")
     config = RunConfig.from_flat(full_names({name: typed[next(iter(typed))]}))
-    every = {key: getattr(SETTINGS[key], "plain") for key in RULES}
+    every = {key: SETTINGS[key].plain for key in RULES}
     every |= {"network.user-factors": True, "network.dropout": 0.5, "network.num-experts": 2}
     assert config.with_fitted(every).to_flat()[full_name(name)] == next(iter(typed.values()))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrff.config import RunConfig
+from mrff.ops.control import FlowerError
 from mrff.ops.engine import FlowerEngine
 from mrff.ops.simulation import Values, run_on
 from server_app.run.history import read_history
@@ -73,8 +74,10 @@ class Workshop:
                         raise StoppedError
                     time.sleep(_POLL_SECONDS)
                 summary: dict[str, Any] = running.result()
-        except (StoppedError, KeyboardInterrupt):
-            shutil.rmtree(engine.folder, ignore_errors=True)  # the engine keeps what failed
+        except FlowerError:
+            raise
+        except BaseException:  # ended by us: nothing failed that an engine's folder could explain
+            shutil.rmtree(engine.folder, ignore_errors=True)
             log.unlink(missing_ok=True)
             raise
         finally:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from mrff.config import ConfigError, RunConfig
 from mrff.config.fitting import fitting
@@ -20,6 +24,7 @@ from mrff.data.schema import Schema
 from mrff.data.targets import ending_with_targets
 from mrff.io.files import write_bytes
 from mrff.metrics import metric_named
+from mrff.ops.engine import stop_left_behind
 from mrff.ops.simulation import Values
 from mrff.ops.tuning.space import SPACES
 from mrff.ops.tuning.study import (
@@ -78,16 +83,35 @@ def tune(
     metric = metric_named(config.best_by)
     about = json.dumps([schema.content_hash or schema.schema_hash, asked.base], sort_keys=True)
     name = f"{schema.name}-{blake2b(about.encode(), digest_size=4).hexdigest()}"
-    study = open_study(workshop.home / "journal.log", name, higher=metric.better == "higher")
-    if before := len(completed(study)):
-        tell(f"going on after {before} trials that are done")
-    search(study, asked, workshop, budget, tell)
+    with _alone(workshop.home):
+        study = open_study(workshop.home / "journal.log", name, higher=metric.better == "higher")
+        if before := len(completed(study)):
+            tell(f"going on after {before} trials that are done")
+        search(study, asked, workshop, budget, tell)
     if not completed(study):
         raise ConfigError(
             f"no run on {schema.name} could be measured: {metric.label} of its validation is "
             "undefined; use a larger holdout"
         )
     return _found(study, asked, config, folder, workshop.home / "best.toml")
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Keeps other searches away, and removes what a killed one left."""
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{home} is searched by another process; wait, or use --out") from None
+    try:
+        stop_left_behind(home / "flower")
+        for left in ("runs", "state"):
+            shutil.rmtree(home / left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Asked, RunConfig]:
