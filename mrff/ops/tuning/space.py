@@ -27,7 +27,7 @@ class Suggests(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class OneOf:
     """An axis of a few values."""
 
     values: tuple[Value, ...]
@@ -57,37 +57,37 @@ class Range:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
-Axis = Choice | Range
+Axis = OneOf | Range
 Space = Mapping[str, Axis]
 
 _SHARED: dict[str, Axis] = {
-    "network.dropout": Choice((0.1, 0.3, 0.5)),
-    "network.num-experts": Choice((1, 2, 4)),
-    "network.user-network-dim": Choice(("off", 8)),
-    "training.sampling-rate": Choice((0.1, 0.2, 0.5)),
+    "network.dropout": OneOf((0.1, 0.3, 0.5)),
+    "network.num-experts": OneOf((1, 2, 4)),
+    "network.user-network-dim": OneOf(("off", 8)),
+    "training.sampling-rate": OneOf((0.1, 0.2, 0.5)),
     "server.server-learning-rate": Range(0.002, 0.03),
     "server.item-bias-learning-rate-factor": Range(1.0, 60.0),
 }
 _LABELS: dict[str, Axis] = {
-    "data.max-windows-per-user": Choice((1, "all")),
-    "training.user-weighting": Choice(("uniform", "targets")),
+    "data.max-windows-per-user": OneOf((1, "all")),
+    "training.user-weighting": OneOf(("uniform", "targets")),
     "training.private-learning-rate": Range(0.002, 0.05),
-    "network.user-factors": Choice((False, True)),
+    "network.user-factors": OneOf((False, True)),
     "training.user-factors-learning-rate": Range(1.0, 60.0),
-    "network.item-bias": Choice((False, True)),
-    "network.history-rates": Choice((False, True)),
+    "network.item-bias": OneOf((False, True)),
+    "network.history-rates": OneOf((False, True)),
 }
 SPACES: Mapping[Objective, Space] = {
-    "click": {**_SHARED, **_LABELS, "network.feature-dim": Choice(("auto", 2, 4, 8, 16))},
+    "click": {**_SHARED, **_LABELS, "network.feature-dim": OneOf(("auto", 2, 4, 8, 16))},
     "next": {
         **_SHARED,
-        "network.feature-dim": Choice(("auto", 32, 48, 64, 96)),
-        "training.drawn-items": Choice((128, 512, 1024)),
+        "network.feature-dim": OneOf(("auto", 32, 48, 64, 96)),
+        "training.drawn-items": OneOf((128, 512, 1024)),
     },
     "both": {
         **_SHARED,
         **_LABELS,
-        "network.feature-dim": Choice(("auto", 16, 32, 48)),
-        "training.next-weight": Choice((0.1, 0.3, 1.0)),
+        "network.feature-dim": OneOf(("auto", 16, 32, 48)),
+        "training.next-weight": OneOf((0.1, 0.3, 1.0)),
     },
 }

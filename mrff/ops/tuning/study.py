@@ -29,7 +29,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
-class Asked:
+class Search:
     """What is searched.
 
     Args:
@@ -68,7 +68,7 @@ def open_study(journal: Path, name: str, *, higher: bool) -> Any:
         ConfigError: Optuna is not installed.
     """
     optuna = _optuna()
-    from optuna.storages import JournalStorage
+    from optuna.storages import JournalStorage  # an extra
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -94,7 +94,7 @@ def completed(study: Any) -> list[Any]:
 
 
 def search(
-    study: Any, asked: Asked, workshop: Workshop, budget: float, tell: Callable[[str], None]
+    study: Any, asked: Search, workshop: Workshop, budget: float, tell: Callable[[str], None]
 ) -> None:
     """Tries settings until the next run would not fit into the budget any more.
 
@@ -137,7 +137,7 @@ def search(
 _OUT_OF_TIME = "ended with the budget"
 
 
-def _next(study: Any, asked: Asked) -> tuple[Any, str, Values]:
+def _next(study: Any, asked: Search) -> tuple[Any, str, Values]:
     """A trial, the name of its point if it is one, and its settings."""
     done = {trial.user_attrs.get(POINT) for trial in completed(study)}
     for point, values in asked.points.items():
@@ -153,7 +153,7 @@ def _next(study: Any, asked: Asked) -> tuple[Any, str, Values]:
     return trial, point, settings
 
 
-def _tried(trial: Any, values: Values, asked: Asked, workshop: Workshop, left: float) -> str:
+def _tried(trial: Any, values: Values, asked: Search, workshop: Workshop, left: float) -> str:
     """Runs a trial and notes what came out."""
     study, reported = trial.study, set[int]()
     states = _optuna().trial.TrialState
@@ -194,7 +194,7 @@ def _name(study: Any, trial: Any) -> str:
     return f"{study.study_name}-{trial.number}"
 
 
-def _too_small(budget: float, asked: Asked, needed: float | None) -> ConfigError:
+def _too_small(budget: float, asked: Search, needed: float | None) -> ConfigError:
     if needed is None:
         told = f"a run of {asked.rounds} rounds needs more than that"
     else:

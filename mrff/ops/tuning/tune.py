@@ -31,7 +31,7 @@ from mrff.ops.tuning.study import (
     DEFAULTS,
     FITTED,
     POINT,
-    Asked,
+    Search,
     completed,
     open_study,
     search,
@@ -114,7 +114,7 @@ def _alone(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Asked, RunConfig]:
+def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunConfig]:
     base: Values = {"data.dataset": schema.name, "data.data-dir": str(folder), **values}
     given = RunConfig.from_flat(base)
     if given.privacy.mode != "none":
@@ -137,7 +137,7 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Asked, RunConf
     off_axes = {key: value for key, value in found.items() if key not in space}
     fits = {key: found.get(key, plain[key]) for key in space}
     points: dict[str, Values] = {DEFAULTS: plain, FITTED: fits}
-    return Asked(
+    return Search(
         space=space,
         base=base,
         off_axes=off_axes,
@@ -146,7 +146,7 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Asked, RunConf
     ), config
 
 
-def _found(study: Any, asked: Asked, config: RunConfig, folder: Path, file: Path) -> Found:
+def _found(study: Any, asked: Search, config: RunConfig, folder: Path, file: Path) -> Found:
     done, best = completed(study), study.best_trial
     settings: Values = best.user_attrs[NOTED]
     importance = _importance(study) if len(done) >= _FEW else {}

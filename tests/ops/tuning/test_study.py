@@ -14,12 +14,12 @@ import pytest
 from mrff.config import ConfigError
 from mrff.ops.control import FlowerError
 from mrff.ops.simulation import Values
-from mrff.ops.tuning.space import Choice, Range
+from mrff.ops.tuning.space import OneOf, Range
 from mrff.ops.tuning.study import (
     DEFAULTS,
     FITTED,
     POINT,
-    Asked,
+    Search,
     completed,
     open_study,
     search,
@@ -28,8 +28,8 @@ from mrff.ops.tuning.study import (
 from mrff.ops.tuning.trials import Standing, StoppedError
 
 RATE, WEIGHTING = "server.server-learning-rate", "training.user-weighting"
-ASKED = Asked(
-    space={RATE: Range(0.001, 0.1), WEIGHTING: Choice(("uniform", "targets"))},
+ASKED = Search(
+    space={RATE: Range(0.001, 0.1), WEIGHTING: OneOf(("uniform", "targets"))},
     base={"data.dataset": "made-up"},
     off_axes={"training.linear-items": 10},
     points={
