@@ -41,4 +41,5 @@ def _stored(config: RunConfig, setting: str, name: str) -> dict[str, Value]:
         saved: Mapping[str, Value] = json.loads(named_run(config, setting, name).config.read_text())
     except (OSError, ValueError):  # said where the run is taken up
         return {}
-    return {key: saved[key] for key in config.to_fit if key in saved}
+    rank_only = {"training.linear-items"} if config.objective == "click" else set()
+    return {key: saved[key] for key in config.to_fit - rank_only if key in saved}

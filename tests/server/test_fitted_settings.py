@@ -15,6 +15,7 @@ from mrff.data.facts import facts_of
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.data.shard import shard
+from mrff.ops.start_from import inherited
 from mrff.wire.requests import Request, RequestError, RoundFacts, RunFacts
 from tests.support.federation import run_federation
 
@@ -88,6 +89,20 @@ def test_a_resumed_run_keeps_what_fitted_it(data: Path, home: Path) -> None:
 def test_a_run_that_goes_on_from_another_has_its_settings(data: Path, home: Path) -> None:
     run_federation(data, home, nodes=2, name="on", start_from="typed", fit_settings=True)
     assert stored(home, "on")["network.item-bias"] is False
+
+
+def test_clicks_go_on_from_what_ranked_the_next_item(data: Path, tmp_path: Path) -> None:
+    """Linear models rank only: they are not inherited, and settings stay such as can be used."""
+    fit = {"nodes": 2, "fit_settings": True}
+    run_federation(data, tmp_path, name="ranks", objective="next", **fit)  # type: ignore[arg-type]
+    assert stored(tmp_path, "ranks")["training.linear-items"] == 30
+    earlier = {"data.home": str(tmp_path), "run.start-from": "ranks"}
+    taken = inherited({**earlier, "training.objective": "click"})
+    assert "training.linear-items" not in taken
+    assert taken["network.num-experts"] == 1
+    clicks = {"objective": "click", "start_from": "ranks", "feature_mix": "sum"}
+    run_federation(data, tmp_path, name="clicks", **clicks, **fit)  # type: ignore[arg-type]
+    assert stored(tmp_path, "clicks")["training.linear-items"] == "off"
 
 
 def test_a_server_without_the_rows_fits_nothing(data: Path, tmp_path: Path) -> None:
