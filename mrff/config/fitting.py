@@ -6,6 +6,7 @@ them knows a dataset's name. A rule is asked only for a setting that nobody has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,13 +18,17 @@ Rule = Callable[[RunConfig, "DataFacts"], tuple[Value, str] | None]
 MANY = 50  # interactions of the median user from which a taste of their own can be learned
 SHORT = 10  # and below which mostly the item decides
 SEEN_OFTEN = 20.0  # rows per item from which an embedding alone says how good an item is
+RARE = 0.1  # share of one label below which rounds would go into learning how rare it is
 FEW_USERS = 800  # too few for four groups
 LINEAR_ITEMS = 4000  # more gained nothing (docs/ranking.md); the cost grows with the cube
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Numbers of a dataset; ``median`` and ``longest`` are of interactions per user."""
+    """Numbers of a dataset; ``median`` and ``longest`` are of interactions per user.
+
+    ``positive`` is the share of positive labels; 0 where there are none.
+    """
 
     users: int
     items: int
@@ -31,6 +36,7 @@ class DataFacts:
     median: float
     longest: int
     items_have_ids: bool
+    positive: float = 0.5
 
     @property
     def rows_per_item(self) -> float:
@@ -148,6 +154,13 @@ def _experts(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
     return None
 
 
+def _initial_logit(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    share = facts.positive
+    if config.objective == "next" or not 0.0 < share < 1.0 or RARE <= share <= 1.0 - RARE:
+        return None
+    return round(math.log(share / (1.0 - share)), 2), f"{share:.1%} of the labels are positive"
+
+
 def _user_network(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
     if config.objective != "next":
         return None
@@ -171,6 +184,7 @@ RULES: Mapping[str, Rule] = {
     "network.feature-dim": _feature_dim,
     "network.dropout": _dropout,
     "network.num-experts": _experts,
+    "training.initial-logit": _initial_logit,
     "network.user-network-dim": _user_network,
     "training.linear-items": _linear_items,
 }

@@ -134,6 +134,10 @@ class TrainingSettings:
     next_weight: float = setting(
         1.0, "of the next item's loss beside the click's, in both", Limits(above=0.0)
     )
+    initial_logit: float = setting(
+        0.0, "log-odds that a click is predicted with before round 1", Limits(-20.0, 20.0),
+        fitted=True,
+    )  # fmt: skip
     full_softmax_items: int = setting(
         2048, "largest catalogue that the next item is compared with as a whole", Limits(0)
     )

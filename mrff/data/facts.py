@@ -23,4 +23,5 @@ def facts_of(folder: Path, schema: Schema) -> DataFacts | None:
         median=float(np.median(sizes)),
         longest=int(sizes.max(initial=0)),
         items_have_ids=any(feature.kind == "id" for feature in schema.item_features),
+        positive=schema.counts.get("positive", 0) / max(schema.counts.get("interactions", 0), 1),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_catalogue_much_larger_than_the_users() -> None:
     assert "server-learning-rate" not in fitted(KUAISAR)  # items have no rows of their own
 
 
+@pytest.mark.parametrize(
+    ("share", "logit"), [(0.01, -4.6), (0.99, 4.6), (0.05, -2.94), (0.1, None), (0.5, None)]
+)
+def test_rare_labels_are_expected_from_the_start(share: float, logit: float | None) -> None:
+    facts = replace(ML_1M, positive=share)
+    assert fitted(facts).get("initial-logit") == logit  # log(0.01 / 0.99) = -4.595
+    assert "initial-logit" not in fitted(facts, "events")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_one_label_alone_has_no_odds(share: float) -> None:
+    assert "initial-logit" not in fitted(replace(ML_1M, positive=share))
+
+
 def test_the_next_item() -> None:
     assert fitted(CIAODVD, "events") == {
         "num-experts": 1, "user-network-dim": "off", "linear-items": 4000,
@@ -96,6 +111,7 @@ def test_nothing_follows_from_data_of_a_private_run_or_where_it_is_switched_off(
         median=st.floats(1, 10**4),
         longest=st.integers(1, 10**5),
         items_have_ids=st.booleans(),
+        positive=st.floats(0, 1),
     ),
     kind=st.sampled_from(["labelled", "events", "both"]),
 )

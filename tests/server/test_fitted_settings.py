@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from client_app.node import open_node
-from mrff.config import ConfigError
+from mrff.config import ConfigError, RunConfig
+from mrff.data.dataset import load_catalogue
 from mrff.data.facts import facts_of
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.data.shard import shard
 from mrff.ops.start_from import inherited
 from mrff.wire.requests import Request, RequestError, RoundFacts, RunFacts
+from server_app.model import initial_state
 from tests.support.federation import run_federation
 
 
@@ -59,6 +62,24 @@ def test_what_is_said_wins(home: Path) -> None:
     assert config["network.dropout"] == 0.3
     assert config["network.item-bias"] is False
     assert config["network.num-experts"] == 2
+
+
+@pytest.mark.parametrize("clusters", ["off", 2])
+def test_a_model_begins_with_the_odds_of_the_labels(data: Path, clusters: str | int) -> None:
+    catalogue = load_catalogue(data)
+    states = []
+    for logit in (0.0, -4.6):
+        values = {"training.initial-logit": logit, "network.clusters": clusters}
+        config = RunConfig.from_flat({**values, "network.num-experts": 1}).for_data("labelled")
+        state = initial_state(config, catalogue)
+        states.append({**state.public, **state.group})
+    moved = {
+        name: np.max(np.abs(states[1][name] - states[0][name]))
+        for name in states[0]
+        if not np.array_equal(states[0][name], states[1][name])
+    }
+    copies = ["head"] if clusters == "off" else ["clusters.0.head", "clusters.1.head"]
+    assert moved == {f"{copy}.down.bias": pytest.approx(4.6) for copy in copies}
 
 
 def test_one_line_says_what_was_chosen_and_why(
