@@ -158,7 +158,8 @@ def _initial_logit(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | N
     share = facts.positive
     if config.objective == "next" or not 0.0 < share < 1.0 or RARE <= share <= 1.0 - RARE:
         return None
-    return round(math.log(share / (1.0 - share)), 2), f"{share:.1%} of the labels are positive"
+    odds = share / (1.0 - share)
+    return round(min(9.0, max(-9.0, math.log(odds))), 2), f"{share:.1%} of the labels are positive"
 
 
 def _user_network(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
