@@ -45,7 +45,7 @@ def measure(folder: Path, home: Path, nodes: int, options: argparse.Namespace) -
         "data.dataset": folder.name, "data.data-dir": str(folder), "data.home": str(home),
         "run.name": name, "run.tensorboard": False, "training.sampling-rate": 1.0,
         "server.num-server-rounds": options.rounds, "evaluation.evaluate-every": options.rounds,
-        **read_settings(None, options.set),
+        "run.fit-settings": False, **read_settings(None, options.set),
     }  # fmt: skip
     with termination_interrupts():
         simulate(values, nodes=nodes, cpus_per_node=options.cpus_per_node, app=None)

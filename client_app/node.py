@@ -173,7 +173,7 @@ def open_node(
     version = schema.ancestor_of(run.schema_hash) if as_of_run else None
     if schema.schema_hash != run.schema_hash and version is None:
         _check_version(schema, config, run)
-    config = config.for_data(schema.kind)
+    config = config.for_data(schema.kind).with_fitted(run.fitted_settings)
     targets = config.data.holdout if as_split and config.holds_out_targets else 0
     dataset = _load(folder, _stamp(folder), version, targets, config.times_read)
     if "data-dir" not in node_config:

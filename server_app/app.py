@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from logging import getLogger
 
 from flwr.app import Context
@@ -17,6 +19,7 @@ from mrff.wire.records import array_record
 from mrff.wire.requests import RunFacts
 from server_app.beginning import begin
 from server_app.data_folder import check_everybody_has_users
+from server_app.fitting import fitted
 from server_app.model import open_catalogue
 from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
@@ -43,6 +46,8 @@ def main(grid: Grid, context: Context) -> None:
         mechanism = mechanism_of(config)
         catalogue = open_catalogue(config)
         config = settled(config, catalogue.schema)
+        found = fitted(config, catalogue.schema)
+        config = config.with_fitted(found)
         if in_simulation(grid):
             replace_dead_workers()
         with open_run_folder(config, run_id=context.run_id) as folder:
@@ -60,7 +65,8 @@ def main(grid: Grid, context: Context) -> None:
                 strategy = make_strategy(
                     config, state, server_half, recorder, catalogue.schema.num_items
                 )
-                _train_and_test(strategy, grid, config, identity.facts(folder.name, state.lineage))
+                facts = identity.facts(folder.name, state.lineage)
+                _train_and_test(strategy, grid, config, replace(facts, fitted=json.dumps(found)))
             if recorder.test is not None:
                 summary = write_summary(folder, state, recorder.test, identity)
                 print_table(summary)

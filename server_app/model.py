@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from logging import getLogger
+
+import numpy as np
 
 from mrff.algorithms import algorithm_of, network_of
 from mrff.config import RunConfig
@@ -12,6 +15,7 @@ from server_app.data_folder import is_prepared
 from strategies.state import TrainingState
 
 log = getLogger("flwr")
+_CLICK_BIAS = re.compile(r"(clusters\.\d+\.)?head\.down\.bias")
 
 
 def open_catalogue(config: RunConfig) -> Catalogue:
@@ -33,6 +37,9 @@ def initial_state(config: RunConfig, catalogue: Catalogue) -> TrainingState:
         return network_of(config, catalogue.schema, catalogue.item_codes, seed=seed)
 
     public, group = algorithm_of(config).first_model(config, build)
+    for arrays in (public, group):
+        for name in filter(_CLICK_BIAS.fullmatch, arrays):
+            arrays[name] = arrays[name] + np.float32(config.training.initial_logit)
     return TrainingState(public=public, group=group)
 
 

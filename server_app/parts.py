@@ -48,7 +48,8 @@ def make_strategy(
         send_window=server.send_window or SEND_WINDOW,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,
-        linear_items=config.training.linear_items,
+        tests=evaluation.score_test,
+        linear_items=config.training.linear_items if evaluation.score_test else None,
         catalogue=num_items,
         seed=config.training.seed,
     )

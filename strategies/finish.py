@@ -62,6 +62,8 @@ class Finish:
 
     def test(self, mixture: Mixture | None) -> EvaluationReport:
         """The best model on test targets, ranking by mixes if there are any."""
+        if not self.conduct.tests:
+            return self._nothing()
         if self.mechanism.noisy_test is not None:
             return self._noisy_test(self.mechanism.noisy_test)
         report, sums = self._evaluated("test", mixture)
@@ -78,14 +80,18 @@ class Finish:
             sums, traffic = self.ask(request, MessageType.EVALUATE, asked)
         except (BudgetExceededError, RoundFailedError) as error:
             log.warning("the test is left out: %s", error)
-            nothing = dict.fromkeys(self.evaluation.names)
-            return EvaluationReport("test", facts.round, 0, 0, 0, nothing)
+            return self._nothing()
         collected = self.mechanism.release_test(sums), traffic
         return EvaluationReport.of("test", facts.round, self.evaluation, collected)
 
     @property
     def _query(self) -> Query:
         return Query(self.best, self.conduct, self.ask)
+
+    def _nothing(self) -> EvaluationReport:
+        """A test that nobody was asked for."""
+        measures = dict.fromkeys(self.evaluation.names)
+        return EvaluationReport("test", self.best.facts.round, 0, 0, 0, measures)
 
     @cached_property
     def _item_counts(self) -> CohortSums:

@@ -66,6 +66,7 @@ class Conduct:
         schedule: see `Schedule`.
         observer: told of rounds, evaluations and states to save.
         aggregation: how sums get from nodes to the server.
+        tests: whether the best model is tested at the end.
         linear_items: of the linear models that are fitted after training; None: there are none.
         catalogue: number of items; 0: what lists are made of is not counted.
         seed: of what the server draws before the first round.
@@ -79,6 +80,7 @@ class Conduct:
     aggregation: ServerSums = field(
         default_factory=lambda: AGGREGATIONS["plain"].server(PrivacySettings())
     )
+    tests: bool = True
     linear_items: int | None = None
     catalogue: int = 0
     seed: int = 0

@@ -53,6 +53,8 @@ def prepare(
     facets: Made = None,
     events_per_user: Made = None,
     seed: Made = None,
+    sparse: Made = None,
+    positive_percent: Made = None,
 ) -> None:  # fmt: skip
     """Make a dataset ready for training; one that is there already grows.
 
@@ -64,6 +66,7 @@ def prepare(
     options = {
         "users": users, "items": items, "groups": groups, "facets": facets,
         "events_per_user": events_per_user, "seed": seed,
+        "sparse": sparse, "positive_percent": positive_percent,
     }  # fmt: skip
     given = {option: value for option, value in options.items() if value is not None}
     schema, folder = prepare_dataset(name, source=source, out=out, options=given, anew=anew)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, recommend, results, run, serve
+from mrff.cli import compare, data, deploy, privacy, recommend, results, run, serve, tune
 from mrff.io.printing import escape_unprintable
 from mrff.ops.processes import Terminated, termination_interrupts
 
@@ -19,6 +19,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("run", run.run),
     ("demo", run.demo),
     ("settings", run.settings),
+    ("tune", tune.tune),
     ("deploy", deploy.commands),
     ("privacy", privacy.commands),
     ("compare", compare.compare),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 Value = bool | int | float | str
+AUTO = "auto"
+"""Of a fitted setting: its value follows from the data; see `mrff.config.fitting`."""
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -68,15 +70,25 @@ class Limits:
         return f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
 
 
-def setting(default: Value, reason: str, limits: Limits = Limits(), *, free: bool = False) -> Any:
+def setting(
+    default: Value,
+    reason: str,
+    limits: Limits = Limits(),
+    *,
+    free: bool = False,
+    fitted: bool = False,
+) -> Any:
     """A field of a settings class.
 
     Args:
         reason: one line: what it is, and why it has this default where that is not plain.
         free: may differ between a run and its resumption: it changes nothing that a round computes
             (a device does in the last bits).
+        fitted: it is ``"auto"`` unless somebody says it: what the data asks for, or ``default``
+            where nothing speaks for another value.
     """
-    metadata = {"default": default, "reason": reason, "limits": limits, "free": free}
+    metadata = {"plain": default, "reason": reason, "limits": limits, "free": free}
+    metadata |= {"fitted": fitted}
     value = None if limits.word and default == limits.word else default
     return dataclasses.field(default=value, metadata=metadata)
 
@@ -88,10 +100,28 @@ class Setting:
     group: str
     attribute: str  # in its settings class
     type: type  # int, float, bool or str, besides a word
-    default: Value  # as written, a word included
+    plain: Value  # the default where nothing is fitted, as written, a word included
     limits: Limits
     reason: str
     free: bool
+    fitted: bool
+
+    @property
+    def default(self) -> Value:
+        """As Flower's table has it."""
+        return AUTO if self.fitted else self.plain
+
+    @property
+    def accepted(self) -> str:
+        """``1 to 64, or auto``."""
+        told = str(self.limits)
+        if not self.fitted or self.limits.word == AUTO:
+            return told
+        return f"{told}, or {AUTO}" if told else f"true, false, or {AUTO}"
+
+    def leaves_open(self, value: Value) -> bool:
+        """Whether the value is the word by which the program is to decide."""
+        return value == self.default and value in (self.limits.word, AUTO)
 
     @property
     def leaf(self) -> str:
@@ -110,6 +140,8 @@ class Setting:
     def parsed(self, value: Value) -> Value | None:
         """The value in code, None for the word; ConfigError for a wrong type or beyond limits."""
         word = self.limits.word
+        if self.fitted and value == AUTO:
+            value = self.plain
         if word and value == word:
             return None
         or_word = f' or "{word}"' if word else ""

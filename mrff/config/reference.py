@@ -28,7 +28,7 @@ def row(setting: Setting) -> dict[str, Value]:
     return {
         "key": setting.key,
         "default": setting.default,
-        "limits": str(setting.limits),
+        "limits": setting.accepted,
         "reason": setting.reason,
     }
 
@@ -90,13 +90,15 @@ This page is written by `{COMMAND}`; `mrff settings WORD` searches the same list
 
 Flower keeps only the last of several `--run-config` options of one group: put them into one.
 Texts in it are quoted: `--run-config 'privacy.mode="central-user"'`. In brackets is what a setting
-accepts; `auto`, `all` and `off` are texts. A resumed run may change those marked *free*.
+accepts; `auto`, `all` and `off` are texts. A resumed run may change those marked *free*. Those
+marked *fitted* [follow from the data](tuning.md#settings-that-fit) where they are left at `auto`.
 `mrff run` takes from the run what is not given anew; to `flwr run` the same settings are given.
 """
 
 
 def _item(setting: Setting) -> str:
-    notes = "; ".join(filter(None, (str(setting.limits), "*free*" if setting.free else "")))
+    fits = f"*fitted*, else {json.dumps(setting.plain)}" if setting.fitted else ""
+    notes = "; ".join(filter(None, (setting.accepted, fits, "*free*" if setting.free else "")))
     told = f"- `{setting.key} = {json.dumps(setting.default)}`"
     told += f" ({notes})" if notes else ""
     return textwrap.fill(

@@ -6,10 +6,11 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mrff.config.declaration import ConfigError, Value
+from mrff.config.declaration import AUTO, ConfigError, Value
 from mrff.config.names import GROUPS, SETTINGS, Groups, check_full_names
 from mrff.config.settings import NetworkSettings
 
@@ -28,8 +29,15 @@ class TimesRead:
     inputs: bool = False  # `network.time-inputs`
 
 
+@dataclass(frozen=True)
 class RunConfig(Groups):
-    """The settings of a run, by the part that reads them, and what follows from several."""
+    """The settings of a run, by the part that reads them, and what follows from several.
+
+    ``to_fit`` are the full names of settings that the data may still decide; until then they have
+    their plain defaults. A private run has none: what the data says would be told.
+    """
+
+    to_fit: frozenset[str] = frozenset()
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Value]) -> RunConfig:
@@ -49,7 +57,12 @@ class RunConfig(Groups):
         config = cls(**{group: settings(**given[group]) for group, settings in GROUPS.items()})
         for conflict in _conflicts(config):
             raise ConfigError(conflict)
-        return config
+        if not config.run.fit_settings or config.privacy.mode != "none":
+            return config
+        left = (
+            k for k, setting in SETTINGS.items() if setting.fitted and values.get(k, AUTO) == AUTO
+        )
+        return dataclasses.replace(config, to_fit=frozenset(left))
 
     def for_data(self, kind: str) -> RunConfig:
         """The configuration of a run on data of this kind: what is left to the data is decided.
@@ -81,7 +94,9 @@ class RunConfig(Groups):
     def to_flat(self) -> dict[str, Value]:
         """The inverse of `from_flat`, every setting included."""
         return {
-            key: setting.written(getattr(getattr(self, setting.group), setting.attribute))
+            key: AUTO
+            if key in self.to_fit
+            else setting.written(getattr(getattr(self, setting.group), setting.attribute))
             for key, setting in SETTINGS.items()
         }
 
@@ -105,6 +120,15 @@ class RunConfig(Groups):
         ):
             shape[width] = shape[width] or 0
         return shape
+
+    def with_fitted(self, found: Mapping[str, Value]) -> RunConfig:
+        """The configuration with fitting values of what was left open; nothing is open then.
+
+        Args:
+            found: by full name; what is not in `to_fit` was said by somebody, and stays.
+        """
+        open_ = {key: value for key, value in found.items() if key in self.to_fit}
+        return RunConfig.from_flat({**self.to_flat(), **open_, "run.fit-settings": False})
 
     @property
     def objective(self) -> Objective:

@@ -32,7 +32,7 @@ class DataSettings:
     )
     window_length: int = setting(65, "L, positions of a training record", Limits(2, 4096))
     max_windows_per_user: int | None = setting(
-        1, "latest windows of L positions that a user trains on", Limits(1, word="all")
+        1, "latest windows of L positions that a user trains on", Limits(1, word="all"), fitted=True
     )
     targets: str = setting(
         "all",
@@ -63,28 +63,36 @@ class NetworkSettings:
         "auto",
         "width of an item's or user's feature; auto: 8 side by side, 48 added up",
         Limits(1, 512, word="auto"),
+        fitted=True,
     )
     hidden_dim: int | None = setting(
         "auto", "d; auto: the features' widths added up", Limits(1, 4096, word="auto")
     )
     num_layers: int = setting(2, "layers", Limits(1, 16))
     num_heads: int = setting(1, "attention heads of a layer; they divide d", Limits(1, 64))
-    num_experts: int = setting(4, "K, expert networks per layer: groups of users", Limits(1, 64))
+    num_experts: int = setting(
+        4, "K, expert networks per layer: groups of users", Limits(1, 64), fitted=True
+    )
     expert_dim: int | None = setting(
         "auto", "inner width of an expert; auto: d", Limits(1, 16384, word="auto")
     )
     user_network_dim: int | None = setting(
-        8, "inner width of the user's own network in every layer", Limits(1, 16384, word="off")
+        8,
+        "inner width of the user's own network in every layer",
+        Limits(1, 16384, word="off"),
+        fitted=True,
     )
     user_embedding_dim: int | None = setting(
         8, "e_u, width of the user's own embedding", Limits(1, 512, word="off")
     )
     user_bias: bool = setting(True, "b_u, a number of the user's own in the logit")
     user_factors: bool = setting(
-        False, "p_u . e_i in the logit; pays where users have many interactions"
+        False, "p_u . e_i in the logit; pays where users have many interactions", fitted=True
     )
     item_bias: bool = setting(
-        False, "b_i, shared, in the logit; for catalogues too large to embed every item"
+        False,
+        "b_i, shared, in the logit; for catalogues too large to embed every item",
+        fitted=True,
     )
     user_features: bool = setting(True, "read age, gender, ... if the dataset has them")
     head_dim: int = setting(32, "inner width of the prediction MLP", Limits(1, 4096))
@@ -115,7 +123,9 @@ class NetworkSettings:
         "rows; needs network.item-statistics",
         Limits(1, 256, word="off"),
     )
-    dropout: float = setting(0.3, "share of units left out in training", Limits(0.0, 0.95))
+    dropout: float = setting(
+        0.3, "share of units left out in training", Limits(0.0, 0.95), fitted=True
+    )
     private_parameters: str = setting(
         "user",
         "what is kept private: the user's own parts; the prediction head besides; everything",
@@ -143,6 +153,10 @@ class TrainingSettings:
     next_weight: float = setting(
         1.0, "of the next item's loss beside the click's, in both", Limits(above=0.0)
     )
+    initial_logit: float = setting(
+        0.0, "log-odds that a click is predicted with before round 1", Limits(-20.0, 20.0),
+        fitted=True,
+    )  # fmt: skip
     full_softmax_items: int = setting(
         2048, "largest catalogue that the next item is compared with as a whole", Limits(0)
     )
@@ -162,6 +176,7 @@ class TrainingSettings:
         "off",
         "items, those met most, of linear models that are mixed with the network",
         Limits(1, 20000, word="off"),
+        fitted=True,
     )
     seed: int = setting(0, "of every draw but those of privacy", Limits(0, 2**63 - 1))
     device: str = setting(
@@ -181,7 +196,7 @@ class TrainingSettings:
     )
     private_weight_decay: float = setting(0.0, "of private parameters", Limits(0.0))
     user_factors_learning_rate: float = setting(
-        10.0, "of user factors, times n / (n + prior) for n targets", Limits(0.0)
+        10.0, "of user factors, times n / (n + prior) for n targets", Limits(0.0), fitted=True
     )
     user_factors_prior: float = setting(
         800.0, 'targets that "no taste of their own" weighs', Limits(0.0)
@@ -196,6 +211,7 @@ class TrainingSettings:
         "uniform",
         "what a user's update counts: one, or as many as they have targets",
         Limits(choices=("uniform", "targets")),
+        fitted=True,
     )
 
 
@@ -211,7 +227,7 @@ class ServerSettings:
         "adam", "what turns the mean update into a step",
         Limits(choices=("average", "momentum", "adam")),
     )  # fmt: skip
-    server_learning_rate: float = setting(0.01, "of that step", Limits(above=0.0))
+    server_learning_rate: float = setting(0.01, "of that step", Limits(above=0.0), fitted=True)
     gate_learning_rate_factor: float = setting(
         0.1, "of gates: faster ones move users to other experts every round", Limits(0.0)
     )
@@ -219,7 +235,7 @@ class ServerSettings:
         0.01, "how fast gates' intercepts follow the loads: no expert without users", Limits(0.0)
     )
     item_bias_learning_rate_factor: float = setting(
-        3.0, "of items' biases: most items are seen seldom", Limits(0.0)
+        3.0, "of items' biases: most items are seen seldom", Limits(0.0), fitted=True
     )
     expert_pooling: float = setting(
         0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)
@@ -275,6 +291,9 @@ class EvaluationSettings:
         "items drawn to rank a held-out one among; all: every item that the user had not met",
         Limits(1, word="all"),
     )
+    score_test: bool = setting(
+        True, "test the best model when training is over; off while settings are searched"
+    )
     keep_test_scores: bool = setting(
         False, "a node keeps its users' test scores on its disk; they never leave"
     )
@@ -287,6 +306,10 @@ class RunSettings:
     name: str | None = setting(
         "auto", "folder under HOME/runs; auto: dataset, time and run id",
         Limits(word="auto"), free=True,
+    )  # fmt: skip
+    fit_settings: bool = setting(
+        True, "settings left at auto follow from the data where the server has it: docs/tuning.md",
+        free=True,
     )  # fmt: skip
     start_from: str | None = setting(
         "off", "name or path of a run whose best model this one begins with: docs/growing.md",

@@ -40,6 +40,8 @@ def inherited(values: Values) -> Values:
         "network.feature-dim": earlier.network_arguments()["feature_dim"],
         "training.seed": (earlier.training.seed + 1) % 2**63,
     }
+    if values.get("training.objective") == "click":  # they rank the next item only
+        del taken["training.linear-items"]
     return {**taken, **values}
 
 

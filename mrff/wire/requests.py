@@ -76,6 +76,7 @@ class RunFacts:
         lineage: `EarlierRun.text` of the runs it goes on from, the latest first.
         ancestors: hashes of earlier versions of the data, which nodes may have.
         items: in the server's catalogue; 0: as many as in the node's.
+        fitted: JSON of the settings that the server fitted to the data, where it was left to it.
     """
 
     schema_hash: str = ""
@@ -85,6 +86,7 @@ class RunFacts:
     lineage: list[str] = field(default_factory=list)
     ancestors: list[str] = field(default_factory=list)
     items: int = 0
+    fitted: str = ""
 
     def record(self) -> ConfigRecord:
         """As Flower's strategies take a phase's settings."""
@@ -94,6 +96,23 @@ class RunFacts:
     def of(cls, record: Mapping[str, Any]) -> RunFacts:
         """The inverse of `record`."""
         return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+
+    @property
+    def fitted_settings(self) -> dict[str, bool | int | float | str]:
+        """By full name.
+
+        Raises:
+            RequestError: it is no JSON of such values.
+        """
+        try:
+            found = json.loads(self.fitted or "{}")
+        except (TypeError, ValueError):
+            found = None
+        if not isinstance(found, dict) or not all(
+            isinstance(value, bool | int | float | str) for value in found.values()
+        ):
+            raise RequestError(f"fitted settings must be a table of values, got {self.fitted!r}")
+        return found
 
     @property
     def earlier_runs(self) -> list[EarlierRun]:

@@ -33,7 +33,7 @@ def as_resumed(given: Mapping[str, Value]) -> dict[str, Value]:
     anew = {}
     for key, value in given.items():
         setting = SETTINGS[key]
-        if value == setting.limits.word == setting.default and key in stored:
+        if setting.leaves_open(value) and key in stored:
             continue
         anew[key] = setting.written(setting.parsed(value))
         if key not in FREE_KEYS and key in stored and anew[key] != stored[key]:

@@ -45,7 +45,7 @@ def test_writing_is_done_once(tmp_path: Path) -> None:
     assert len(reference.write(tmp_path)) == 2
     assert reference.write(tmp_path) == []
     read = tomllib.loads(project.read_text())
-    assert read["tool"]["flwr"]["app"]["config"]["network"]["num-experts"] == 4
+    assert read["tool"]["flwr"]["app"]["config"]["network"]["num-layers"] == 2
     assert read.keys() == {"a", "tool", "b"}
     project.write_text("[a]\n")
     with pytest.raises(ConfigError, match="has no lines"):
@@ -55,10 +55,10 @@ def test_writing_is_done_once(tmp_path: Path) -> None:
 def test_the_command_finds_by_words_of_name_and_reason() -> None:
     app = typer.Typer()
     app.command()(settings)
-    found = json.loads(CliRunner().invoke(app, ["Dropout", "--json"]).stdout)
-    assert [entry["key"] for entry in found] == ["network.dropout"]
-    assert found[0]["default"] == 0.3
-    assert found[0]["limits"] == "0 to 0.95"
+    found = json.loads(CliRunner().invoke(app, ["window-length", "--json"]).stdout)
+    assert [entry["key"] for entry in found] == ["data.window-length"]
+    assert found[0]["default"] == 65
+    assert found[0]["limits"] == "2 to 4,096"
     assert "server.send-window" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["window"]).stdout
     assert "no setting has 'zzz'" in CliRunner().invoke(app, ["zzz"]).stdout
     assert len(json.loads(CliRunner().invoke(app, ["--json"]).stdout)) == len(SETTINGS)

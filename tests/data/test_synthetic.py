@@ -118,6 +118,8 @@ def test_users_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({"facets": 4}, "facets must be between 1 and 3, got 4"),
         ({"events_per_user": 0}, "events-per-user must be between 1 and 10000, got 0"),
         ({"seed": -1}, "seed must be between 0"),
+        ({"sparse": 2}, "sparse must be between 0 and 1, got 2"),
+        ({"positive_percent": 0}, "positive-percent must be between 1 and 99, got 0"),
         ({"groups": 64, "facets": 3, "items": 500}, "use fewer groups, facets or items"),
         ({"colours": 3}, "synthetic has no option 'colours'; it has users, items"),
     ],
@@ -142,6 +144,35 @@ def test_any_number_of_groups(tmp_path: Path, groups: int) -> None:
 
 def test_defaults_are_stated() -> None:
     assert SyntheticSettings() == SyntheticSettings(1000, 500, 4, 1, 40, 0)
+
+
+@pytest.mark.parametrize("median", [2, 5, 20])
+def test_sparse_data_are_short_histories_of_items_with_an_id(tmp_path: Path, median: int) -> None:
+    schema, dataset, _ = make(tmp_path, users=3000, items=300, sparse=1, events_per_user=median)
+    sizes = np.diff(dataset.offsets)
+    assert np.median(sizes) == pytest.approx(median, abs=1)
+    assert sizes.max() > 15 * median  # some are long
+    assert [feature.name for feature in schema.item_features] == ["item", "genre", "style"]
+    met = np.sort(np.bincount(dataset.items, minlength=301)[1:])
+    assert met[-30:].sum() > 2 * met[:150].sum()  # a tenth outweighs a half
+
+
+@pytest.mark.parametrize("percent", [1, 20, 99])
+@pytest.mark.parametrize("sparse", [0, 1])
+def test_so_many_labels_are_positive(tmp_path: Path, percent: int, sparse: int) -> None:
+    schema, dataset, _ = make(tmp_path, users=1500, positive_percent=percent, sparse=sparse)
+    assert dataset.labels.mean() == pytest.approx(percent / 100, abs=0.01)
+    assert 0.6 < schema.source["best_auc"] < 1
+
+
+def test_data_without_the_newer_options_are_known_as_before() -> None:
+    """A folder that is there stays up to date."""
+    recipe = synthetic.Synthetic()
+    stated = recipe.identify(None, {"users": 7, "positive_percent": 50, "sparse": 0})
+    assert set(stated["parameters"]) == {
+        "users", "items", "groups", "facets", "events_per_user", "seed",
+    }  # fmt: skip
+    assert recipe.identify(None, {"sparse": 1})["parameters"]["sparse"] == 1
 
 
 @pytest.mark.slow

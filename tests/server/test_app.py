@@ -169,9 +169,9 @@ BAD_STARTS = {
     "a taken name": ({"name": "taken"}, ConfigError, "run.name='taken' is taken"),
     "nothing to resume": ({"resume": "nothing"}, CheckpointError, "there is no run in"),
     "another configuration": (
-        {"resume": "taken", "num_experts": 2},
+        {"resume": "taken", "num_experts": 3},
         ConfigError,
-        "made with network.num-experts=4, this run has network.num-experts=2",
+        "made with network.num-experts=2, this run has network.num-experts=3",
     ),
     "fewer rounds than done": (
         {"resume": "taken", "num_server_rounds": 1},

@@ -38,6 +38,7 @@ def run_federation(
         "window-length": 16,
         "sampling-rate": 0.6,
         "tensorboard": False,
+        "fit-settings": False,
     }
     changed = {key.replace("_", "-"): value for key, value in changes.items()}
     config = full_names(config) | full_names(changed)

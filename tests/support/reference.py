@@ -36,6 +36,7 @@ def run_in_process(
     values |= full_names({
         "dataset": "ml-100k", "data-dir": str(data), "home": str(home), "run.name": "reference",
         "checkpoint-every": 1, "expected-nodes": nodes, "tensorboard": False,
+        "run.fit-settings": False,
     })  # fmt: skip
     values |= full_names({name.replace("_", "-"): value for name, value in settings.items()})
 

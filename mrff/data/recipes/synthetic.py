@@ -9,6 +9,10 @@ it says nothing. The label is Bernoulli with
 
 where liking is +1 or -1, b_u is normal and q_i one of five qualities. So a model has to find out
 the group from the history and then use it; the AUC of the true logit is what no model can beat.
+
+``sparse`` makes them like real sparse data: histories are log-normal, most of them short and some
+long; few items are met often (Zipf's law) and most seldom; an item has an id, and its quality is
+not told. ``positive_percent`` moves all logits until so many labels are positive.
 """
 
 from __future__ import annotations
@@ -36,6 +40,10 @@ QUALITIES = (-0.8, -0.4, 0.0, 0.4, 0.8)
 GENRES_PER_GROUP = 2
 OWN_GENRES = 0.5  # share of the events that are drawn from the group's own genres
 TRUTH_FILE = "truth.parquet"  # user_id, group; no client reads it
+HISTORY_SPREAD = 1.2  # of sparse data: standard deviation of the logarithm of a history's length
+LONGEST = 1_000  # rows of a sparse history
+ZIPF = 0.8  # of sparse data: the n-th item's share falls with n to this power
+_ADDED = {"sparse": 0, "positive_percent": 50}  # options since version 1: silent at these values
 _BINS = 20_000  # of the true probability, for the best AUC
 
 
@@ -47,8 +55,10 @@ class SyntheticSettings:
     items: int = 500
     groups: int = 4
     facets: int = 1
-    events_per_user: int = 40  # on average; uniform from a half to one and a half of it
+    events_per_user: int = 40  # on average, uniform from half to one and a half; sparse: median
     seed: int = 0
+    sparse: int = 0  # 1: like real sparse data
+    positive_percent: int = 50  # of the labels, about
 
     def __post_init__(self) -> None:
         """Checks the limits."""
@@ -59,6 +69,8 @@ class SyntheticSettings:
             "facets": (1, 3),
             "events_per_user": (1, 10_000),
             "seed": (0, 2**63 - 1),
+            "sparse": (0, 1),
+            "positive_percent": (1, 99),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -79,7 +91,10 @@ class Synthetic(Recipe):
     name = "synthetic"
     version = 1
     summary = "made-up users in planted groups with a known best AUC, of any size"
-    default_source = "generated (--users --items --groups --facets --events-per-user --seed)"
+    default_source = (
+        "generated (--users --items --groups --facets --events-per-user --seed --sparse "
+        "--positive-percent)"
+    )
     options = asdict(SyntheticSettings())
     extra_files = (TRUTH_FILE,)
 
@@ -87,7 +102,9 @@ class Synthetic(Recipe):
         """The settings."""
         if source is not None:
             raise DataError(f"synthetic data is generated and has no source, got {source}")
-        return {"parameters": asdict(SyntheticSettings(**options))}
+        stated = asdict(SyntheticSettings(**options))
+        silent = {name for name, value in _ADDED.items() if stated[name] == value}
+        return {"parameters": {name: stated[name] for name in stated if name not in silent}}
 
     def build(
         self, source: Path | None, options: Mapping[str, Any], staging: Path, progress: Progress
@@ -126,6 +143,9 @@ class _World:
              for _ in range(facets)]
         )  # fmt: skip
         self.cumulative = self._seen()  # (groups^facets, items)
+        self.offset = 0.0  # of every logit
+        if settings.positive_percent != 50:
+            self.offset = self._offset(settings.positive_percent / 100)
 
     def _seen(self) -> NDArray[np.float64]:
         """For every combination of groups the cumulative probability of the items."""
@@ -137,21 +157,39 @@ class _World:
             own = self.genres[facet] // GENRES_PER_GROUP == group[:, None]
             share = OWN_GENRES / GENRES_PER_GROUP
             weights *= (1 - OWN_GENRES) / self.num_genres + own * share
+        if self.settings.sparse:  # items are in no order otherwise: the first are the popular ones
+            weights *= np.arange(1, self.settings.items + 1) ** -ZIPF
         cumulative = np.cumsum(weights, axis=1)
         return np.asarray(cumulative / cumulative[:, -1:])
 
+    def _offset(self, share: float) -> float:
+        """What added to the logits of some users makes this share of their labels positive."""
+        logits = self._rows(0, min(self.settings.users, CHUNK))[-1]
+        low, high = -20.0, 20.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            if (1 / (1 + np.exp(-logits - middle))).mean() < share:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
     def items(self) -> Entities:
-        """Genre and style in each facet, and the quality; no item id."""
+        """Genre and style in each facet, and the quality; of sparse data the id instead of it."""
         columns = []
         for facet in range(self.settings.facets):
             suffix = "" if self.settings.facets == 1 else f"_{facet + 1}"
             columns.append(("genre" + suffix, self.genres[facet], self.num_genres))
             columns.append(("style" + suffix, self.styles[facet], self.num_styles))
-        columns.append(("quality", self.qualities, len(QUALITIES)))
+        if not self.settings.sparse:
+            columns.append(("quality", self.qualities, len(QUALITIES)))
         encoded = [
             (Feature(name, "categorical", size + 1), (values + 1).astype(np.int32))
             for name, values, size in columns
         ]
+        if self.settings.sparse:
+            codes = np.arange(1, self.settings.items + 1, dtype=np.int32)
+            encoded.insert(0, (Feature("item", "id", self.settings.items + 1), codes))
         return Entities([f"item-{number}" for number in range(self.settings.items)], encoded)
 
     def combined(self, group: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -161,12 +199,26 @@ class _World:
 
     def users(self, first: int, count: int) -> tuple[UserChunk, NDArray[np.int64], Any]:
         """Users ``first`` on: the chunk, their groups (facets, count), the true probabilities."""
+        random, sizes, group, items, logits = self._rows(first, count)
+        chances = 1 / (1 + np.exp(-logits - self.offset))
+        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        chunk = UserChunk(
+            ids=[f"user-{number}" for number in range(first, first + count)],
+            codes={},
+            sizes=sizes,
+            items=(items + 1).astype(np.int32),
+            labels=(random.random(len(items)) < chances).astype(np.int8),
+            times=np.arange(len(items)) - starts,
+        )
+        return chunk, group, chances
+
+    def _rows(self, first: int, count: int) -> tuple[np.random.Generator, Any, Any, Any, Any]:
+        """Users ``first`` on: the draws to go on with, sizes, groups, and items and logits (N,)."""
         settings = self.settings
         random = np.random.default_rng([settings.seed, 1, first])
         group = random.integers(0, settings.groups, (settings.facets, count))
         bias = random.normal(0.0, USER_BIAS, count)
-        mean = settings.events_per_user
-        sizes = random.integers(max(1, mean - mean // 2), mean + mean // 2 + 1, count)
+        sizes = self._sizes(random, count)
         owner = np.repeat(np.arange(count), sizes)
         combined = self.combined(group)
         draws = random.random(len(owner))
@@ -179,17 +231,15 @@ class _World:
         for facet in range(settings.facets):
             styles = self.styles[facet, items]
             logits += STRENGTH * self.liking[facet, group[facet, owner], styles]
-        chances = 1 / (1 + np.exp(-logits))
-        starts = np.cumsum(sizes) - sizes
-        chunk = UserChunk(
-            ids=[f"user-{number}" for number in range(first, first + count)],
-            codes={},
-            sizes=sizes,
-            items=(items + 1).astype(np.int32),
-            labels=(random.random(len(owner)) < chances).astype(np.int8),
-            times=np.arange(len(owner)) - starts[owner],
-        )
-        return chunk, group, chances
+        return random, sizes, group, items, logits
+
+    def _sizes(self, random: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """(count,) interactions of each user."""
+        mean = self.settings.events_per_user
+        if self.settings.sparse:
+            drawn = mean * random.lognormal(0.0, HISTORY_SPREAD, count)
+            return np.clip(np.rint(drawn), 1, max(mean, LONGEST)).astype(np.int64)
+        return random.integers(max(1, mean - mean // 2), mean + mean // 2 + 1, count)
 
 
 def _chunks(

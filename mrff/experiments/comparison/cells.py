@@ -26,6 +26,11 @@ from mrff.experiments.comparison.reading import Settings
 from mrff.io.files import write_json
 from server_app.run.absences import where_missing
 
+# Where things lie, and what has said all it says in other settings.
+_OF_NO_ACCOUNT = (
+    "data.home", "data.data-dir", "run.tensorboard", "run.fit-settings", "evaluation.score-test",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CellOutcome:
@@ -138,10 +143,11 @@ def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str
     folder, content_hash = data
     settings: Settings = {**row.settings, "data.data-dir": str(folder), "data.home": str(home)}
     settings.setdefault("run.tensorboard", False)
+    settings.setdefault("run.fit-settings", False)  # a method is what it says, on every dataset
     if row.base.is_federated and not RunConfig.from_flat(settings).privacy.is_private:
         settings["evaluation.keep-test-scores"] = True
     depends: dict[str, Any] = {"data": content_hash, **RunConfig.from_flat(settings).to_flat()}
-    for key in ("data.home", "data.data-dir", "run.tensorboard"):
+    for key in _OF_NO_ACCOUNT:
         del depends[key]
     if row.base.is_federated:
         depends["nodes"] = plan.nodes

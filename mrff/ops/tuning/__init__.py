@@ -1,0 +1,1 @@
+"""``mrff tune``: searches settings by validation, run after run, through Flower."""

@@ -1,0 +1,83 @@
+"""``mrff tune`` through real Flower: interrupted, taken up again, and its file runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mrff.data.prepare import prepare
+
+MRFF = str(Path(sys.executable).parent / "mrff")
+pytestmark = pytest.mark.slow
+FEW = ("-c", "num-server-rounds=3", "-c", "evaluate-every=1", "-c", "window-length=16")
+
+
+def working_below(folder: Path) -> list[str]:
+    """Processes whose working directory is below ``folder``."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder) in os.readlink(entry / "cwd"):
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    prepare("synthetic", out=home / "data" / "tiny", options={"users": 60, "items": 20})
+    environment = {**os.environ, "MRFF_HOME": str(home)}
+    command = [MRFF, "tune", "tiny", "--budget", "6m", *FEW]
+
+    with (tmp_path / "first.log").open("wb") as log:
+        first = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        began = time.monotonic()
+        deadline = began + 500
+        history, one = home / "tune" / "tiny" / "runs", 0.0
+        while time.monotonic() < deadline and not list(history.glob("*-1/history.jsonl")):
+            assert first.poll() is None, (tmp_path / "first.log").read_text()[-2000:]
+            if not one and "trial 0" in (tmp_path / "first.log").read_text():
+                one = time.monotonic() - began
+            time.sleep(0.2)
+        first.send_signal(signal.SIGINT)  # in the second trial
+        assert first.wait(timeout=120) == 130
+    told = (tmp_path / "first.log").read_text()
+    assert "trial 0 (defaults): 0." in told
+    assert "mrff: interrupted" in told
+    assert working_below(home) == []
+
+    small = [MRFF, "tune", "tiny", "--budget", "1s", *FEW]
+    refused = subprocess.run(
+        small, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "mrff: the budget of 1 s is too small for one run: a run of 3 rounds" in refused.stderr
+
+    second = subprocess.run(
+        [*command[:4], f"{1.8 * one + 10:.0f}s", *FEW],  # for one run, and not for two
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
+    )  # fmt: skip
+    assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-2000:]
+    assert "going on after 1 trials that are done" in second.stderr
+    assert "(defaults)" not in second.stderr  # it is done
+    assert "(fitted defaults): 0." in second.stderr
+    assert "best floor 0." in second.stdout
+    best = home / "tune" / "tiny" / "best.toml"
+    text = best.read_text()
+    assert "score-test" not in text
+    assert "num-server-rounds = 3" in text
+    assert working_below(home) == []
+
+    run = subprocess.run(
+        [MRFF, "run", "--nodes", "2", "--config", str(best), "-c", "run.name=tuned"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    assert (home / "runs" / "tuned" / "summary.json").is_file()
