@@ -61,7 +61,7 @@ def main(grid: Grid, context: Context) -> None:
                     config, state, server_half, recorder, catalogue.schema.num_items
                 )
                 _train_and_test(strategy, grid, config, identity.facts(folder.name, state.lineage))
-            if recorder.test is not None:
+            if recorder.test is not None or not config.tests:
                 summary = write_summary(folder, state, recorder.test, identity)
                 print_table(summary)
                 log.info(final_line(summary))

@@ -49,6 +49,7 @@ def make_strategy(
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,
         linear_items=config.training.linear_items,
+        tests=config.tests,
         catalogue=num_items,
     )
     asked = evaluation_of(config, private=mechanism.hides_routes)

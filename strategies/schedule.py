@@ -67,6 +67,7 @@ class Conduct:
         observer: told of rounds, evaluations and states to save.
         aggregation: how sums get from nodes to the server.
         linear_items: of the linear models that are fitted after training; None: there are none.
+        tests: whether nodes held anything out for a test.
         catalogue: number of items; 0: what lists are made of is not counted.
         send_window: messages outstanding at once.
         reply_timeout: seconds per phase; nodes without a reply by then are missing.
@@ -79,6 +80,7 @@ class Conduct:
         default_factory=lambda: AGGREGATIONS["plain"].server(PrivacySettings())
     )
     linear_items: int | None = None
+    tests: bool = True
     catalogue: int = 0
     send_window: int = 32
     reply_timeout: float = 600.0

@@ -44,6 +44,7 @@ class Dataset:
     items: IntArray  # (N,) codes from 1
     labels: NDArray[np.int8]  # (N,) 0 or 1
     same_time: NDArray[np.bool_]  # (N,) entered at the same second as the user's one before
+    only_train: NDArray[np.bool_] | None = None  # (U,) whose rows all train; None: too short ones
 
     @property
     def num_users(self) -> int:
@@ -155,6 +156,7 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
         items=dataset.items[rows],
         labels=dataset.labels[rows],
         same_time=dataset.same_time[rows],
+        only_train=None if dataset.only_train is None else dataset.only_train[users],
     )
 
 

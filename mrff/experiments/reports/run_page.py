@@ -53,7 +53,7 @@ def _quality(history: Entries, data: Path, holdout: int) -> dict[str, Any]:
     validations, test = of_kind(history, "validation"), _test(history)
     titles = [title for title, name in curves.MEASURES.items() if is_known(validations, name)]
     clicks = "auc" in (test or next(iter(validations), {}))
-    valid, why_not = _floors(data, holdout, "valid") if clicks else (None, "")
+    valid, why_not = _floors(data, holdout, "valid") if clicks and holdout else (None, "")
     rows: list[list[str]] = []
     if test is not None and clicks:
         lowest, _ = _floors(data, holdout, "test")
