@@ -67,6 +67,12 @@ def training_users(dataset: Dataset) -> Users:
     return np.flatnonzero(np.diff(dataset.offsets))
 
 
+def tested_first(dataset: Dataset, *, holdout: int) -> Users:
+    """Rows of everybody who trains; `eligible_users`, who are tested, come first."""
+    tested = eligible_users(dataset, holdout=holdout)
+    return np.concatenate([tested, np.setdiff1d(training_users(dataset), tested)])
+
+
 def train_sizes(dataset: Dataset, users: Users, *, holdout: int) -> NDArray[np.int64]:
     """(U,) interactions of the training part, which begins with a user's first one."""
     _check("holdout", holdout, 0)
