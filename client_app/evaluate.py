@@ -29,6 +29,8 @@ def evaluate_round(node: Node, request: Request) -> Reply:
             f"privacy.mode={node.config.privacy.mode} has one test and no validations: this "
             "node answers no other evaluation"
         )
+    if request.facts.part == "test" and not node.config.tests:
+        raise ConfigError("data.holdout=0 holds nothing out: this node has no test to answer")
     if node.evaluation_limit is not None:
         note_evaluation(node.ledger_folder, node.evaluation_limit)
     view = node.view(request)
@@ -43,12 +45,13 @@ def score_users(node: Node, request: Request) -> CohortSums:
         1 if model.mixture is None else len(model.mixture.mixes),
         listed=(request.run.items or node.dataset.schema.num_items) if part == "test" else 0,
     )
-    learner = learner_of(node.config, node.network, "sum")
+    learner = learner_of(node.config.for_scoring, node.network, "sum")
+    rows: Part = part if node.config.tests else "test"  # who validates ends with their last row
     keeps = part == "test" and node.config.evaluation.keep_test_scores
     kept: list[Scored] = []
     sums = zeros_of(evaluation.quantities())
     for cohort in node.cohorts(node.tested, up_to_round=request.facts.round):
-        scored = learner.score(model, cohort, part)
+        scored = learner.score(model, cohort, rows)
         sums += evaluation.sums_of(scored)
         if keeps:
             kept.append(scored)

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from client_app.learners.counted import counted_until
 from client_app.node import Node
 from mrff.config import ConfigError
 from mrff.data.dataset import rows_between
@@ -44,7 +45,7 @@ def item_rates(node: Node, request: Request) -> Reply:
         ConfigError: as `item_counts`.
     """
     _refuse_in_private(node)
-    rows, _ = _training_part(node)
+    rows, _ = _labelled_part(node)
     liked = rows[node.dataset.labels[rows] > 0]
     counts = {
         ITEM_COUNTS: _counts(node, request, rows),
@@ -63,7 +64,7 @@ def factor_sums(node: Node, request: Request) -> Reply:
     came, known = request.linear, node.dataset.schema.num_items
     if came.keys() != {"rates", "prior", "vectors"} or len(came["vectors"]) <= known:
         raise ConfigError(f"item vectors need rates, prior and vectors of at least {known} items")
-    rows, offsets = _training_part(node)
+    rows, offsets = _labelled_part(node)
     items, labels = node.dataset.items[rows].astype(np.int64), node.dataset.labels[rows]
     residuals = _residuals(came, items, labels)
     noise = float(came["prior"][1])
@@ -115,6 +116,13 @@ def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
     dataset, users = node.dataset, node.users
     sizes = train_sizes(dataset, users, holdout=node.config.data.holdout)
     begin = dataset.offsets[users]
+    return rows_between(begin, begin + sizes), np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _labelled_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """The same without rows whose labels are not known where a user is scored."""
+    begin = node.dataset.offsets[node.users]
+    sizes = counted_until(node.dataset, node.users, node.config) - begin
     return rows_between(begin, begin + sizes), np.concatenate([[0], np.cumsum(sizes)])
 
 

@@ -7,7 +7,7 @@ SuperNode), or by the server (simulation: every node takes its partition of one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from mrff.data.dataset import Dataset, load_dataset, partition
 from mrff.data.schema import SCHEMA_FILE, Ancestor, Schema
 from mrff.data.targets import ending_with_targets
 from mrff.data.versions import as_of
-from mrff.data.windows import eligible_users, training_users
+from mrff.data.windows import eligible_users, training_users, validation_users
 from mrff.linear import SCORERS, LinearPart, Mixture
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import Mechanism
@@ -47,8 +47,8 @@ class Node:
 
     config: RunConfig
     dataset: Dataset
-    users: np.ndarray  # rows of the users who have anything to train on
-    tested: np.ndarray  # rows of those long enough for the split
+    users: np.ndarray  # rows of the users who train
+    tested: np.ndarray  # rows of those who are scored
     network: Network
     initial_private: dict[str, Tensor]  # (1, ...) each, a new user's own parameters
     store: PrivateStore
@@ -174,18 +174,22 @@ def open_node(
     if schema.schema_hash != run.schema_hash and version is None:
         _check_version(schema, config, run)
     config = config.for_data(schema.kind).with_fitted(run.fitted_settings)
-    targets = config.data.holdout if as_split and config.holds_out_targets else 0
-    dataset = _load(folder, _stamp(folder), version, targets, config.times_read)
+    share = 1.0 if config.tests else config.validation_share
+    targets = config.for_scoring.data.holdout if as_split and config.holds_out_targets else 0
+    dataset = _load(folder, _stamp(folder), version, (targets, share), config.times_read)
     if "data-dir" not in node_config:
         part, parts = int(node_config["partition-id"]), int(node_config["num-partitions"])
         dataset = partition(dataset, part, parts)
     network, initial_private = _network(config, dataset)
+    users, tested = _parted(dataset, config)
+    if not config.tests:
+        dataset = replace(dataset, trains=np.isin(np.arange(dataset.num_users), users))
     side = node_side(config, node_config, run)
     return Node(
         config=config,
         dataset=dataset,
-        users=training_users(dataset),
-        tested=eligible_users(dataset, holdout=config.data.holdout),
+        users=users,
+        tested=tested,
         network=network.to(device_for(config.training)),
         initial_private=initial_private,
         store=PrivateStore(
@@ -262,18 +266,33 @@ def _schema(folder: Path, stamp: int) -> Schema:
 
 @lru_cache(maxsize=2)
 def _load(
-    folder: Path, stamp: int, version: Ancestor | None, targets: int, read: TimesRead
+    folder: Path,
+    stamp: int,
+    version: Ancestor | None,
+    held_out: tuple[int, float],
+    read: TimesRead,
 ) -> Dataset:
     """In simulation one process answers for many nodes: it reads the dataset once.
 
     Args:
         version: the run's, where the node's catalogue has grown since.
-        targets: how many liked rows of each user are held out; 0: rows stay as they are.
+        held_out: how many liked rows of a user, 0: rows stay as they are; and of which share of
+            users, see `validation_users`.
         read: what the run reads of times.
     """
+    targets, share = held_out
     dataset = load_dataset(folder, read)
     dataset = dataset if version is None else as_of(dataset, version)
-    return ending_with_targets(dataset, holdout=targets) if targets else dataset
+    return ending_with_targets(dataset, holdout=targets, share=share) if targets else dataset
+
+
+def _parted(dataset: Dataset, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the users who train, and of those who are scored."""
+    everybody = training_users(dataset)
+    if config.tests:
+        return everybody, eligible_users(dataset, holdout=config.data.holdout)
+    held_out = validation_users(dataset, config.validation_share)
+    return np.setdiff1d(everybody, held_out), held_out
 
 
 def _network(config: RunConfig, dataset: Dataset) -> tuple[Network, dict[str, Tensor]]:

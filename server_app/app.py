@@ -67,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
                 )
                 facts = identity.facts(folder.name, state.lineage)
                 _train_and_test(strategy, grid, config, replace(facts, fitted=json.dumps(found)))
-            if recorder.test is not None:
+            if recorder.test is not None or not config.tests:
                 summary = write_summary(folder, state, recorder.test, identity)
                 print_table(summary)
                 log.info(final_line(summary))

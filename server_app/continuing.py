@@ -174,11 +174,24 @@ def _misfit(run: str, what: str, saved: RunConfig, config: RunConfig) -> ConfigE
 
 
 def _told(last: EarlierRun, saved: RunConfig, config: RunConfig, new_items: int) -> list[str]:
-    told = f"going on from run {last.training_id}, round {last.round}; {new_items} items are new"
+    lines = [f"going on from run {last.training_id}, round {last.round}; {new_items} items are new"]
+    if _has_seen(saved, config):
+        lines.append(
+            f"run {last.training_id} trained on rows that this run holds out, where they are no "
+            "newer: what is measured on them is too good. Take over data.holdout="
+            f"{saved.data.holdout} and data.validation-users={saved.data.validation_users:g}"
+        )
     if not config.privacy.is_private or saved.privacy.is_private:
-        return [told]
+        return lines
     warning = (
         f"run {last.training_id} had privacy.mode=none: what is promised covers the rounds of this "
         "run, not what its first model knew"
     )
-    return [told, warning]
+    return [*lines, warning]
+
+
+def _has_seen(saved: RunConfig, config: RunConfig) -> bool:
+    """Whether the earlier run's training part holds what this run measures on."""
+    if config.tests:
+        return saved.data.holdout < config.data.holdout
+    return not saved.tests and saved.validation_share < config.validation_share

@@ -85,6 +85,8 @@ class MRFF(Strategy):
     ) -> Result:
         """Trains until ``num_rounds`` rounds are done in all, then tests the best model once.
 
+        Where nothing was held out (``Conduct.tests``), it is not tested.
+
         Args:
             initial_arrays: the public parameters to begin with; experts come with the state.
             timeout: seconds per phase, if shorter than the strategy's own limit.
@@ -277,7 +279,10 @@ class MRFF(Strategy):
         return is_best
 
     def _test(self, grid: Grid, config: ConfigRecord) -> None:
-        """The best model, with linear models beside it where the run wants them."""
+        """The best model, with linear models beside it where the run wants them, if there is one.
+
+        In final training there is no test; linear models are fitted all the same.
+        """
         state, mixture = self.state, None
         facts = self._facts(state.best_round, "")
         best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
@@ -286,7 +291,8 @@ class MRFF(Strategy):
         if self.conduct.linear_items is not None:
             mixture = finish.fit_linear(self.conduct.linear_items)
             self.observer.linear_fitted(mixture)
-        self.observer.evaluated(finish.test(mixture), is_best=True)
+        if self.conduct.tests:
+            self.observer.evaluated(finish.test(mixture), is_best=True)
 
     def _ask(self, grid: Grid, request: Request, message_type: str, asked: Asked) -> Collected:
         """A phase that is one question to every node."""

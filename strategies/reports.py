@@ -76,13 +76,14 @@ class EvaluationReport:
         """The report of nodes' sums.
 
         Raises:
-            RoundFailedError: nobody is long enough for the split, so that nobody trains either.
+            RoundFailedError: nobody is long enough for the split, or held out.
         """
         sums, traffic = collected
         if sums.number("skipped") and not sums.number("users"):
             raise RoundFailedError(
                 f"none of the {sums.number('skipped'):,} users is long enough for data.holdout="
-                f"{evaluation.grain.holdout}, so that nobody was trained; choose a smaller one"
+                f"{evaluation.grain.holdout} (choose a smaller one) or, with data.holdout=0, held "
+                "out (choose a larger data.validation-users)"
             )
         return cls(
             split=split,

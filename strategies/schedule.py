@@ -66,8 +66,9 @@ class Conduct:
         schedule: see `Schedule`.
         observer: told of rounds, evaluations and states to save.
         aggregation: how sums get from nodes to the server.
-        tests: whether the best model is tested at the end.
+        scores_test: whether the test is asked for, where there is one.
         linear_items: of the linear models that are fitted after training; None: there are none.
+        tests: whether nodes held anything out for a test.
         catalogue: number of items; 0: what lists are made of is not counted.
         seed: of what the server draws before the first round.
         send_window: messages outstanding at once.
@@ -80,8 +81,9 @@ class Conduct:
     aggregation: ServerSums = field(
         default_factory=lambda: AGGREGATIONS["plain"].server(PrivacySettings())
     )
-    tests: bool = True
+    scores_test: bool = True
     linear_items: int | None = None
+    tests: bool = True
     catalogue: int = 0
     seed: int = 0
     send_window: int = 32

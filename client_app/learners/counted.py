@@ -8,7 +8,13 @@ from torch import Tensor
 
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.windows import NO_FEEDBACK, Records, rows_before, train_sizes
+from mrff.data.windows import (
+    NO_FEEDBACK,
+    Records,
+    first_of_time,
+    rows_before,
+    train_sizes,
+)
 
 MOST_PAST = 2048  # rows before a user's first window that inputs read
 Fields = dict[str, tuple[Tensor, ...]]  # of a batch
@@ -47,9 +53,17 @@ def counted_histories(
 
 
 def counted_until(dataset: Dataset, users: np.ndarray, config: RunConfig) -> np.ndarray:
-    """(U,) the first row of each user that is in no sum."""
-    ends: np.ndarray = dataset.offsets[users]
-    return ends + train_sizes(dataset, users, holdout=config.data.holdout)
+    """(U,) the first row of each user that is in no sum of labels.
+
+    Rows at the time of the first held-out one are in none where their labels are not known yet, nor
+    are those of users who do not train.
+    """
+    begin: np.ndarray = dataset.offsets[users]
+    end = begin + train_sizes(dataset, users, holdout=config.data.holdout)
+    held_out = end < dataset.offsets[users + 1]
+    if held_out.any():
+        end[held_out] = first_of_time(dataset)[end[held_out]]
+    return end if dataset.trains is None else np.where(dataset.trains[users], end, begin)
 
 
 def _past(dataset: Dataset, users: np.ndarray, first: np.ndarray, ends: np.ndarray) -> Fields:

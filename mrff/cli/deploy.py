@@ -85,7 +85,8 @@ def submit(
         Path | None,
         typer.Option(
             metavar="HOME",
-            help="The ServerApp's home, if this host sees it: the test result is the last line.",
+            help="The ServerApp's home, if this host sees it: a run that is resumed keeps its "
+            "settings, and the test result is the last line.",
         ),
     ] = None,
     wait: Wait = 60.0,
@@ -95,6 +96,10 @@ def submit(
     from mrff.ops.simulation import app_folder, read_settings, write_settings  # brings pyarrow
 
     values = read_settings(config, changes)
+    if results:
+        from server_app.run.resumption import as_resumed_at  # brings PyTorch
+
+        values = as_resumed_at(results, values)
     with tempfile.TemporaryDirectory() as temporary:
         control = Control(superlink, ca, flower_home or Path(temporary))
         control.wait_until_reachable(wait)

@@ -156,6 +156,26 @@ class RunConfig(Groups):
         return self.network.item_statistics and self.objective != "next"
 
     @property
+    def tests(self) -> bool:
+        """Whether anything is held out for a test; final training holds nothing out."""
+        return self.data.holdout > 0
+
+    @property
+    def validation_share(self) -> float:
+        """Share of users who do not train in final training; private modes validate nothing."""
+        return 0.0 if self.privacy.is_private else self.data.validation_users
+
+    @property
+    def validates_somebody(self) -> bool:
+        """Whether any user is scored at all."""
+        return self.tests or self.validation_share > 0.0
+
+    @property
+    def for_scoring(self) -> RunConfig:
+        """Where nothing is held out for a test, users are scored on their last interaction."""
+        return self if self.tests else RunConfig.from_flat({**self.to_flat(), "data.holdout": 1})
+
+    @property
     def gate_input(self) -> str:
         """What the gates read."""
         learned = "history" if self.objective == "click" else "earlier"

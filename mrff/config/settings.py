@@ -28,7 +28,14 @@ class DataSettings:
         free=True,
     )
     holdout: int = setting(
-        1, "k: a user's last k interactions are the test, the k before validation", Limits(1, 50)
+        1,
+        "k: a user's last k interactions are the test, the k before validation; 0: final training",
+        Limits(0, 50),
+    )
+    validation_users: float = setting(
+        0.1,
+        "share of users who do not train where holdout is 0: their last interaction validates",
+        Limits(above=0.0, high=0.5),
     )
     window_length: int = setting(65, "L, positions of a training record", Limits(2, 4096))
     max_windows_per_user: int | None = setting(

@@ -50,6 +50,8 @@ class Dataset:
     times: NDArray[np.int64] | None = None  # (N,), where a run reads them, in nanoseconds since
     # 1970; of data without real times the numbers that it has
     knows_same_time: bool = True  # a label is known at rows of its time; else at later ones only
+    only_train: NDArray[np.bool_] | None = None  # (U,) whose rows all train; None: too short ones
+    trains: NDArray[np.bool_] | None = None  # (U,) who trains at all; None: everybody
 
     @property
     def num_users(self) -> int:
@@ -181,6 +183,8 @@ def take_users(dataset: Dataset, users: NDArray[np.int64]) -> Dataset:
         user_ids=dataset.user_ids[users],
         user_keys=dataset.user_keys[users],
         user_features={name: codes[users] for name, codes in dataset.user_features.items()},
+        only_train=None if dataset.only_train is None else dataset.only_train[users],
+        trains=None if dataset.trains is None else dataset.trains[users],
     )
 
 

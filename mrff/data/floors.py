@@ -75,7 +75,7 @@ def split_rows(dataset: Dataset, *, holdout: int, part: Literal["valid", "test"]
     sizes = np.diff(dataset.offsets)
     owner = np.repeat(np.arange(dataset.num_users), sizes)  # (N,)
     to_come = dataset.offsets[owner + 1] - np.arange(len(owner))  # 1 at a user's last row
-    eligible = sizes[owner] >= 2 * holdout + 1
+    eligible = np.isin(np.arange(dataset.num_users), users)[owner]
     first, last = (2 * holdout, holdout) if part == "valid" else (holdout, 0)
     return Split(
         users=users,

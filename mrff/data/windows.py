@@ -2,7 +2,8 @@
 
 With ``k = holdout``: a user's last k interactions are the test, the k before are the validation,
 the rest is training. Who has no more than 2 k is too short for the split: they train on all they
-have and are never tested. Everything is computed for all given users at once.
+have and are never tested. With k = 0 all rows of all users train but those of a share of users,
+whose last interaction is the validation. Everything is computed for all given users at once.
 """
 
 from __future__ import annotations
@@ -50,7 +51,23 @@ class Records:
 def eligible_users(dataset: Dataset, *, holdout: int) -> Users:
     """Rows of the users who can be tested: with at least ``2 * holdout + 1`` interactions."""
     _check("holdout", holdout, 0)
-    return np.flatnonzero(np.diff(dataset.offsets) >= 2 * holdout + 1)
+    return np.flatnonzero(_is_eligible(dataset, holdout))
+
+
+def is_chosen(keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
+    """(U,) whether a user belongs to a ``share`` of all by their key, which is a hash of them.
+
+    So they are the same ones on every node, in every layout and in every run.
+    """
+    return np.asarray((keys >> np.uint64(11)) < share * 2.0**53)
+
+
+def validation_users(dataset: Dataset, share: float) -> Users:
+    """Rows of the users who validate by their last interaction, and do not train, with k = 0.
+
+    They are chosen by `is_chosen`; those with fewer than three interactions train.
+    """
+    return np.flatnonzero(is_chosen(dataset.user_keys, share) & _is_eligible(dataset, 1))
 
 
 def training_users(dataset: Dataset) -> Users:
@@ -58,11 +75,17 @@ def training_users(dataset: Dataset) -> Users:
     return np.flatnonzero(np.diff(dataset.offsets))
 
 
+def tested_first(dataset: Dataset, *, holdout: int) -> Users:
+    """Rows of everybody who trains; `eligible_users`, who are tested, come first."""
+    tested = eligible_users(dataset, holdout=holdout)
+    return np.concatenate([tested, np.setdiff1d(training_users(dataset), tested)])
+
+
 def train_sizes(dataset: Dataset, users: Users, *, holdout: int) -> NDArray[np.int64]:
     """(U,) interactions of the training part, which begins with a user's first one."""
     _check("holdout", holdout, 0)
     sizes: NDArray[np.int64] = np.diff(dataset.offsets)[users]
-    return np.where(sizes > 2 * holdout, sizes - 2 * holdout, sizes)
+    return np.where(_is_eligible(dataset, holdout)[users], sizes - 2 * holdout, sizes)
 
 
 def teaches(
@@ -180,6 +203,12 @@ def check_part(part: str, holdout: int) -> None:
     if part not in ("valid", "test"):
         raise DataError(f"part must be valid or test, got {part!r}")
     _check("holdout", holdout, 1)
+
+
+def _is_eligible(dataset: Dataset, holdout: int) -> NDArray[np.bool_]:
+    """(U,) of all users."""
+    long_enough: NDArray[np.bool_] = np.diff(dataset.offsets) >= 2 * holdout + 1
+    return long_enough if dataset.only_train is None else long_enough & ~dataset.only_train
 
 
 def _sizes(dataset: Dataset, users: Users, holdout: int) -> NDArray[np.int64]:

@@ -110,7 +110,7 @@ def evaluation_of(config: RunConfig, *, private: bool) -> Evaluation:
     Args:
         private: a private mode: few bins, log loss cut off, nothing without a bound per user.
     """
-    bins, holdout = config.evaluation.histogram_bins, config.data.holdout
+    bins, holdout = config.evaluation.histogram_bins, config.for_scoring.data.holdout
     grain = Grain(bins, config.routes_shape, holdout)
     if private:
         grain = replace(grain, bins=min(bins, PRIVATE_BINS), most_logit=PRIVATE_LOGIT)

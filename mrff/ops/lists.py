@@ -21,7 +21,7 @@ from mrff.data.dataset import rows_between
 from mrff.data.schema import USERS_FILE
 from mrff.data.windows import items_before
 from mrff.ops.best_items import CANDIDATES, BestItems, Met, Readers, best_items
-from mrff.ops.nodes import NodesAtHand, windows_of, with_times
+from mrff.ops.nodes import NodesAtHand, check_before_test, windows_of, with_times
 from mrff.ops.wish import Wish, items_that_fit
 from mrff_model.building import rows_suffice
 
@@ -68,6 +68,8 @@ class AllUsers:
             RunError: see `NodesAtHand.open_all` and `best_items`.
             PrivateStoreError: the private state is damaged or of another network.
         """
+        if self.before_test:
+            check_before_test(self.nodes.best)
         for node in self.nodes.open_all(as_split=self.before_test):
             fits = torch.from_numpy(items_that_fit(node.dataset, self.wish))
             users = node.tested if self.before_test else np.arange(node.dataset.num_users)

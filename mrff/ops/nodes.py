@@ -246,6 +246,19 @@ def asked_after(times: np.ndarray) -> np.ndarray:
     return np.concatenate([times, now], axis=1)
 
 
+def check_before_test(best: BestModel) -> None:
+    """Whether there is a test to stand before.
+
+    Raises:
+        RunError: the run held nothing out.
+    """
+    if not best.config.tests:
+        raise RunError(
+            f"run {best.training_id} has data.holdout=0: nothing was held out for a test; leave "
+            "--before-test out"
+        )
+
+
 def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> UserModel:
     """The model of a user; the shared one for a user that no node knows.
 
@@ -256,6 +269,8 @@ def open_user(nodes: NodesAtHand, user: str, *, before_test: bool = False) -> Us
         RunError: see `NodesAtHand.open_all`.
         PrivateStoreError: the private state is damaged or of another network.
     """
+    if before_test:
+        check_before_test(nodes.best)
     for node in nodes.open_all(as_split=before_test):  # there is always one
         rows = np.flatnonzero(node.dataset.user_ids == user)
         if len(rows):

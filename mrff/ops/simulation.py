@@ -138,8 +138,9 @@ def _check_dataset(config: RunConfig, nodes: int) -> None:
         schema = Schema.load(config.dataset_path)
         settled(config, schema)
         check_everybody_has_users(nodes, schema)
-        if load_sizes(config.dataset_path).max(initial=0) < 2 * config.data.holdout + 1:
-            raise DataError(nobody_fits(config.data.holdout))
+        sizes, holdout = load_sizes(config.dataset_path), config.for_scoring.data.holdout
+        if config.validates_somebody and sizes.max(initial=0) < 2 * holdout + 1:
+            raise DataError(nobody_fits(holdout))
         return
     name, folder = config.data.dataset, config.dataset_path
     if name not in RECIPES:

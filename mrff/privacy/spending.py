@@ -123,12 +123,12 @@ def as_made(release: Release) -> Release:
     return replace(release, predictable=is_predictable())
 
 
-def planned(view: ServerView, release: Release, test: Release) -> None:
+def planned(view: ServerView, release: Release, test: Release | None) -> None:
     """Says what the run will cost, and refuses what cannot be kept from the first round on.
 
     Args:
         release: of each round.
-        test: of the one test after them.
+        test: of the one test after them, if there is one.
 
     Raises:
         ConfigError: delta or budget.
@@ -139,10 +139,10 @@ def planned(view: ServerView, release: Release, test: Release) -> None:
         check_delta(privacy.delta, view.units)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    rounds = config.server.num_server_rounds
+    rounds, tests = config.server.num_server_rounds, [] if test is None else [test]
     one, training, whole = (
         epsilon_of(releases, limit.delta, limit.accountant)
-        for releases in ([release], [release.times(rounds)], [release.times(rounds), test])
+        for releases in ([release], [release.times(rounds)], [release.times(rounds), *tests])
     )
     if 0.0 < limit.epsilon < one:
         raise ConfigError(

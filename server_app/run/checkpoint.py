@@ -119,7 +119,8 @@ def check_same_configuration(saved: Mapping[str, Any], current: Mapping[str, Any
         wanted = " ".join(f"{key}={json.dumps(saved[key])}" for key in differing if key in saved)
         raise ConfigError(
             f"the checkpoint was made with {key}={_shown(saved.get(key))}, this run has "
-            f"{key}={_shown(current.get(key))}; resume with the same configuration: {wanted}"
+            f"{key}={_shown(current.get(key))}; resume with the same configuration: {wanted} "
+            "(mrff run, and mrff deploy submit --results HOME, take it over)"
         )
 
 

@@ -39,6 +39,14 @@ class RunIdentity:
         """The configuration, for files."""
         return self.config.to_flat()
 
+    @property
+    def untested(self) -> str:
+        """Why nothing is tested; empty: something is."""
+        if self.config.tests:
+            return ""
+        validated = "or validated " if self.config.privacy.is_private else ""
+        return f"nothing is tested {validated}with data.holdout=0: every row is to train on"
+
     def facts(self, training_id: str, lineage: list[str]) -> RunFacts:
         """What nodes are told of the run."""
         return RunFacts(

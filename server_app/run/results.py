@@ -20,12 +20,29 @@ from strategies.reports import EvaluationReport
 from strategies.state import TrainingState
 
 
+def _validated(history: list[dict[str, Any]]) -> int:
+    """Users of the last validation."""
+    found = [entry["users"] for entry in history if entry["kind"] == "validation"]
+    return int(found[-1]) if found else 0
+
+
+NOTHING_TESTED = EvaluationReport("test", 0, 0, 0, 0, {})
+
+
 def write_summary(
-    folder: RunFolder, state: TrainingState, test: EvaluationReport, identity: RunIdentity
+    folder: RunFolder,
+    state: TrainingState,
+    test: EvaluationReport | None,
+    identity: RunIdentity,
 ) -> dict[str, Any]:
-    """Writes ``summary.json``; only a finished run has one. Undefined measures are null."""
+    """Writes ``summary.json``; only a finished run has one.
+
+    Undefined measures are null; where nothing was tested there are none, and ``untested`` says why.
+    """
+    test = test or NOTHING_TESTED
     best_by = identity.config.best_by
-    missing = absences(read_history(folder.history))
+    history = read_history(folder.history)
+    missing = absences(history)
     everybody = identity.schema.counts.get("users")  # not known where nodes hold the rows
     if missing.get("test") and everybody and not identity.config.privacy.is_private:
         missing["users"] = max(0, everybody - test.users - test.skipped_users)
@@ -39,12 +56,14 @@ def write_summary(
         "best_round": state.best_round,
         "best_by": best_by,
         f"validation_{best_by}": state.best_value,
+        "untested": identity.untested,
         "test": test.measures,
         "test_parts": dict(test.parts),
         "ranking_candidates": test.drawn,
         "same_time": identity.config.data.same_time,
         "test_users": test.users,
         "test_targets": test.targets,
+        "validation_users": _validated(history),
         "skipped_users": test.skipped_users,
         "nodes_missing": missing,
         "bytes_down": state.bytes_down,
@@ -58,6 +77,11 @@ def write_summary(
 def final_line(summary: dict[str, Any]) -> str:
     """``test auc 0.7812 logloss 0.5634 best-round 41``, or by rank where no click is learned."""
     test = summary["test"]
+    if summary.get("untested"):
+        best_by = METRICS[summary["best_by"]]
+        value = summary[f"validation_{best_by.name}"]
+        measured = "" if value is None else f"validation {best_by.label} {_number(value)} "
+        return f"not tested {measured}best-round {summary['best_round']}"
     names = ("auc", "log_loss") if "auc" in test else ("hr10", "ndcg10")
     told = " ".join(f"{n.replace('_', '')} {_number(test.get(n))}" for n in names)
     drawn = summary["ranking_candidates"]
@@ -82,8 +106,7 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
         told = ", ".join(f"{METRICS[n].label} {_number(v)}" for n, v in values.items())
         table.add_row(f"ranked by {name}", told)
     for name, value in (
-        ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
-        ("users who only train: too short for the split", f"{summary['skipped_users']:,}"),
+        *_people(summary),
         *_missing(summary),
         ("best of rounds", f"{summary['best_round']} of {summary['rounds']}"),
         (f"validation {best_by.label}", _number(summary[f"validation_{best_by.name}"])),
@@ -98,6 +121,18 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
 def _mark(summary: dict[str, Any]) -> str:
     """Of the rule for labels of the same time; runs from before there was one know them."""
     return SAME_TIME_MARKS[summary.get("same_time", "known")]
+
+
+def _people(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    if summary.get("untested"):
+        return [
+            ("test", summary["untested"]),
+            ("users held out for validation", f"{summary['validation_users']:,}"),
+        ]
+    return [
+        ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),
+        ("users who only train: too short for the split", f"{summary['skipped_users']:,}"),
+    ]
 
 
 def _missing(summary: dict[str, Any]) -> list[tuple[str, str]]:

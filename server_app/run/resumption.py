@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from mrff.config import FREE_KEYS, ConfigError, RunConfig
 from mrff.config.declaration import Value
@@ -11,6 +12,19 @@ from server_app.run.checkpoint import check_goes_on, load_checkpoint
 from server_app.run.run_folder import resumed_folder
 
 NOT_INHERITED = ("run.name", "run.resume", "data.home", "server.expected-nodes")
+
+
+def as_resumed_at(home: Path, given: Mapping[str, Value]) -> dict[str, Value]:
+    """As `as_resumed`, by the files below ``home``, of a run that goes on where it has its own.
+
+    Raises:
+        CheckpointError, ConfigError: see `as_resumed`.
+    """
+    if given.get("run.resume", "off") == "off":
+        return dict(given)
+    values = as_resumed({**given, "data.home": str(home)})
+    del values["data.home"]
+    return {**values, **{key: given[key] for key in ("data.home",) if key in given}}
 
 
 def as_resumed(given: Mapping[str, Value]) -> dict[str, Value]:

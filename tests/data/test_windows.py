@@ -17,6 +17,7 @@ from mrff.data.windows import (
     Records,
     eligible_users,
     evaluation_records,
+    is_chosen,
     train_records,
     train_sizes,
     training_users,
@@ -241,3 +242,14 @@ def test_padding_is_right_and_empty(sizes: list[int], length: int, windows: int)
     told = records.labels[..., :-1][real[..., 1:]] + 1
     assert (records.feedback[..., 1:][real[..., 1:]] == told).all()
     assert not records.feedback[..., :1].any()
+
+
+@given(st.integers(0, 2**64 - 1), st.floats(0.0, 1.0))
+def test_a_share_of_users_is_chosen_by_their_key_alone(key: int, share: float) -> None:
+    """All with share 1, none with share 0, and who is chosen stays so with a larger share."""
+    keys = np.array([key], dtype=np.uint64)
+    assert is_chosen(keys, 1.0).all()
+    assert not is_chosen(keys, 0.0).any()
+    if is_chosen(keys, share / 2).all():
+        assert is_chosen(keys, share).all()
+    assert is_chosen(keys, share).all() == (key >> 11 < share * 2**53)

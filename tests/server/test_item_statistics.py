@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 
 from client_app import learners
+from client_app.learners.counted import counted_until
 from client_app.learners.serial import SerialLearner
 from mrff.config import ConfigError, RunConfig, full_names
 from mrff.data.dataset import load_dataset
-from mrff.data.windows import train_sizes, training_users
+from mrff.data.windows import train_sizes, training_users, validation_users
 from server_app import parts
 from server_app.run.checkpoint import load_checkpoint
 from tests.support.federation import run_federation, shared_arrays
+from tests.support.small_data import small_dataset
 
 ON: dict[str, Any] = {"item_statistics": True, "closed_form_factors": 3}
 
@@ -106,3 +109,28 @@ def test_secure_sums_give_the_same(small_data: Path, tmp_path: Path) -> None:
 def test_what_cannot_go_together_says_so(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RunConfig.from_flat(full_names(settings))
+
+
+def test_who_does_not_train_is_in_no_sum(small_data: Path, tmp_path: Path) -> None:
+    """Final training: held-out users are scored by what the others have made of items."""
+    settings = {"holdout": 0, "validation_users": 0.5, "sampling_rate": 1.0, **ON}
+    run_federation(small_data, tmp_path, nodes=2, name="final", **settings)
+    dataset = load_dataset(small_data)
+    held_out = validation_users(dataset, 0.5)
+    assert len(held_out)
+    others = np.setdiff1d(training_users(dataset), held_out)
+    rows = int(np.diff(dataset.offsets)[others].sum())
+    assert fixed(shared_arrays(tmp_path, "final"))["rates"][:, 0].sum() == rows
+    node = replace(dataset, trains=np.isin(np.arange(dataset.num_users), others))
+    config = RunConfig.from_flat(full_names({"holdout": 1, "item-statistics": True}))
+    assert (counted_until(node, held_out, config) == dataset.offsets[held_out]).all()
+
+
+def test_labels_of_the_moment_of_a_held_out_row_are_in_no_sum() -> None:
+    """Five rows, the last four at one time: two are held out, and three may not be known."""
+    dataset = small_dataset((5,))
+    config = RunConfig.from_flat(full_names({"holdout": 1, "item-statistics": True}))
+    tied = replace(dataset, times=np.array([1, 2, 2, 2, 2]), knows_same_time=False)
+    users = np.array([0])
+    assert counted_until(dataset, users, config).tolist() == [3]
+    assert counted_until(tied, users, config).tolist() == [1]

@@ -15,7 +15,7 @@ from mrff.cli.main import main
 from mrff.config import ConfigError, full_names
 from server_app.app import app as server_app
 from server_app.run.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from server_app.run.resumption import as_resumed
+from server_app.run.resumption import as_resumed, as_resumed_at
 from strategies.state import TrainingState
 from tests.support.federation import run_federation
 from tests.support.local_grid import LocalGrid
@@ -45,6 +45,26 @@ def test_what_is_not_given_is_the_runs_own(home: Path, small_data: Path) -> None
     assert config["run.resume"] == "first"
     assert not {"run.name", "server.expected-nodes"} & config.keys()  # of that time
     assert as_resumed(given(home))["server.num-server-rounds"] == 3
+
+
+def test_a_server_elsewhere_gets_the_runs_own_settings_and_not_this_hosts_home(home: Path) -> None:
+    config = as_resumed_at(home, {"run.resume": "first", "server.num-server-rounds": 5})
+    assert (config["network.num-experts"], config["server.num-server-rounds"]) == (2, 5)
+    assert "data.home" not in config
+    there = as_resumed_at(home, {"run.resume": "first", "data.home": "/there"})
+    assert there["data.home"] == "/there"
+    assert as_resumed_at(home, {"run.name": "new"}) == {"run.name": "new"}
+    with pytest.raises(ConfigError, match="which a resumed run keeps, got 8"):
+        as_resumed_at(home, {"run.resume": "first", "network.num-experts": 8})
+
+
+def test_by_flower_alone_a_run_of_other_settings_is_refused_with_all_that_is_to_be_given(
+    home: Path, small_data: Path
+) -> None:
+    """Nodes are told pyproject's settings, so that the server cannot take a run's own over."""
+    expected = r"network\.num-experts=2 \(mrff run, and mrff deploy submit --results HOME, take it"
+    with pytest.raises(ConfigError, match=expected):
+        run_federation(small_data, home, nodes=NODES, name="", resume="first", num_server_rounds=4)
 
 
 def test_a_new_run_has_what_is_given() -> None:

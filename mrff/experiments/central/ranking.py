@@ -22,7 +22,7 @@ from client_app.learners.ranking import Ranking, ranks_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.floors import split_rows
-from mrff.data.windows import first_of_time, train_sizes, training_users
+from mrff.data.windows import first_of_time, tested_first, train_sizes
 from mrff.experiments.central import Note, Ranked, nobody
 from mrff.experiments.central.validation import Best
 from mrff.linear.base import decay
@@ -125,7 +125,7 @@ class FullRanking:
             self._place = self._place[np.append(first_of_time(dataset), len(is_read))]
         items = dataset.items[is_read]
         # Everybody trains, those who are ranked first: a candidate knows users by their rows.
-        everybody = np.concatenate([self.users, np.setdiff1d(training_users(dataset), self.users)])
+        everybody = tested_first(dataset, holdout=self._holdout)
         sizes = train_sizes(dataset, everybody, holdout=self._holdout)
         begin = self._place[dataset.offsets[everybody]]
         end = self._place[dataset.offsets[everybody] + sizes]

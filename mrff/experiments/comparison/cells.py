@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from client_app.kept_scores import FILE, KeptScores, KeptScoresError, read_scores
-from mrff.config import RunConfig
+from mrff.config import ConfigError, RunConfig
 from mrff.experiments.comparison.measures import TESTED, measured
 from mrff.experiments.comparison.plan import ComparisonPlan, Row
 from mrff.experiments.comparison.reading import Settings
@@ -144,6 +144,10 @@ def cell_of(row: Row, plan: ComparisonPlan, *, home: Path, data: tuple[Path, str
     settings: Settings = {**row.settings, "data.data-dir": str(folder), "data.home": str(home)}
     settings.setdefault("run.tensorboard", False)
     settings.setdefault("run.fit-settings", False)  # a method is what it says, on every dataset
+    if not RunConfig.from_flat(settings).tests:
+        raise ConfigError(
+            "a comparison compares tests, and data.holdout=0 holds nothing out; use data.holdout=1"
+        )
     if row.base.is_federated and not RunConfig.from_flat(settings).privacy.is_private:
         settings["evaluation.keep-test-scores"] = True
     depends: dict[str, Any] = {"data": content_hash, **RunConfig.from_flat(settings).to_flat()}

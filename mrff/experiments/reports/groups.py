@@ -16,7 +16,7 @@ from client_app.learners.cohort import CohortLearner
 from client_app.node import Node
 from mrff.data.dataset import Dataset, load_titles
 from mrff.data.schema import Feature
-from mrff.data.windows import train_sizes
+from mrff.data.windows import eligible_users, train_sizes
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
 
@@ -76,13 +76,17 @@ def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> 
     """Routes every user with the best model and counts what the groups like in training data."""
     counts: _Counts | None = None
     for node in nodes:
-        if len(node.tested):
-            cohort = node.cohort(node.tested, up_to_round=best_round)
-            learner = CohortLearner(node.mrff, node.config)
+        config = node.config.for_scoring
+        users = node.tested
+        if not node.config.tests:  # everybody who has a last interaction to be routed for
+            users = eligible_users(node.dataset, holdout=config.data.holdout)
+        if len(users):
+            cohort = node.cohort(users, up_to_round=best_round)
+            learner = CohortLearner(node.mrff, config)
             routes = learner.score_as_loaded(cohort, "test").routes
             if counts is None:
                 counts = _Counts(node.dataset, routes.shape[1], node.mrff.num_experts)
-            counts.add(node.dataset, node.tested, routes, node.config.data.holdout)
+            counts.add(node.dataset, users, routes, node.config.data.holdout)
     if counts is None:
         return GroupPicture([], [], 0)
     return counts.picture(titles)

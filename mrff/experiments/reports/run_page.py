@@ -53,7 +53,8 @@ def _quality(history: Entries, data: Path, config: RunConfig) -> dict[str, Any]:
     validations, test = of_kind(history, "validation"), _test(history)
     titles = [title for title, name in curves.MEASURES.items() if is_known(validations, name)]
     clicks = "auc" in (test or next(iter(validations), {}))
-    valid, why_not = _floors(data, config, "valid") if clicks else (None, "")
+    scored = clicks and config.tests
+    valid, why_not = _floors(data, config, "valid") if scored else (None, "")
     rows: list[list[str]] = []
     if test is not None and clicks:
         lowest, _ = _floors(data, config, "test")

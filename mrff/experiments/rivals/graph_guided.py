@@ -26,7 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from client_app.learners.negatives import Met, samples_of
 from mrff.config import RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.windows import eligible_users
+from mrff.data.windows import eligible_users, tested_first
 from mrff.sums import Tensors
 from mrff.sums.sampling import user_keys
 
@@ -64,11 +64,12 @@ class GraphGuided:
     ) -> None:
         self.dataset, self.config, self.met = dataset, config, met
         self.rates, self.round = rates or Rates(), 0
-        self.users = eligible_users(dataset, holdout=config.data.holdout)
+        self.users = eligible_users(dataset, holdout=config.data.holdout)  # who are tested
+        self.everybody = tested_first(dataset, holdout=config.data.holdout)
         random = torch.Generator().manual_seed(config.training.seed)
         self.shared = torch.randn(dataset.schema.num_items + 1, WIDTH, generator=random)
         self.shared[0] = 0.0
-        number = len(self.users)
+        number = len(self.everybody)
         self.tables = self.shared.expand(number, -1, -1).clone()  # (U, rows, d), as users sent them
         self.averages = self.tables.clone()  # (U, rows, d), over neighbours
         self.own = {
@@ -80,25 +81,25 @@ class GraphGuided:
         """A round of everybody; returns its loss."""
         self.round += 1
         losses = 0.0
-        for first in range(0, len(self.users), USERS):
+        for first in range(0, len(self.everybody), USERS):
             losses += self._train_some(slice(first, first + USERS))
         self.averages = neighbour_weights(self.tables) @ self.tables.flatten(1)
         self.averages = self.averages.view_as(self.tables)
         self.shared = self.averages.mean(0)
-        return losses / len(self.users)
+        return losses / len(self.everybody)
 
     @torch.no_grad()
     def scores(self) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Users' numbers with their scores (B, items) of items 1, 2, ..., by their own tables."""
+        """Rows of `users` with their scores (B, items) of items 1, 2, ..., by their own tables."""
         for first in range(0, len(self.users), USERS):
-            some = slice(first, first + USERS)
+            some = slice(first, min(first + USERS, len(self.users)))
             own = {name: values[some] for name, values in self.own.items()}
             rows = np.arange(len(self.users))[some]
             yield rows, scores_of(own, self.tables[some, 1:])
 
     def _train_some(self, some: slice) -> float:
         """The users' summed losses, each a mean over the batches."""
-        users, training = self.users[some], self.config.training
+        users, training = self.everybody[some], self.config.training
         keys = self.dataset.user_keys[users]
         order = user_keys(training.seed, self.round, keys, "order of pass 0")
         samples = samples_of(self.dataset, users, self.config, self.round, self.met).shuffled(order)

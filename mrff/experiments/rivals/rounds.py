@@ -19,7 +19,7 @@ from mrff.algorithms import algorithm_of, network_of
 from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import Dataset
-from mrff.data.windows import eligible_users
+from mrff.data.windows import eligible_users, tested_first
 from mrff.privacy.mechanisms.base import ModelShapes
 from mrff.privacy.mechanisms.none import PlainClient, PlainServer
 from mrff.sums import NodeView
@@ -53,18 +53,15 @@ class LocalRounds:
         self._learner, self._step = FactorLearner(network, config, met), model_step(config)
         shapes = {name: array.shape for name, array in public.items()}
         self._shapes = ModelShapes(shapes, {}, config.routes_shape)
-        users = eligible_users(dataset, holdout=config.data.holdout)
+        users = tested_first(dataset, holdout=config.data.holdout)
         private = {
             name: value.expand(len(users), *value.shape[1:]).clone()
             for name, value in tensors_of(network, "private").items()
         }
         routes = np.full((len(users), config.routes_shape[0]), -1, dtype=np.int64)
         self.everybody = Cohort(dataset, users, private, routes)
-
-    @property
-    def users(self) -> np.ndarray:
-        """(U,) rows in the dataset."""
-        return self.everybody.users
+        self.users = eligible_users(dataset, holdout=config.data.holdout)
+        """(U,) rows in the dataset of those who are tested; they are the first of everybody."""
 
     def train(self) -> float:
         """A round; returns its loss."""
@@ -93,8 +90,9 @@ class LocalRounds:
         return float(released.facts["train_loss"])
 
     def scores(self) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Rows of `everybody` with their scores (B, items) of items 1, 2, ..."""
-        yield from self._learner.scores(self._model(self.state.round), self.everybody)
+        """Rows of `users` with their scores (B, items) of items 1, 2, ..."""
+        tested = self.everybody.part(np.arange(len(self.users)))
+        yield from self._learner.scores(self._model(self.state.round), tested)
 
     def _model(self, number: int) -> SharedModel:
         public = {name: torch.from_numpy(array) for name, array in self.state.public.items()}

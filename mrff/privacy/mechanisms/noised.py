@@ -103,7 +103,7 @@ class NoisedServer:
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
         self.noisy_test = self.test(view.config)
-        planned(view, release, self.noisy_test.release)
+        planned(view, release, self.noisy_test.release if view.config.tests else None)
         unit = view.config.privacy.unit
         self._ledger = server_ledger(view.ledger_folder, view.population, unit)
         self._norm = self.config.privacy.clipping_norm

@@ -17,6 +17,7 @@ from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.floors import floors
 from mrff.data.targets import ending_with_targets
+from mrff.data.windows import eligible_users
 from mrff.experiments.central import Measures, Predicted, Ranked
 from mrff.experiments.central.methods import CENTRAL as PROGRAMS
 from mrff.experiments.central.methods import run_central
@@ -91,7 +92,8 @@ def test_impressions_are_split_at_what_was_liked(small_data: Path) -> None:
     config = config_of("popularity", small_data, targets="liked")
     scores = run_central("popularity", config).scores
     dataset = ending_with_targets(load_dataset(small_data), holdout=2)
-    long = np.diff(dataset.offsets) >= 5
+    long = eligible_users(dataset, holdout=2)
+    assert (dataset.labels[dataset.offsets[long + 1] - 4] == 1).all()  # of four likes at least
     assert scores.user_keys.tolist() == dataset.user_keys[long].tolist()
     assert (scores.labels == 1).all()
     assert scores.ranks is not None

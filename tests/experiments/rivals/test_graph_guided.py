@@ -94,3 +94,14 @@ def test_scores_are_of_the_users_own_tables(met: str) -> None:
     assert rows.tolist() == [0, 1, 2, 3]
     own = {name: values[2:3] for name, values in rounds.own.items()}
     torch.testing.assert_close(scores[2], scores_of(own, rounds.tables[2:3, 1:])[0])
+
+
+def test_users_too_short_for_the_split_train_and_are_not_scored() -> None:
+    rounds = GraphGuided(small_dataset((9, 2, 6, 1)), CONFIG)
+    assert rounds.users.tolist() == [0, 2]
+    assert sorted(rounds.everybody) == [0, 1, 2, 3]
+    begin = rounds.shared.clone()
+    rounds.train()
+    assert all((table != begin).any() for table in rounds.tables)
+    scored = [(row, len(scores)) for rows, scores in rounds.scores() for row in [rows.tolist()]]
+    assert scored == [([0, 1], 2)]

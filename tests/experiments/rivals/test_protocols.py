@@ -16,6 +16,7 @@ from mrff.experiments.rivals.rounds import LocalRounds
 from mrff.experiments.rivals.sampled import Candidates
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.small_data import small_config, small_dataset
+from tests.support.small_folders import write
 
 SETTINGS = {"sampling-rate": 0.6, "feature-dim": 4, "local-learning-rate": 40.0}
 
@@ -33,6 +34,33 @@ def test_rounds_in_one_process_are_those_of_flower(
     run_federation(small_data, tmp_path, nodes=2, name="flower", **changes)
     expected = shared_arrays(tmp_path, "flower")["item_table.weight"]
     np.testing.assert_allclose(rounds.state.public["item_table.weight"], expected, atol=1e-5)
+
+
+@pytest.fixture
+def with_short_users(tmp_path: Path) -> Path:
+    """Five users; the second and the fourth are too short for a holdout of 1."""
+    long = [(1, 1), (2, 0), (3, 1), (4, 1), (1, 0)]
+    write(tmp_path / "data", [long, [(3, 1), (4, 0)], long[::-1], [(2, 1)], long[1:]])
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("method", ["fedmf", "pfedrec"])
+def test_short_users_train_here_as_they_do_in_flower(
+    with_short_users: Path, tmp_path: Path, method: str
+) -> None:
+    values = {**overrides_of(method), **full_names({**SETTINGS, "sampling-rate": 1.0})}
+    config = RunConfig.from_flat({**values, "data.window-length": 16})
+    rounds = LocalRounds(load_dataset(with_short_users), config)
+    assert rounds.users.tolist() == [0, 2, 4]  # who is tested
+    assert sorted(rounds.everybody.users) == [0, 1, 2, 3, 4]
+    for _ in range(3):
+        rounds.train()
+    changes = {key.rpartition(".")[2].replace("-", "_"): v for key, v in values.items()}
+    run_federation(with_short_users, tmp_path, nodes=2, name="flower", **changes)
+    expected = shared_arrays(tmp_path, "flower")["item_table.weight"]
+    np.testing.assert_allclose(rounds.state.public["item_table.weight"], expected, atol=1e-5)
+    rows = np.concatenate([rows for rows, _ in rounds.scores()])
+    assert sorted(rows) == [0, 1, 2]
 
 
 def test_only_what_factorises_is_run_here() -> None:
