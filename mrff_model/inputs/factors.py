@@ -14,7 +14,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from mrff_model.inputs.known import Known, Rows, sums_before
+from mrff_model.inputs.known import Known, KnownRows, sums_before
 from mrff_model.item_statistics import ITEM_RIDGE, MOST_LEVERAGE, ItemStatistics
 
 SCALE = 6.0  # of a prediction, which is around 0.15; so that all inputs learn alike
@@ -64,7 +64,7 @@ class Fit:
         assert statistics.vectors is not None
         self.statistics, self.taste = statistics, taste  # (B, d)
 
-    def vectors(self, rows: Rows) -> Tensor:
+    def vectors(self, rows: KnownRows) -> Tensor:
         """(B, ..., d), 0 where no row is.
 
         A vector solves ``(A + ridge) v = c`` with A a sum of one matrix per user, which is near the
@@ -81,17 +81,17 @@ class Fit:
         return rows.real.unsqueeze(-1) * (vectors - step.unsqueeze(-1) * taste)
 
 
-def _all_rows(known: Known) -> Rows:
+def _all_rows(known: Known) -> KnownRows:
     """(B, R) of which those count that are part of the statistics."""
     last = known.history if known.newest else known.asked
     pairs = ((known.past, last), ("items", "labels", "counted"))
     items, labels, counted = (
         torch.cat([getattr(rows, name).flatten(1) for rows in pairs[0]], dim=1) for name in pairs[1]
     )
-    return Rows(items * (counted > 0), labels, counted)
+    return KnownRows(items * (counted > 0), labels, counted)
 
 
-def _taste(statistics: ItemStatistics, rows: Rows) -> Tensor:
+def _taste(statistics: ItemStatistics, rows: KnownRows) -> Tensor:
     """(B, d), as the user had it when item vectors were fitted."""
     assert statistics.vectors is not None
     vectors = statistics.vectors[rows.items] * rows.real.unsqueeze(-1)

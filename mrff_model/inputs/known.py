@@ -14,7 +14,7 @@ from mrff_model.item_statistics import ItemStatistics
 
 
 @dataclass(frozen=True)
-class Rows:
+class KnownRows:
     """Interactions of users, (B, ...) each; what does not exist is item 0.
 
     Args:
@@ -26,8 +26,8 @@ class Rows:
     counted: Tensor
 
     @classmethod
-    def of(cls, items: Tensor, feedback: Tensor, counted: Tensor) -> Rows:
-        """Rows by their feedback codes, 1 + label."""
+    def of(cls, items: Tensor, feedback: Tensor, counted: Tensor) -> KnownRows:
+        """KnownRows by their feedback codes, 1 + label."""
         return cls(items, (feedback == 2).float(), counted.float())
 
     @property
@@ -66,27 +66,27 @@ class Known:
         return self.until is None
 
     @cached_property
-    def history(self) -> Rows:
+    def history(self) -> KnownRows:
         """(B, W, L), what each position shows; nothing at the start of a window."""
         batch = self.batch
         counted = batch.counted[0] if batch.counted else torch.zeros_like(batch.items)
-        return Rows.of(batch.items, batch.feedback, counted)
+        return KnownRows.of(batch.items, batch.feedback, counted)
 
     @cached_property
-    def asked(self) -> Rows:
+    def asked(self) -> KnownRows:
         """(B, W, T), the targets; a newest one has no label, and is in no sum."""
         if self.newest or not self.batch.counted:
             nothing = torch.zeros_like(self.targets, dtype=torch.float32)
-            return Rows(self.targets, nothing, nothing)
-        return Rows(self.targets, self.batch.labels, self.batch.counted[1].float())
+            return KnownRows(self.targets, nothing, nothing)
+        return KnownRows(self.targets, self.batch.labels, self.batch.counted[1].float())
 
     @cached_property
-    def past(self) -> Rows:
+    def past(self) -> KnownRows:
         """(B, E), the rows before the first window."""
         if self.batch.past and not self.alone:
-            return Rows.of(*self.batch.past)
+            return KnownRows.of(*self.batch.past)
         nothing = self.batch.items.new_zeros(len(self.batch.items), 0)
-        return Rows.of(nothing, nothing, nothing)
+        return KnownRows.of(nothing, nothing, nothing)
 
     @property
     def several(self) -> bool:
