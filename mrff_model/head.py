@@ -17,16 +17,17 @@ class Head(nn.Module):
     A part (B, W, 1, ...) is the same for all T: it is multiplied once.
 
     Args:
-        linear: of the inputs, how many also reach the logit by a linear path; it starts at 0.
+        start: of the inputs that also reach the logit by a linear path, what each counts there to
+            begin with; none: there is no such path.
     """
 
-    def __init__(self, inputs: int, inner: int, linear: int = 0) -> None:
+    def __init__(self, inputs: int, inner: int, start: Sequence[float] = ()) -> None:
         super().__init__()
         self.up = nn.Linear(inputs, inner)
         self.down = nn.Linear(inner, 1)
-        self.linear = nn.Linear(linear, 1, bias=False) if linear else None
+        self.linear = nn.Linear(len(start), 1, bias=False) if start else None
         if self.linear is not None:
-            nn.init.zeros_(self.linear.weight)
+            self.linear.weight = nn.Parameter(torch.tensor([list(start)]))
 
     def forward(
         self, parts: Sequence[Tensor], dropout: Dropout, direct: Sequence[Tensor] = ()

@@ -25,7 +25,7 @@ from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head import Head
-from mrff_model.inputs import Known, inputs_of, number_of_inputs
+from mrff_model.inputs import KnownBefore, inputs_of, starts_of
 from mrff_model.item_statistics import ItemStatistics
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
 from mrff_model.own_rates import number_of_rates, own_rates
@@ -73,15 +73,16 @@ class MRFFNetwork(Network):
         if self.user_features is not None:
             seen += self.user_features.width
         rates = number_of_rates(self.rate_features) if self.rate_features is not None else 0
-        rates += TIME_COLUMNS if self.time_inputs else 0
+        clock = TIME_COLUMNS if self.time_inputs else 0
         self.rows = len(next(iter(features.catalogue.values())))
-        self.item_statistics = None
+        self.item_statistics, start = None, []
         if shape.item_statistics and clicks:
             self.item_statistics = ItemStatistics(self.rows, shape.closed_form_factors)
             self.compared, self.factor_dim = features.compared, shape.closed_form_factors
-            rates += number_of_inputs(self.compared, self.factor_dim)
-        linear = rates if self.item_statistics is not None else 0
-        self.head = Head(seen + rates, shape.head_dim, linear) if clicks else None
+            public = starts_of(self.compared, self.factor_dim)
+            start = [*[0.0] * rates, *public, *[0.0] * clock]
+        inputs = seen + (len(start) or rates + clock)
+        self.head = Head(inputs, shape.head_dim, start) if clicks else None
         self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
         self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
         self.user_factors = nn.Parameter(torch.zeros(1, item_width)) if shape.user_factors else None
@@ -258,7 +259,7 @@ class MRFFNetwork(Network):
         if self.item_statistics is not None:
             history = self.item_features.codes(batch.items, self.compared)
             wanted = self.item_features.codes(targets, self.compared)
-            known = Known(
+            known = KnownBefore(
                 self.item_statistics, batch, targets, until, history, wanted, sizes,
                 alone=not self.time_rule.reads_other_windows,
             )  # fmt: skip

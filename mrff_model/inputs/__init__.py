@@ -13,10 +13,10 @@ from typing import Protocol
 from torch import Tensor
 
 from mrff_model.inputs.factors import ClosedFormFactors
-from mrff_model.inputs.known import Known
+from mrff_model.inputs.known import KnownBefore
 from mrff_model.inputs.residuals import Residuals
 
-__all__ = ["INPUTS", "Input", "Known", "inputs_of", "number_of_inputs"]
+__all__ = ["INPUTS", "Input", "KnownBefore", "inputs_of", "starts_of"]
 
 
 class Input(Protocol):
@@ -24,11 +24,16 @@ class Input(Protocol):
 
     name: str
 
-    def width(self, features: Collection[str], dim: int) -> int:
-        """How many, for item features compared and item vectors of ``dim`` numbers; 0: none."""
+    def start(self, features: Collection[str], dim: int) -> list[float]:
+        """What each column counts in the logit before anything is learned; none: no columns.
+
+        Args:
+            features: names of item features that are compared.
+            dim: width of items' vectors; 0: there are none.
+        """
         ...
 
-    def columns(self, known: Known) -> list[Tensor]:
+    def columns(self, known: KnownBefore) -> list[Tensor]:
         """(B, W, T) each, or (B, W, 1) of what all newest targets share."""
         ...
 
@@ -36,17 +41,21 @@ class Input(Protocol):
 INPUTS: dict[str, Input] = {one.name: one for one in (Residuals(), ClosedFormFactors())}
 
 
-def number_of_inputs(features: Collection[str], dim: int) -> int:
-    """R, columns in all."""
-    return sum(one.width(features, dim) for one in INPUTS.values())
+def starts_of(features: Collection[str], dim: int) -> list[float]:
+    """The weights (R,) that the linear path begins with.
+
+    They make an additive model of item, user and taste, which is near the best one from the first
+    round on: weights that begin at 0 would need hundreds of steps of the server's size.
+    """
+    return [weight for one in INPUTS.values() for weight in one.start(features, dim)]
 
 
-def inputs_of(known: Known, dim: int) -> list[Tensor]:
+def inputs_of(known: KnownBefore, dim: int) -> list[Tensor]:
     """All columns, (B, W, T) or (B, W, 1) each."""
     features = known.target_codes.keys()
     return [
         column
         for one in INPUTS.values()
-        if one.width(features, dim)
+        if one.start(features, dim)
         for column in one.columns(known)
     ]

@@ -14,7 +14,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from mrff_model.inputs.known import Known, KnownRows, sums_before
+from mrff_model.inputs.known import KnownBefore, KnownRows, sums_before
+from mrff_model.inputs.residuals import SCALE as RESIDUAL_SCALE
 from mrff_model.item_statistics import ITEM_RIDGE, MOST_LEVERAGE, ItemStatistics
 
 SCALE = 6.0  # of a prediction, which is around 0.15; so that all inputs learn alike
@@ -26,11 +27,11 @@ class ClosedFormFactors:
 
     name = "factors"
 
-    def width(self, features: Collection[str], dim: int) -> int:
-        """Prediction and variance, where items have vectors of ``dim`` numbers."""
-        return 2 if dim else 0
+    def start(self, features: Collection[str], dim: int) -> list[float]:
+        """The prediction as it is, see `mrff_model.inputs.residuals`."""
+        return [RESIDUAL_SCALE / SCALE, 0.0] if dim else []
 
-    def columns(self, known: Known) -> list[Tensor]:
+    def columns(self, known: KnownBefore) -> list[Tensor]:
         """Both, (B, W, T)."""
         statistics = known.statistics
         noise = statistics.prior[1]
@@ -81,7 +82,7 @@ class Fit:
         return rows.real.unsqueeze(-1) * (vectors - step.unsqueeze(-1) * taste)
 
 
-def _all_rows(known: Known) -> KnownRows:
+def _all_rows(known: KnownBefore) -> KnownRows:
     """(B, R) of which those count that are part of the statistics."""
     last = known.history if known.newest else known.asked
     pairs = ((known.past, last), ("items", "labels", "counted"))

@@ -41,7 +41,7 @@ class KnownRows:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownBefore:
     """Targets (B, W, T) and what came before them.
 
     Args:

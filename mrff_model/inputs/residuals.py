@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrff_model.inputs.known import Known, sums_before
+from mrff_model.inputs.known import KnownBefore, sums_before
 from mrff_model.own_rates import COUNT_SCALE, PRIOR_WEIGHT, running_sums, sums_of_window
 
 LATEST = (1, 5, 10, 20)  # history items
@@ -27,11 +27,14 @@ class Residuals:
 
     name = "residuals"
 
-    def width(self, features: Collection[str], dim: int) -> int:
-        """Two of the item, one for each length of history, one per feature."""
-        return 2 + len(LATEST) + 2 + len(features)
+    def start(self, features: Collection[str], dim: int) -> list[float]:
+        """The item's rate as it is, and the mean of all residuals.
 
-    def columns(self, known: Known) -> list[Tensor]:
+        A logit moves by 1 / (p (1 - p)), about `SCALE`, times a change of the probability p.
+        """
+        return [1.0, 0.0, *(0.0 for _ in LATEST), 0.0, 1.0, *(0.0 for _ in features)]
+
+    def columns(self, known: KnownBefore) -> list[Tensor]:
         """The rate's logit and count; mean residuals lately, of the window, of all, and by kind."""
         rate, count = known.statistics.rest(
             known.asked.items, known.asked.labels, known.asked.counted
@@ -49,7 +52,7 @@ class Residuals:
         return [torch.logit(rate), COUNT_SCALE * count.log1p(), *own, *kinds]
 
 
-def _of_kind(known: Known, pair: Tensor, name: str) -> Tensor:
+def _of_kind(known: KnownBefore, pair: Tensor, name: str) -> Tensor:
     """(B, W, T) mean residual of the window's items that share a value with the target."""
     history, wanted = known.history_codes[name], known.target_codes[name]
     if known.until is None:
@@ -67,7 +70,7 @@ def _lately(sums: Tensor, most: int) -> Tensor:
     return sums - F.pad(sums, (most, 0))[..., : sums.shape[-1]]
 
 
-def _before_windows(known: Known) -> tuple[Tensor, Tensor]:
+def _before_windows(known: KnownBefore) -> tuple[Tensor, Tensor]:
     """(B, W, 1) sum of residuals, and number, of rows before each window."""
     past, asked = known.past, known.asked
     total = past.residuals(known.statistics).sum(-1)[:, None, None]  # (B, 1, 1)

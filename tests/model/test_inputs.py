@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mrff_model.batch import Batch
-from mrff_model.inputs import Known, inputs_of, number_of_inputs
+from mrff_model.inputs import KnownBefore, inputs_of, starts_of
 from mrff_model.inputs.factors import SCALE, VARIANCE_SCALE, ClosedFormFactors, inverse
 from mrff_model.inputs.residuals import SCALE as MEANS
 from mrff_model.inputs.residuals import Residuals
@@ -73,7 +73,7 @@ def known_of(
     targets: Tensor | None = None,
     until: Tensor | None = None,
     alone: bool = False,
-) -> Known:
+) -> KnownBefore:
     """With a feature of one value and one of several, made of the item's number."""
     wanted = batch.targets if targets is None else targets
 
@@ -87,7 +87,7 @@ def known_of(
         until = None
     elif until is None:
         until = torch.arange(batch.items.shape[-1])
-    return Known(found, batch, wanted, until, codes(batch.items), codes(wanted), sizes, alone)
+    return KnownBefore(found, batch, wanted, until, codes(batch.items), codes(wanted), sizes, alone)
 
 
 def solved_for(
@@ -152,7 +152,7 @@ def test_an_item_asked_about_after_the_history_reads_what_a_next_target_would(pa
         asked = torch.arange(1, ITEMS + 1)[None, None]
         newest = known_of(found, batch, asked)
         columns = torch.stack([c.expand(asked.shape) for c in inputs_of(newest, DIM)], dim=-1)
-    assert len(expected) == number_of_inputs(FEATURES, DIM)
+    assert len(expected) == len(starts_of(FEATURES, DIM))
     assert torch.allclose(columns[0, 0, items[-1] - 1], expected, atol=1e-5)
 
 
