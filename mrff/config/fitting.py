@@ -101,7 +101,7 @@ def _user_factors_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str]
 
 
 def _item_bias(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
-    if config.objective == "next":  # it has one of its own
+    if config.objective == "next" or config.network.item_statistics:  # items have their own say
         return None
     if not facts.items_have_ids:
         return True, "items have no id of their own"

@@ -273,6 +273,12 @@ def _statistics_conflicts(config: RunConfig) -> Iterator[str]:
             f"network.item-statistics=true cannot go with privacy.mode={mode}: the sums are not "
             "noised, and name the items of a one-user node; use network.item-statistics=false"
         )
+    if network.item_statistics and network.item_bias:
+        yield (
+            "network.item-statistics=true cannot go with network.item-bias=true: an item's own "
+            "number and the rate among others give away the label of a training row; use "
+            "network.item-bias=false, the rate says as much"
+        )
     if network.item_statistics and network.private_parameters == "all":
         yield (
             "network.item-statistics=true cannot go with network.private-parameters=all: "

@@ -120,14 +120,11 @@ class NetworkSettings:
         False, "the head reads gaps between rows and the hour; for data with real times"
     )
     item_statistics: bool = setting(
-        False,
-        "the head reads what others make of an item, and how far the user likes things more; "
-        "needs sums over all users before training",
+        False, "the head reads what others make of an item, by sums before training"
     )
     closed_form_factors: int | None = setting(
         "off",
-        "width of a taste that is solved for in closed form before every target, from earlier "
-        "rows; needs network.item-statistics",
+        "width of a user's taste in closed form, which the head reads; needs item-statistics",
         Limits(1, 256, word="off"),
     )
     dropout: float = setting(

@@ -70,6 +70,7 @@ def test_a_run_that_breaks_off_with_a_validation_on_its_way(
     small_data: Path, tmp_path: Path, failing: int
 ) -> None:
     config: dict[str, Any] = {
+        "fit-settings": False,
         "data-dir": str(small_data), "home": str(tmp_path), "run.name": "broken",
         "expected-nodes": NODES, "num-server-rounds": ROUNDS, "evaluate-every": 1,
         "checkpoint-every": 1, "feature-dim": 4, "window-length": 16, "sampling-rate": 0.6,

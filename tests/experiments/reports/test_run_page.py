@@ -61,7 +61,7 @@ def test_headline_floors_configuration_and_no_trouble(
     assert f"<dd>{summary['best_round']}</dd>" in page
     lowest = floors(load_dataset(small_data), holdout=1, part="test")
     assert f"{lowest.user_item.auc:.4f}" in page
-    assert "<td>network.num-experts</td><td>3</td><td>4</td>" in page
+    assert "<td>network.num-experts</td><td>3</td><td>auto</td>" in page
     assert re.search(r"<p>None of \d+ messages\.</p>", page)
     assert "privacy.mode is none" in page
 
