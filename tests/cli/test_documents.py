@@ -17,18 +17,19 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("conf/*.toml")])
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMENTS}
 SETTING = re.compile(r"(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b)[^\s`\\|),;]+)")
+TOGETHER = re.compile(rf"(?:{SETTING.pattern}[ \\\n]*)+")  # of one command, over its lines
 OPTION = re.compile(r"--?[a-z]")
 # A command to its end: of the code, or of the line where none goes on; without its comment.
 COMMAND = re.compile(r"(?:^|`|\$ |&& )(mrff [a-z]+ (?:[^`\n#|&]|\\\n)*)", re.MULTILINE)
 
 
 def changes() -> list[tuple[str, str]]:
-    return sorted({(n, found) for n, text in TEXTS.items() for found in SETTING.findall(text)})
+    return sorted({(n, m[0].strip()) for n, text in TEXTS.items() for m in TOGETHER.finditer(text)})
 
 
-@pytest.mark.parametrize(("document", "change"), changes())
-def test_a_setting_in_a_document_is_one_that_a_run_takes(document: str, change: str) -> None:
-    RunConfig.from_flat(read_settings(None, [change]))
+@pytest.mark.parametrize(("document", "given"), changes())
+def test_settings_in_a_document_are_some_that_a_run_takes(document: str, given: str) -> None:
+    RunConfig.from_flat(read_settings(None, SETTING.findall(given)))
 
 
 def test_an_option_in_a_document_is_one_that_its_command_has() -> None:
