@@ -17,7 +17,7 @@ from mrff.config import ConfigError
 from mrff.data.dataset import rows_between
 from mrff.data.windows import train_sizes
 from mrff.linear import LINEAR, Sequences, sequences_of
-from mrff.linear.item_factors import moments
+from mrff.linear.item_factors import STEPS, moments
 from mrff.metrics.lists import ITEM_COUNTS
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
@@ -64,6 +64,10 @@ def factor_sums(node: Node, request: Request) -> Reply:
     came, known = request.linear, node.dataset.schema.num_items
     if came.keys() != {"rates", "prior", "vectors"} or len(came["vectors"]) <= known:
         raise ConfigError(f"item vectors need rates, prior and vectors of at least {known} items")
+    if not 1 <= request.facts.round <= STEPS:  # as many sums, and no more, whoever asks
+        raise ConfigError(
+            f"item vectors are solved for in steps 1 to {STEPS}, this is step {request.facts.round}"
+        )
     rows, offsets = _labelled_part(node)
     items, labels = node.dataset.items[rows].astype(np.int64), node.dataset.labels[rows]
     residuals = _residuals(came, items, labels)
@@ -142,5 +146,5 @@ def _refuse_in_private(node: Node) -> None:
             why = f"a node with {' and '.join(node.limits)}"
         raise ConfigError(
             f"{why} answers no query about items: sums of a one-user node name them; "
-            "use training.linear-items=off"
+            "use training.linear-items=off and network.item-statistics=false"
         )

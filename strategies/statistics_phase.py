@@ -14,11 +14,11 @@ import numpy as np
 from mrff.linear import item_factors
 from mrff.metrics.lists import ITEM_COUNTS
 from mrff.sums import CohortSums, Expected, Quantity, require
+from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, ITEM_RATES, SQUARES, USERS, Arrays
 from mrff_model.item_statistics import ITEM_RIDGE
 from strategies.queries import Query
 
-STEPS = 12  # of item vectors; more change nothing that a validation sees
 log = getLogger("flwr")
 
 
@@ -52,22 +52,36 @@ def check_item_rates(sums: CohortSums) -> None:
     )
 
 
+def check_moments(sums: CohortSums) -> None:
+    """Squares are nothing below 0."""
+    for name in (item_factors.SECOND, item_factors.SPREAD):
+        squares = item_factors.squares(sums.updates[name])
+        require(not (squares < 0).any(), f"array {name} holds squares below 0")
+
+
 def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
     """(items + 1, d), and the mean square of residuals."""
     items = len(found["rates"]) - 1
     vectors, noise = item_factors.first_vectors(items, dim, seed), 0.0
     numbers = {SQUARES: Quantity(), USERS: Quantity(whole=True)}
     expected = Expected(updates=item_factors.shapes(items, dim), numbers=numbers)
-    for step in range(STEPS):
+    for step in range(item_factors.STEPS):
         came = {
             "rates": found["rates"],
             "prior": np.array([found["prior"][0], noise or found["prior"][1]]),
             "vectors": vectors,
         }
         asked = {name: values.astype(np.float32) for name, values in came.items()}
-        sums = query.of_step(step + 1)(FACTOR_SUMS, asked, expected)
+        sums = query.of_step(step + 1)(FACTOR_SUMS, asked, expected, check_moments)
         rows = float(found["rates"][:, 0].sum())
         noise = max(float(sums.numbers[SQUARES]) / max(rows, 1.0), 1e-4)
-        vectors = item_factors.solved(sums.updates, int(sums.numbers[USERS]), ITEM_RIDGE)
-        log.info("item vectors: step %d of %d", step + 1, STEPS)
+        try:
+            vectors = item_factors.solved(sums.updates, int(sums.numbers[USERS]), ITEM_RIDGE)
+        except np.linalg.LinAlgError as error:
+            raise RoundFailedError(
+                f"item vectors, step {step + 1}: the nodes' sums are no moments of anybody's taste "
+                f"({error}); leave out the node that sent them, or set "
+                "network.closed-form-factors=off"
+            ) from error
+        log.info("item vectors: step %d of %d", step + 1, item_factors.STEPS)
     return vectors, noise

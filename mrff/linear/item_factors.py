@@ -11,6 +11,7 @@ alternating least squares, which fits noise where a user has few rows.)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from mrff.linear.base import symmetric, triangle_size
 
 Floats = NDArray[np.float64]
+STEPS = 12  # of a run; more change nothing that a validation sees
 MOST_USERS = 4096  # whose covariances lie in memory at once
 SECOND, FIRST, SPREAD = "item_second_moments", "item_first_moments", "taste_moments"
 BEGIN_SCALE = 0.1  # of vectors before the first step
@@ -78,6 +80,13 @@ def solved(sums: Mapping[str, NDArray[np.float64]], users: int, ridge: float) ->
     vectors = np.linalg.solve(second, np.asarray(sums[FIRST], np.float64)[..., None])[..., 0]
     spread = symmetric(np.asarray(sums[SPREAD], np.float64), dim) / max(users, 1)
     return np.vstack([np.zeros((1, dim)), vectors @ np.linalg.cholesky(spread)])
+
+
+def squares(values: NDArray[Any]) -> NDArray[Any]:
+    """The diagonals of packed matrices (..., packed)."""
+    dim = int(np.sqrt(2 * values.shape[-1]))  # of d (d + 1) / 2
+    rows, columns = np.triu_indices(dim)
+    return np.asarray(values[..., rows == columns])
 
 
 def unpacked(values: Floats, dim: int) -> Floats:

@@ -13,6 +13,7 @@ from mrff.linear.item_factors import (
     moments,
     shapes,
     solved,
+    squares,
 )
 
 
@@ -75,3 +76,10 @@ def test_planted_tastes_are_found() -> None:
 def test_an_item_that_nobody_met_has_no_vector() -> None:
     sums = moments(np.array([1]), np.array([0.4]), np.array([0, 1]), first_vectors(3, 2, 0), 0.2)
     assert not solved(sums, 1, 5.0)[[0, 2, 3]].any()
+
+
+def test_squares_are_on_the_diagonal() -> None:
+    """Of 3 x 3 matrices: places 0, 3 and 5 of six."""
+    assert squares(np.arange(6.0)).tolist() == [0.0, 3.0, 5.0]
+    assert squares(np.arange(12.0).reshape(2, 6)).tolist() == [[0.0, 3.0, 5.0], [6.0, 9.0, 11.0]]
+    assert squares(np.array([7.0])).tolist() == [7.0]
