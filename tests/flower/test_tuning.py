@@ -30,6 +30,11 @@ def working_below(folder: Path) -> list[str]:
     return found
 
 
+def hears_ctrl_c() -> None:
+    """Also where the tests run in a shell's background, which switches SIGINT off."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare("synthetic", out=home / "data" / "tiny", options={"users": 60, "items": 20})
@@ -37,7 +42,9 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     command = [MRFF, "tune", "tiny", "--budget", "6m", *FEW]
 
     with (tmp_path / "first.log").open("wb") as log:
-        first = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        first = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, preexec_fn=hears_ctrl_c
+        )
         began = time.monotonic()
         deadline = began + 500
         history, one = home / "tune" / "tiny" / "runs", 0.0
