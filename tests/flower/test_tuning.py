@@ -30,6 +30,14 @@ def working_below(folder: Path) -> list[str]:
     return found
 
 
+def nothing_works_below(folder: Path, within: float = 30.0) -> bool:
+    """Whether they have all ended; Ray's take some seconds on a busy machine."""
+    deadline = time.monotonic() + within
+    while working_below(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not working_below(folder)
+
+
 def hears_ctrl_c() -> None:
     """Also where the tests run in a shell's background, which switches SIGINT off."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -58,7 +66,7 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     told = (tmp_path / "first.log").read_text()
     assert "trial 0 (defaults): 0." in told
     assert "mrff: interrupted" in told
-    assert working_below(home) == []
+    assert nothing_works_below(home)
 
     small = [MRFF, "tune", "tiny", "--budget", "1s", *FEW]
     refused = subprocess.run(
@@ -80,7 +88,7 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     text = best.read_text()
     assert "score-test" not in text
     assert "num-server-rounds = 3" in text
-    assert working_below(home) == []
+    assert nothing_works_below(home)
 
     run = subprocess.run(
         [MRFF, "run", "--nodes", "2", "--config", str(best), "-c", "run.name=tuned"],
