@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 _TABLE = re.compile(
     r"(?:clusters\.\d+\.)?"
-    r"(?:item_features\.(?P<feature>.+)_table|user_features\..+_table"
+    r"(?:(?:item_features\.(?P<feature>.+)_table|user_features\..+_table"
     r"|(?P<of_items>item_table|item_bias|next_head\.item_bias))\.weight"
-    r"|item_statistics\.(?P<of_each>rates|vectors)"
+    r"|item_statistics\.(?P<of_each>rates|vectors))"
 )
 
 

@@ -40,8 +40,7 @@ def statistics(query: Query, shared: Mapping[str, np.ndarray], seed: int) -> Arr
     dims = [array.shape[1] for name, array in shared.items() if name.endswith("statistics.vectors")]
     if dims:
         found["vectors"], found["prior"][1] = _vectors(query, found, dims[0], seed)
-    kinds = {name: name.rpartition(".")[2] for name in shared if "item_statistics." in name}
-    return {name: found[kind].astype(np.float32) for name, kind in kinds.items()}
+    return {name: found[name.rpartition(".")[2]].astype(np.float32) for name in shared}
 
 
 def check_item_rates(sums: CohortSums) -> None:

@@ -61,7 +61,7 @@ def counted_until(dataset: Dataset, users: np.ndarray, config: RunConfig) -> np.
     begin: np.ndarray = dataset.offsets[users]
     end = begin + train_sizes(dataset, users, holdout=config.data.holdout)
     held_out = end < dataset.offsets[users + 1]
-    if held_out.any():
+    if not dataset.knows_same_time and held_out.any():
         end[held_out] = first_of_time(dataset)[end[held_out]]
     return end if dataset.trains is None else np.where(dataset.trains[users], end, begin)
 

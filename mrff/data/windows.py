@@ -142,8 +142,8 @@ def train_records(
     records = _gather(dataset, first, lengths, counted=None)
     if dataset.knows_same_time:
         return records
-    rows = first[..., None] + np.arange(records.mask.shape[-1])
-    return replace(records, mask=records.mask & teaches(dataset, users, rows, holdout=holdout))
+    taught = teaches(dataset, users, records.rows, holdout=holdout)
+    return replace(records, mask=records.mask & taught)
 
 
 def first_of_time(dataset: Dataset) -> NDArray[np.int64]:

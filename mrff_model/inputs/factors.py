@@ -85,9 +85,9 @@ class Fit:
 def _all_rows(known: KnownBefore) -> KnownRows:
     """(B, R) of which those count that are part of the statistics."""
     last = known.history if known.newest else known.asked
-    pairs = ((known.past, last), ("items", "labels", "counted"))
     items, labels, counted = (
-        torch.cat([getattr(rows, name).flatten(1) for rows in pairs[0]], dim=1) for name in pairs[1]
+        torch.cat([getattr(rows, name).flatten(1) for rows in (known.past, last)], dim=1)
+        for name in ("items", "labels", "counted")
     )
     return KnownRows(items * (counted > 0), labels, counted)
 

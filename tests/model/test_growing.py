@@ -65,3 +65,11 @@ def test_a_new_value_begins_at_the_mean_of_the_known_values() -> None:
 )
 def test_only_tables_grow(name: str, old: tuple[int, ...], new: tuple[int, ...], may: bool) -> None:
     assert may_grow(name, old, new) is may
+
+
+def test_item_statistics_of_any_copy_grow_by_rows_that_say_nothing() -> None:
+    for name in ("item_statistics.rates", "clusters.1.item_statistics.vectors"):
+        assert may_grow(name, (3, 2), (5, 2))
+    new = NewItems(2, frozenset(), [])
+    grown = new.extended("clusters.1.item_statistics.rates", np.ones((3, 2), np.float32), 5)
+    assert grown.tolist() == [[1, 1]] * 3 + [[0, 0]] * 2
