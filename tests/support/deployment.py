@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+
 from mrff.config import full_names
 from mrff.data.shard import node_folder
 from mrff.ops.control import Control
@@ -167,6 +169,15 @@ class Federation(Processes):
             )
             (found,) = rows.fetchone() or (None,)
             return float(found or 0.0)
+
+    def sleep_until_heartbeat(self, node: int, *, before: float) -> None:
+        """Returns so many seconds before the next heartbeat of the node is due."""
+        wait_for(f"a sign of {node_name(node)}", lambda: self._heartbeat_due(node) > before, 60)
+        time.sleep(self._heartbeat_due(node) - before)
+
+    def _heartbeat_due(self, node: int) -> float:
+        """Seconds until then: Flower counts two intervals from a heartbeat to the node's end."""
+        return self.online_until(node) - time.time() - HEARTBEAT_DEFAULT_INTERVAL
 
     def wait_for_heartbeat(self, node: int) -> None:
         """Returns after the node was heard of, which happens every half minute, and got its answer.
