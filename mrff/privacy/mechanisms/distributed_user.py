@@ -24,13 +24,13 @@ from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
 from mrff.privacy.noise import NoiseSource
 from mrff.privacy.noised_evaluation import VECTOR, NoisyTest
+from mrff.privacy.noised_items import ITEMS, MET, Floats, NoisyItems
 from mrff.privacy.skellam import LARGEST_VARIANCE
 from mrff.privacy.spending import spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
 
 LEAST_DEVIATION = 16.0  # of the noise, in steps: there Skellam costs 1 % more than Gaussian noise
-_NOISES = ("noise-multiplier", "test-noise")
 _DEVIATIONS = 64.0  # room in the ring: 13 of the noise of all, of whom 1 in 20 is needed and honest
 _SHARE_ERROR = 1e-3  # of a sum of shares, which travel as multiples of 2^-24
 
@@ -91,10 +91,47 @@ class SharedTest(NoisyTest):
         return CohortSums({VECTOR: whole + noise}, own.numbers)
 
 
+class SharedItems(NoisyItems):
+    """Item statistics on the grid: weights are multiples of a step, so nothing has to be rounded.
+
+    A user's numbers are whole numbers of steps, `MET` of a weight as well as a weight, and their
+    norm is at most ``grid-steps``.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._steps = config.privacy.grid_steps
+        noise = config.privacy.item_noise
+        self.release = Release(noise, mechanism="skellam", grid_steps=self._steps)
+
+    def weights(self, squares: Floats) -> Floats:
+        """The next lower ones of the grid; 0 for a user of more rows than it has place for."""
+        return np.floor(super().weights(squares) * MET * self._steps) / (MET * self._steps)
+
+    def expected(self, items: int) -> Expected:
+        plain = super().expected(items)
+        numbers = {**plain.numbers, "noise_share": Quantity()}
+        return Expected(plain.updates, numbers, steps={ITEMS: 1.0 / self._steps})
+
+    def check(self, sums: CohortSums) -> None:
+        _check_share(sums)
+
+    def shared(self, sums: CohortSums, source: NoiseSource, honest: int) -> CohortSums:
+        """A node's vector in steps of the grid, with its share of the noise."""
+        whole = np.rint(sums.updates[ITEMS] * self._steps).astype(np.int64)
+        noise = source.skellam(whole.shape, share_of(self.release, honest))
+        return CohortSums(
+            {ITEMS: whole + noise}, {**sums.numbers, **as_numbers({"noise_share": 1.0 / honest})}
+        )
+
+    def _variance(self, sums: CohortSums) -> float:
+        return super()._variance(sums) * float(sums.number("noise_share"))
+
+
 class DistributedServer(NoisedServer):
     """It sees sums over nodes only; see `ServerHalf`."""
 
-    test = SharedTest
+    test, sums_of_items = SharedTest, SharedItems
 
     def __init__(self, view: ServerView, release: Release) -> None:
         super().__init__(view, release)
@@ -118,12 +155,7 @@ class DistributedServer(NoisedServer):
         return Expected(plain.updates, numbers, steps=dict.fromkeys(plain.updates, step))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
-        share = sums.number("noise_share")
-        require(sums.number("units") > 0, "there is nobody in the sum")
-        require(
-            share >= 1.0 - _SHARE_ERROR,
-            f"the noise of the nodes that are left is {share:.4g} of what was promised",
-        )
+        _check_share(sums)
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
         step = self._norm / self._release.grid_steps
@@ -167,7 +199,10 @@ class DistributedUser(NoisedMechanism):
                 "Skellam noise is counted in Renyi divergence; use privacy.accountant=rdp"
             )
         least, most = LEAST_DEVIATION, math.sqrt(LARGEST_VARIANCE)
-        for key, noise in zip(_NOISES, (privacy.noise_multiplier, privacy.test_noise), strict=True):
+        noises = {"noise-multiplier": privacy.noise_multiplier, "test-noise": privacy.test_noise}
+        if config.reads_item_statistics:
+            noises["item-noise"] = privacy.item_noise
+        for key, noise in noises.items():
             deviation = noise * privacy.grid_steps
             if not least <= deviation <= most:
                 too, other = ("small", "more") if deviation < least else ("large", "fewer")
@@ -184,9 +219,25 @@ class DistributedUser(NoisedMechanism):
             spend_on_node(view, view.user_keys, test.release)
         return test.shared(sums, _source(view, "test"), view.honest_nodes)
 
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """A share of the noise, as in training."""
+        items = SharedItems(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, items.release)
+        return items.shared(sums, _source(view, "items"), view.honest_nodes)
+
     def release(self, config: RunConfig) -> Release:
         privacy = config.privacy
         return Release(privacy.noise_multiplier, mechanism="skellam", grid_steps=privacy.grid_steps)
+
+
+def _check_share(sums: CohortSums) -> None:
+    share = sums.number("noise_share")
+    require(sums.number("units") > 0, "there is nobody in the sum")
+    require(
+        share >= 1.0 - _SHARE_ERROR,
+        f"the noise of the nodes that are left is {share:.4g} of what was promised",
+    )
 
 
 def variance_in_steps(release: Release) -> float:
