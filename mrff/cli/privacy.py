@@ -80,8 +80,9 @@ def plan(
         shown = value if isinstance(value, str) else f"{value:.6g}"
         rows.append((key.replace("_", "-"), shown, mark))
     print_table((), rows)
-    test, items = " and the one test after them", " and the one sum of items before them"
-    print(f"Counted: the rounds{test if test_noise else ''}{items if item_noise else ''}.")
+    once = ["the one test after them"] if test_noise else []
+    once += ["the one sum of items before them"] if item_noise else []
+    print(f"Counted: {' and '.join(['the rounds', *once])}.")
     print("Not counted: rounds that are trained again after a stop, other runs on the same data.")
 
 

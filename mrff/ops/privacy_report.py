@@ -129,9 +129,10 @@ class Report:
         )
         sums = sum(part.steps for part in self.released)
         if sums != release.steps * self.rounds:
+            items = ", and so is the sum of items" if self.config.reads_item_statistics else ""
             yield (
                 f"It is of {sums} noisy sums: rounds that were trained again after a stop count "
-                "each time, the test is one, and so is the sum of items."
+                f"each time, and the test is one{items}."
             )
         if is_laplace:
             rounds = [part for part in self.released if part.mechanism == "laplace"]

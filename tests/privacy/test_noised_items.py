@@ -24,7 +24,7 @@ from mrff.ops.privacy_report import open_report
 from mrff.privacy.accounting import Limit, Release, epsilon_of
 from mrff.privacy.ledger import BudgetExceededError, Ledger
 from mrff.privacy.mechanisms import MECHANISMS, mechanism_of
-from mrff.privacy.mechanisms.distributed_user import share_of
+from mrff.privacy.mechanisms.shares import share_of
 from mrff.privacy.noise import NoiseSource, predictable
 from mrff.privacy.noised_items import ITEMS, MET, NoisyItems
 from mrff.privacy.spending import WHOLE_DATASET
@@ -320,6 +320,23 @@ def test_a_run_charges_every_user_once_says_so_and_goes_on_without_asking(
     epsilon = epsilon_of(releases, DELTA, "rdp")
     assert told.numbers()["epsilon"] == told.numbers()["epsilon_of_all_runs"] == epsilon
     assert "so is the sum of items" in "\n".join(told.sentences())
+
+
+def test_who_goes_on_from_a_run_without_noise_counts_anew_with_it(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """What that run knew of items does not stand in for a noised sum, and costs no less."""
+    alike: dict[str, Any] = {"nodes": 2, "num_server_rounds": 1}
+    run_federation(small_data, tmp_path, name="exact", item_statistics=True, **alike)
+    run_federation(small_data, tmp_path, name="on", start_from="exact", **CENTRAL, **alike)
+    exact, noisy = (shared_arrays(tmp_path, name) for name in ("exact", "on"))
+    assert "item_statistics.noise" not in exact
+    rates = noisy["item_statistics.rates"][1:]
+    assert (rates != exact["item_statistics.rates"][1:]).all()
+    ledger = Ledger(
+        tmp_path / "state/privacy-server", load_dataset(small_data).schema.content_hash, "user"
+    )
+    assert Release(2.0) in ledger.releases(WHOLE_DATASET[0])
 
 
 @pytest.mark.parametrize(
