@@ -32,6 +32,7 @@ from mrff.sums import BadReplyError, CohortSums
 from mrff.sums.cohort_sums import as_numbers
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from server_app.parts import server_view
+from server_app.run.history import TIMED, read_history
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.small_data import small_config, small_dataset
 
@@ -302,6 +303,9 @@ def test_a_run_charges_every_user_once_says_so_and_goes_on_without_asking(
     alike: dict[str, Any] = {"nodes": 3, **DISTRIBUTED, "noise_multiplier": 3.0}
     run_federation(small_data, tmp_path, name="once", num_server_rounds=1, **alike)
     first = shared_arrays(tmp_path, "once")["item_statistics.rates"]
+    history = read_history(tmp_path / "runs/once/history.jsonl")
+    assert [entry["kind"] for entry in history] == ["query", "round", "test"]
+    assert not any(entry.keys() & set(TIMED) for entry in history)
     exact = load_dataset(small_data)
     assert (first[1:] != np.rint(first[1:])).any()
     run_federation(small_data, tmp_path, name="", resume="once", num_server_rounds=2, **alike)
