@@ -196,6 +196,9 @@ def noise_for(epsilon: float, settings: Settings) -> float:
         ),
         local_steps=int(settings["training.local-steps"]) if local else 1,
         accountant=settings.get("privacy.accountant", "prv"),
+        item_noise=float(settings.get("privacy.item-noise", 2.0))
+        if settings.get("network.item-statistics")
+        else 0.0,
         grid_steps=int(settings.get("privacy.grid-steps", 0)),
     )
     return solve(wish).noise_multiplier

@@ -1,7 +1,7 @@
 """Sums over a node's users that need no network: item counts, and those of linear models.
 
 Both read the training part alone. Un-noised, they tell a one-user node's items: private modes
-refuse them.
+refuse them, but for item rates, which their mechanism may sum with noise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from client_app.learners.counted import counted_until
+from client_app.learners.counted import counted_until, weights_of
 from client_app.node import Node
 from mrff.config import ConfigError
 from mrff.data.dataset import rows_between
@@ -19,6 +19,7 @@ from mrff.data.windows import train_sizes
 from mrff.linear import LINEAR, Sequences, sequences_of
 from mrff.linear.item_factors import STEPS, moments
 from mrff.metrics.lists import ITEM_COUNTS
+from mrff.privacy.noised_items import ITEMS
 from mrff.sums import CohortSums
 from mrff.wire.replies import Reply
 from mrff.wire.requests import ITEM_LIKES, SQUARES, USERS, Arrays, Request
@@ -42,10 +43,19 @@ def item_rates(node: Node, request: Request) -> Reply:
     """How often each item of the catalogue was met and liked, see `strategies.statistics_phase`.
 
     Raises:
-        ConfigError: as `item_counts`.
+        BudgetExceededError: a user's budget does not allow it.
+        ConfigError: as `item_counts`, where the mode has no noised sums of items.
     """
+    rows, offsets = _labelled_part(node)
+    noisy = node.mechanism.items(node.config)
+    if noisy is not None:
+        weights = weights_of(node.dataset, node.users, node.config)
+        assert weights is not None
+        signed = np.repeat(weights, np.diff(offsets)) * (2.0 * node.dataset.labels[rows] - 1.0)
+        vector = noisy.vector(node.dataset.items[rows], signed, node.dataset.schema.num_items)
+        sums = CohortSums({ITEMS: vector}, {"units": np.array(len(node.users))})
+        return Reply(request.facts.round, node.mechanism.counted(node.view(request), sums))
     _refuse_in_private(node)
-    rows, _ = _labelled_part(node)
     liked = rows[node.dataset.labels[rows] > 0]
     counts = {
         ITEM_COUNTS: _counts(node, request, rows),

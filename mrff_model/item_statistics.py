@@ -19,15 +19,20 @@ class ItemStatistics(nn.Module):
     """Counts, and vectors that users' tastes are fitted to.
 
     Attributes:
-        rates: (items + 1, 2) how often an item was met in training, and liked.
+        rates: (items + 1, 2) how often an item was met in training, and liked. With noise: weights
+            of rows instead of numbers, and what is below 0 by noise stays so, because a user's own
+            rows are taken out first.
         prior: (2,) share of all these interactions that was liked; mean square of `residuals`.
+        noise: (2,) mean weight of a row, and variance of the noise in an item's liked weight above
+            the prior's; None: there is no noise.
         vectors: (items + 1, d) of items, in coordinates in which users' tastes are N(0, I).
     """
 
-    def __init__(self, rows: int, dim: int) -> None:
+    def __init__(self, rows: int, dim: int, *, noised: bool = False) -> None:
         super().__init__()
         self.rates = _fixed(torch.zeros(rows, 2))
         self.prior = _fixed(torch.tensor([0.5, 0.25]))
+        self.noise = _fixed(torch.ones(2)) if noised else None
         self.vectors = _fixed(torch.zeros(rows, dim)) if dim else None
 
     def rest(self, items: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,12 +41,30 @@ class ItemStatistics(nn.Module):
         A row that was counted is taken out, so that its own label is not in its item's rate.
 
         Args:
-            items, labels, counted: (...) of rows; whether a row is in `rates`.
+            items, labels, counted: (...) of rows; what a row counts for in `rates`, 0 or 1 or its
+                user's weight.
         """
         known = self.rates[items]  # (..., 2)
-        count = (known[..., 0] - counted).clamp(min=0.0)
-        liked = (known[..., 1] - counted * labels).clamp(min=0.0)
+        count, liked = known[..., 0] - counted, known[..., 1] - counted * labels
+        if self.noise is not None:
+            return self._without_noise(count, liked)
+        count, liked = count.clamp(min=0.0), liked.clamp(min=0.0)
         return (liked + RATE_WEIGHT * self.prior[0]) / (count + RATE_WEIGHT), count
+
+    def _without_noise(self, count: Tensor, liked: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of noisy sums of weights: the rate, and how many exact rows would say as much.
+
+        The posterior mean of a rate with variance 1 / (4 RATE_WEIGHT) among items, of which labels
+        with variance 1 / 4 and the noise are seen. What counts for little, by noise below 0 even,
+        is near the prior.
+        """
+        assert self.noise is not None
+        row, variance = self.noise
+        above = liked - self.prior[0] * count
+        met = count.clamp(min=0.0)
+        prior = RATE_WEIGHT * (row * met + 4.0 * variance)  # its weight, times ``met``
+        rate = self.prior[0] + above * met / (met.square() + prior)
+        return rate.clamp(0.0, 1.0), RATE_WEIGHT * met.square() / prior
 
     def residuals(self, items: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         """Label less what others make of the item."""

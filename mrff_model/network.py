@@ -77,7 +77,9 @@ class MRFFNetwork(Network):
         self.rows = len(next(iter(features.catalogue.values())))
         self.item_statistics, start = None, []
         if shape.item_statistics and clicks:
-            self.item_statistics = ItemStatistics(self.rows, shape.closed_form_factors)
+            self.item_statistics = ItemStatistics(
+                self.rows, shape.closed_form_factors, noised=shape.noised_statistics
+            )
             self.compared, self.factor_dim = features.compared, shape.closed_form_factors
             public = starts_of(self.compared, self.factor_dim)
             start = [*[0.0] * rates, *public, *[0.0] * clock]

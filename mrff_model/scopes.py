@@ -36,7 +36,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"item_bias\.weight", "public"),
     (r"next_head\.(query|item_bias)\.weight", "public"),
     (r"item_table\.weight", "public"),
-    (r"item_statistics\.(rates|prior|vectors)", "public"),
+    (r"item_statistics\.(rates|prior|noise|vectors)", "public"),
     (_LAYER + r"experts\.(up|down)_(weight|bias)", "group"),
     (_LAYER + r"user_network\.(up|down)_(weight|bias)", "private"),
     (r"user_embedding", "private"),

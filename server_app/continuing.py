@@ -25,8 +25,10 @@ from server_app.run.run_folder import named_run
 from strategies.server_optimizer import BlockState
 from strategies.state import TrainingState
 
-# Arrays that depend on the objective: one of the two runs may lack them.
-_OF_OBJECTIVE = re.compile(r"(clusters\.\d+\.)?(head|next_head|item_bias|user_features)\..+")
+# Arrays that depend on the objective, or are counted anew: one of the two runs may lack them.
+_OF_OBJECTIVE = re.compile(
+    r"(clusters\.\d+\.)?((head|next_head|item_bias|user_features)\..+|item_statistics\.noise)"
+)
 _NO_SHAPE = ("objective", "dropout", "initial_scale", "gate_mode", "gate_input")
 
 

@@ -148,7 +148,7 @@ class MRFF(Strategy):
             return
         request = Request(RunFacts.of(config), self._facts(0, ""), {}, {})
         query = Query(request, self.conduct, partial(self._ask, grid))
-        found = statistics(query, shared, self.conduct.seed)
+        found = statistics(query, self.mechanism, shared, self.conduct.seed)
         state.public = {name: found.get(name, array) for name, array in state.public.items()}
         state.group = {name: found.get(name, array) for name, array in state.group.items()}
         self._arrays = array_record(state.public)

@@ -1,7 +1,7 @@
 """What a run sums over all users before its first round, for the inputs of the head.
 
 Two queries' worth of `mrff_model.item_statistics`: how often items are met and liked, then, some
-times over, the moments that item vectors are solved from.
+times over, the moments that item vectors are solved from. In private modes the first alone, noised.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 
 from mrff.linear import item_factors
 from mrff.metrics.lists import ITEM_COUNTS
+from mrff.privacy.mechanisms.base import ServerHalf
+from mrff.privacy.noised_items import NoisyItems
 from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, ITEM_RATES, SQUARES, USERS, Arrays
@@ -22,25 +24,45 @@ from strategies.queries import Query
 log = getLogger("flwr")
 
 
-def statistics(query: Query, shared: Mapping[str, np.ndarray], seed: int) -> Arrays:
+def statistics(
+    query: Query, mechanism: ServerHalf, shared: Mapping[str, np.ndarray], seed: int
+) -> Arrays:
     """The fixed arrays of ``shared`` by their names, as all nodes' users make them.
 
     Args:
         query: asks every node, see `Query`.
+        mechanism: says whether sums are noised.
         seed: of the vectors to begin with.
+
+    Raises:
+        BudgetExceededError: the privacy budget does not allow it.
     """
     rates = next(array for name, array in shared.items() if name.endswith("statistics.rates"))
     items = len(rates) - 1
+    noisy = mechanism.noisy_items
+    found = _noised(query, mechanism, noisy, items) if noisy else _exact(query, items)
+    dims = [array.shape[1] for name, array in shared.items() if name.endswith("statistics.vectors")]
+    if dims:
+        found["vectors"], found["prior"][1] = _vectors(query, found, dims[0], seed)
+    return {name: found[name.rpartition(".")[2]].astype(np.float32) for name in shared}
+
+
+def _noised(query: Query, mechanism: ServerHalf, noisy: NoisyItems, items: int) -> Arrays:
+    mechanism.spend_items()
+    sums = query(ITEM_RATES, {}, noisy.expected(items), noisy.check)
+    rates, liked, noise = noisy.measured(mechanism.release_items(sums))
+    rates = np.pad(rates, ((1, 0), (0, 0)))  # item 0 is none
+    return {"rates": rates, "prior": np.array([liked, 0.25]), "noise": noise}
+
+
+def _exact(query: Query, items: int) -> Arrays:
     counted = {name: Quantity((items,), whole=True) for name in (ITEM_COUNTS, ITEM_LIKES)}
     sums = query(ITEM_RATES, {}, Expected(numbers=counted), check_item_rates).numbers
     found = {"rates": np.zeros((items + 1, 2)), "prior": np.array([0.5, 0.25])}
     found["rates"][1:] = np.stack([sums[ITEM_COUNTS], sums[ITEM_LIKES]], axis=1)
     total, liked = found["rates"].sum(axis=0)
     found["prior"][0] = (liked + 0.5) / (total + 1.0)
-    dims = [array.shape[1] for name, array in shared.items() if name.endswith("statistics.vectors")]
-    if dims:
-        found["vectors"], found["prior"][1] = _vectors(query, found, dims[0], seed)
-    return {name: found[name.rpartition(".")[2]].astype(np.float32) for name in shared}
+    return found
 
 
 def check_item_rates(sums: CohortSums) -> None:

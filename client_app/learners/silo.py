@@ -154,6 +154,6 @@ def _records(cohort: Cohort, config: RunConfig, round_number: int) -> tuple[Batc
     earlier = tuple(field[users] for field in batch.earlier if alone)
     drawn = tuple(field[users] for field in batch.drawn)
     times = tuple(field[users, windows][:, None] for field in batch.times)
-    nothing: tuple[Tensor, ...] = ()  # item statistics are in no private mode
+    nothing: tuple[Tensor, ...] = ()  # item statistics cannot go with records
     optional = (earlier, drawn, times, nothing, nothing)
     return Batch._make([*fields, codes, *optional]), users.numpy()

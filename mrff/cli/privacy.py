@@ -11,7 +11,15 @@ import typer
 from mrff.cli.terminal import AsJson, Changes, Config, Dataset, Run, print_json, print_table
 from mrff.config import ConfigError, PrivacySettings
 
-PLAN_KEYS = ("epsilon", "delta", "noise_multiplier", "rounds", "sampling_rate", "test_noise")
+PLAN_KEYS = (
+    "epsilon",
+    "delta",
+    "noise_multiplier",
+    "rounds",
+    "sampling_rate",
+    "test_noise",
+    "item_noise",
+)
 
 commands = typer.Typer(help="Plan, report and audit differential privacy.", rich_markup_mode="rich")
 
@@ -40,12 +48,17 @@ def plan(
             metavar="Z", help="privacy.test-noise, half of it for unit record; 0: no test."
         ),
     ] = PrivacySettings().test_noise,
+    item_noise: Annotated[
+        float,
+        typer.Option(metavar="Z", help="privacy.item-noise, of network.item-statistics; 0: none."),
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Solve for epsilon, noise multiplier, rounds or sampling rate.
 
     Give three of --epsilon, --noise-multiplier, --rounds and --sampling-rate: the fourth is solved
-    for. Epsilon is of the rounds and the one test after them. With --grid-steps the noise is that
+    for. Epsilon is of the rounds, the one test after them and, with --item-noise, the one sum of
+    items before them. With --grid-steps the noise is that
     of distributed-user, which goes with --sampling-rate 1 and --accountant rdp.
     """
     from mrff.privacy.planning import Plan, solve  # the accountants bring torch
@@ -53,7 +66,7 @@ def plan(
     wish = Plan(
         epsilon=epsilon, delta=delta, noise_multiplier=noise_multiplier, rounds=rounds,
         sampling_rate=sampling_rate, local_steps=local_steps, accountant=accountant,
-        test_noise=test_noise, grid_steps=grid_steps,
+        test_noise=test_noise, item_noise=item_noise, grid_steps=grid_steps,
     )  # fmt: skip
     found = asdict(solve(wish))
     if as_json:
@@ -61,13 +74,15 @@ def plan(
         return
     rows = []
     for key, value in found.items():
-        if key in ("grid_steps", "test_noise") and not value:
+        if key in ("grid_steps", "test_noise", "item_noise") and not value:
             continue
         mark = "<- solved" if getattr(wish, key) is None else ""
         shown = value if isinstance(value, str) else f"{value:.6g}"
         rows.append((key.replace("_", "-"), shown, mark))
     print_table((), rows)
-    print(f"Counted: the rounds{' and the one test after them' if test_noise else ''}.")
+    once = ["the one test after them"] if test_noise else []
+    once += ["the one sum of items before them"] if item_noise else []
+    print(f"Counted: {' and '.join(['the rounds', *once])}.")
     print("Not counted: rounds that are trained again after a stop, other runs on the same data.")
 
 

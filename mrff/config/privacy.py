@@ -31,6 +31,11 @@ class PrivacySettings:
         "of a private run's one test: standard deviation over what a user can add",
         Limits(above=0.0),
     )
+    item_noise: float = setting(
+        2.0,
+        "of a private run's item statistics: standard deviation over what a user can add",
+        Limits(above=0.0),
+    )
     record_sampling_rate: float = setting(
         1.0, "share of a node's records per step of local-dp-sgd", Limits(above=0.0, high=1.0)
     )

@@ -107,6 +107,7 @@ class RunConfig(Groups):
             "same_time": self.data.same_time,
             "objective": self.objective,
             "gate_input": self.gate_input,
+            "noised_statistics": self.network.item_statistics and self.privacy.is_private,
             "feature_mix": self.feature_mix,
             "feature_dim": self.network.feature_dim or (8 if self.feature_mix == "concat" else 48),
         }
@@ -268,10 +269,11 @@ def _statistics_conflicts(config: RunConfig) -> Iterator[str]:
             f"network.closed-form-factors={network.closed_form_factors} needs "
             "network.item-statistics=true, which says what others make of an item"
         )
-    if network.item_statistics and mode != "none":
+    if network.closed_form_factors and mode != "none":
         yield (
-            f"network.item-statistics=true cannot go with privacy.mode={mode}: the sums are not "
-            "noised, and name the items of a one-user node; use network.item-statistics=false"
+            f"network.closed-form-factors={network.closed_form_factors} cannot go with "
+            f"privacy.mode={mode}: each of their twelve sums would have to be noised and charged; "
+            "use network.closed-form-factors=off"
         )
     if network.item_statistics and network.item_bias:
         yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class Report:
     release: Release | None  # one round's; None in mode none
     spent: Spent
     snr: list[float]
-    tests: History = ()  # in the history
+    once: History = ()  # the test in the history, and what was asked before the first round
 
     @property
     def released(self) -> History:
@@ -53,7 +53,7 @@ class Report:
             return ()
         rounds, noted = self.release.times(self.rounds), self.spent.run
         of_rounds = sum(r.steps for r in noted if _kind(r) == _kind(rounds))
-        return noted if of_rounds >= rounds.steps else merged([rounds, *self.tests])
+        return noted if of_rounds >= rounds.steps else merged([rounds, *self.once])
 
     @property
     def epsilon(self) -> float:
@@ -129,9 +129,10 @@ class Report:
         )
         sums = sum(part.steps for part in self.released)
         if sums != release.steps * self.rounds:
+            items = ", and so is the sum of items" if self.config.reads_item_statistics else ""
             yield (
                 f"It is of {sums} noisy sums: rounds that were trained again after a stop count "
-                "each time, and the test is one."
+                f"each time, and the test is one{items}."
             )
         if is_laplace:
             rounds = [part for part in self.released if part.mechanism == "laplace"]
@@ -188,10 +189,16 @@ def open_report(run: str) -> Report:
         config=config,
         rounds=max((int(e["round"]) for e in rounds), default=0),
         release=mechanism_of(config).release(config),
-        tests=tuple(NoisyTest(config).release for e in history if e["kind"] == "test" and private),
+        once=_once(config, history) if private else (),
         spent=_spent(config, folder.name) if private else Spent(),
         snr=[ratio for ratio in ratios if ratio is not None],
     )
+
+
+def _once(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> History:
+    tests = [NoisyTest(config).release for entry in history if entry["kind"] == "test"]
+    items = mechanism_of(config).items(config)
+    return (*tests, *([items.release] if items and history else []))
 
 
 def _spent(config: RunConfig, name: str) -> Spent:

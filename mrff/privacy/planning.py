@@ -1,7 +1,7 @@
 """Solves for the one of epsilon, noise multiplier, rounds and sampling rate that is not given.
 
-Counted are the rounds and the one test after them. What only happens is not: rounds that are
-trained again, other runs on the same data.
+Counted are the rounds, the one test after them and the one sum of items before them. What only
+happens is not: rounds that are trained again, other runs on the same data.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Plan:
     Args:
         epsilon: of all rounds and the test.
         test_noise: of the one test after the rounds, over what a unit changes; 0: none is counted.
+        item_noise: of the one sum of items before the rounds, likewise.
         grid_steps: more than 0: Skellam noise on such a grid, all users in every round.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     local_steps: int = 1
     accountant: Accountant = "prv"
     test_noise: float = 0.0
+    item_noise: float = 0.0
     grid_steps: int = 0
 
     def rounds_released(self) -> list[Release]:
@@ -42,9 +44,9 @@ class Plan:
         steps = numbers.rounds * numbers.local_steps
         return [self._release(numbers.noise_multiplier, numbers.sampling_rate, steps)]
 
-    def test_released(self) -> list[Release]:
-        """What the test releases, if it is counted."""
-        return [self._release(self.test_noise)] if self.test_noise else []
+    def once_released(self) -> list[Release]:
+        """What test and sum of items release, where they are counted."""
+        return [self._release(noise) for noise in (self.test_noise, self.item_noise) if noise]
 
     def _release(self, noise: float, sampling_rate: float = 1.0, steps: int = 1) -> Release:
         kind: Literal["skellam", "gaussian"] = "skellam" if self.grid_steps else "gaussian"
@@ -82,14 +84,19 @@ def solve(wish: Plan) -> Plan:
         return replace(wish, **{unknown: number})
 
     def cost_of(value: float) -> float:
-        plan, test = with_value(value), wish.test_released()
-        return epsilon_of(plan.rounds_released() + test, plan.delta, plan.accountant)
+        plan, once = with_value(value), wish.once_released()
+        return epsilon_of(plan.rounds_released() + once, plan.delta, plan.accountant)
 
     if unknown == "epsilon":
         return with_value(cost_of(0.0))
-    test_alone = epsilon_of(wish.test_released(), wish.delta, wish.accountant)
-    if test_alone >= target:
-        why = f"the test alone costs epsilon {test_alone:.4g}; raise test-noise"
+    once = epsilon_of(wish.once_released(), wish.delta, wish.accountant)
+    if once >= target:
+        what, key = (
+            ("test", "test-noise")
+            if not wish.item_noise
+            else ("single release of test and items", "test-noise and item-noise")
+        )
+        why = f"the {what} alone costs epsilon {once:.4g}; raise {key}"
         raise _impossible(wish, why)
     fits, exceeds = _bracket(cost_of, wish, _SEARCHES[unknown])
     if unknown == "rounds":
@@ -117,8 +124,10 @@ def _unknown_of(wish: Plan) -> str:
         raise ValueError(f"sampling-rate must be at most 1, got {wish.sampling_rate}")
     if wish.local_steps < 1:
         raise ValueError(f"local-steps must be at least 1, got {wish.local_steps}")
-    if wish.test_noise < 0.0:
-        raise ValueError(f"test-noise must be at least 0, got {wish.test_noise}")
+    for name in ("test_noise", "item_noise"):
+        if not getattr(wish, name) >= 0.0:
+            key = name.replace("_", "-")
+            raise ValueError(f"{key} must be at least 0, got {getattr(wish, name)}")
     if wish.grid_steps and (wish.sampling_rate, wish.accountant) != (1.0, "rdp"):
         raise ValueError(
             "grid-steps are of Skellam noise, which is counted with sampling-rate 1 and accountant "

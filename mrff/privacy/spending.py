@@ -123,12 +123,12 @@ def as_made(release: Release) -> Release:
     return replace(release, predictable=is_predictable())
 
 
-def planned(view: ServerView, release: Release, test: Release | None) -> None:
+def planned(view: ServerView, release: Release, once: Sequence[Release]) -> None:
     """Says what the run will cost, and refuses what cannot be kept from the first round on.
 
     Args:
         release: of each round.
-        test: of the one test after them, if there is one.
+        once: what is released beside them: of items before them, the test after them.
 
     Raises:
         ConfigError: delta or budget.
@@ -139,10 +139,10 @@ def planned(view: ServerView, release: Release, test: Release | None) -> None:
         check_delta(privacy.delta, view.units)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    rounds, tests = config.server.num_server_rounds, [] if test is None else [test]
+    rounds = config.server.num_server_rounds
     one, training, whole = (
         epsilon_of(releases, limit.delta, limit.accountant)
-        for releases in ([release], [release.times(rounds)], [release.times(rounds), *tests])
+        for releases in ([release], [release.times(rounds)], [release.times(rounds), *once])
     )
     if 0.0 < limit.epsilon < one:
         raise ConfigError(
@@ -150,8 +150,9 @@ def planned(view: ServerView, release: Release, test: Release | None) -> None:
             f"delta={limit.delta:g}; raise noise-multiplier (mrff privacy plan solves for it)"
         )
     log.info(
-        "privacy: %s, unit %s; %d rounds cost epsilon %.4g at delta %g by %s, with the test %.4g",
-        privacy.mode, privacy.unit, rounds, training, limit.delta, limit.accountant, whole,
+        "privacy: %s, unit %s; %d rounds cost epsilon %.4g at delta %g by %s, with %s %.4g",
+        privacy.mode, privacy.unit, rounds, training, limit.delta, limit.accountant,
+        "item statistics and the test" if config.reads_item_statistics else "the test", whole,
     )  # fmt: skip
     if release.mechanism == "laplace":
         log.info("privacy: pure epsilon of them all %.4g", pure_epsilon([release.times(rounds)]))

@@ -21,7 +21,7 @@ def test_plan_prints_what_belongs_together(capsys: pytest.CaptureFixture[str]) -
     assert main([*wish, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     four = {"epsilon", "noise_multiplier", "rounds", "sampling_rate"}
-    assert set(plan) == four | {"delta", "test_noise"}
+    assert set(plan) == four | {"delta", "test_noise", "item_noise"}
     assert plan["epsilon"] == epsilon_of([Release(1.1, 0.2, 40), Release(TEST_NOISE)], 1e-5)
     assert main([*wish, "--local-steps", "3", "--test-noise", "0"]) == 0
     table = capsys.readouterr().out

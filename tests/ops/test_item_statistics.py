@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +24,19 @@ from tests.support.federation import run_federation
 EVERYTHING = np.arange(1, 21)
 
 
-@pytest.fixture(scope="module")
-def nodes(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> NodesAtHand:
+EXACT: dict[str, Any] = {"closed_form_factors": 3}
+NOISED: dict[str, Any] = {"mode": "central-user", "delta": 1e-3, "item_noise": 0.3}
+
+
+@pytest.fixture(scope="module", params=[EXACT, NOISED], ids=["exact", "noised"])
+def nodes(
+    request: pytest.FixtureRequest, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> NodesAtHand:
     """Windows are shorter than histories: a taste is read from rows before them as well."""
     home = tmp_path_factory.mktemp("statistics")
     run_federation(
         small_data, home, nodes=2, name="run", sampling_rate=1.0, window_length=6,
-        item_statistics=True, closed_form_factors=3,
+        item_statistics=True, **request.param,
     )  # fmt: skip
     return NodesAtHand(load_best(find_run(str(home / "runs" / "run"))))
 

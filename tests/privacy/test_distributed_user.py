@@ -22,8 +22,8 @@ from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import MECHANISMS
 from mrff.privacy.mechanisms.base import ModelShapes
 from mrff.privacy.mechanisms.clipping import Bound
-from mrff.privacy.mechanisms.distributed_user import SharedTest, share_of
 from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
+from mrff.privacy.mechanisms.shares import SharedTest, share_of
 from mrff.privacy.noise import NoiseSource
 from mrff.sums import BadReplyError, Chunk, CohortSums, Expected, Outcome, ServerView
 from mrff.sums.cohort_sums import as_numbers

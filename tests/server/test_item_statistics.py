@@ -102,7 +102,10 @@ def test_secure_sums_give_the_same(small_data: Path, tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"closed-form-factors": 8}, "needs network.item-statistics=true"),
-        ({"item-statistics": True, "mode": "central-user"}, "name the items of a one-user node"),
+        (
+            {"item-statistics": True, "closed-form-factors": 8, "mode": "central-user"},
+            "each of their twelve sums would have to be noised",
+        ),
         ({"item-statistics": True, "item-bias": True}, "give away the label of a training row"),
         ({"item-statistics": True, "private-parameters": "all"}, "statistics of items are shared"),
     ],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.privacy.noised_evaluation import NoisyTest
+from mrff.privacy.noised_items import NoisyItems
 from mrff.sums import Chunk, CohortSums, Expected, NodeView, ServerView, Tensors
 from mrff_model.building import tensors_of
 from mrff_model.scopes import split_bank
@@ -119,6 +120,20 @@ class ServerHalf(Protocol):
     def release_test(self, sums: CohortSums) -> CohortSums:
         """What metrics may read of nodes' answers to the test."""
 
+    @property
+    def noisy_items(self) -> NoisyItems | None:
+        """How a private run sums item statistics; None: exactly, or it reads none."""
+
+    def spend_items(self) -> None:
+        """Notes what item statistics cost before anybody is asked.
+
+        Raises:
+            BudgetExceededError: they must not be asked for.
+        """
+
+    def release_items(self, sums: CohortSums) -> CohortSums:
+        """What `noisy_items` may read of nodes' answers."""
+
     def expected(self, shapes: ModelShapes) -> Expected:
         """What every reply must look like."""
 
@@ -152,6 +167,17 @@ class Mechanism(Protocol):
         Raises:
             BudgetExceededError: a user's budget does not allow it.
             ConfigError: it is not an evaluation that the mechanism knows.
+        """
+
+    def items(self, config: RunConfig) -> NoisyItems | None:
+        """How item statistics are summed; None: exactly, which no private mode allows."""
+
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """What may leave a node of the sums of `items`; notes what it costs.
+
+        Raises:
+            BudgetExceededError: a user's budget does not allow it.
+            ConfigError: the node has a budget, and the server would see them without noise.
         """
 
     def server(self, view: ServerView) -> ServerHalf:

@@ -18,6 +18,7 @@ from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, Noised
 from mrff.privacy.mechanisms.none import refuse_own_budget
 from mrff.privacy.noise import NoiseSource, is_predictable
 from mrff.privacy.noised_evaluation import NoisyTest
+from mrff.privacy.noised_items import ITEMS, NoisyItems
 from mrff.privacy.spending import WHOLE_DATASET, limit_of
 from mrff.sums import CohortSums, Expected, NodeView, require
 from mrff.sums.cohort_sums import as_numbers
@@ -41,6 +42,8 @@ class CentralClient(NoisedClient):
 class CentralServer(NoisedServer):
     """One noise, added before anything else sees the sum."""
 
+    sums_of_items = NoisyItems
+
     def spend(self, server_round: int, limit: Limit | None = None) -> float | None:
         limit = limit or limit_of(self.config.privacy)
         super().spend(server_round, limit)
@@ -54,6 +57,16 @@ class CentralServer(NoisedServer):
         """The server adds the noise before anything else reads the sums."""
         source = NoiseSource(purpose="server, test")
         return super().release_test(self.noisy_test.noised(sums, source))
+
+    def spend_items(self, limit: Limit | None = None) -> None:
+        super().spend_items(limit or limit_of(self.config.privacy))
+
+    def release_items(self, sums: CohortSums) -> CohortSums:
+        """As `release_test`."""
+        assert self.noisy_items is not None
+        source = NoiseSource(purpose="server, items")
+        noisy = source.noised(sums.updates[ITEMS], self.noisy_items.deviation)
+        return CohortSums({ITEMS: noisy}, sums.numbers)
 
     def source(self, server_round: int) -> NoiseSource:
         """The noise of a round."""
@@ -95,6 +108,11 @@ class CentralUser(NoisedMechanism):
         """The server's ledger counts, and the server adds the noise."""
         refuse_own_budget(view, self.name)
         return NoisyTest(view.config).vector(sums)
+
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """As `evaluated`."""
+        refuse_own_budget(view, self.name)
+        return sums
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, config.training.sampling_rate)

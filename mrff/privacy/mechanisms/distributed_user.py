@@ -22,17 +22,21 @@ from mrff.privacy.mechanisms.base import ModelShapes, Released
 from mrff.privacy.mechanisms.clipping import Bound
 from mrff.privacy.mechanisms.grid import Grid, RoundedUsers
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism, NoisedServer
+from mrff.privacy.mechanisms.shares import (
+    SharedItems,
+    SharedTest,
+    check_share,
+    share_of,
+    variance_in_steps,
+)
 from mrff.privacy.noise import NoiseSource
-from mrff.privacy.noised_evaluation import VECTOR, NoisyTest
 from mrff.privacy.skellam import LARGEST_VARIANCE
 from mrff.privacy.spending import spend_on_node
-from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
+from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors
 from mrff.sums.cohort_sums import as_numbers
 
 LEAST_DEVIATION = 16.0  # of the noise, in steps: there Skellam costs 1 % more than Gaussian noise
-_NOISES = ("noise-multiplier", "test-noise")
 _DEVIATIONS = 64.0  # room in the ring: 13 of the noise of all, of whom 1 in 20 is needed and honest
-_SHARE_ERROR = 1e-3  # of a sum of shares, which travel as multiples of 2^-24
 
 
 class DistributedClient(NoisedClient):
@@ -60,41 +64,10 @@ class DistributedClient(NoisedClient):
         return _source(self.view, purpose)
 
 
-class SharedTest(NoisyTest):
-    """The test of the last model, its noise shared out as that of training is.
-
-    A node rounds the sum over its users: of d numbers, each of them differs by less than 1 more
-    than before where a user is left out. So a vector of norm 1 is given that much less of the grid.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        steps = config.privacy.grid_steps
-        self.release = Release(config.privacy.test_noise, mechanism="skellam", grid_steps=steps)
-        room = math.sqrt(math.prod(super().expected.updates[VECTOR]))
-        if room >= steps:
-            raise ConfigError(
-                f"privacy.grid-steps={steps} is too few for the test, whose rounding takes "
-                f"{room:.0f} of them; use {math.ceil(2.0 * room):,} or more"
-            )
-        self._per_unit = (steps - room) * (1.0 - 1e-9)
-
-    @property
-    def expected(self) -> Expected:
-        return replace(super().expected, steps={VECTOR: 1.0 / self._per_unit})
-
-    def shared(self, sums: CohortSums, source: NoiseSource, honest: int) -> CohortSums:
-        """A node's vector in steps of the grid, with its share of the noise."""
-        own = self.vector(sums)
-        whole = np.rint(own.updates[VECTOR] * self._per_unit).astype(np.int64)
-        noise = source.skellam(whole.shape, share_of(self.release, honest))
-        return CohortSums({VECTOR: whole + noise}, own.numbers)
-
-
 class DistributedServer(NoisedServer):
     """It sees sums over nodes only; see `ServerHalf`."""
 
-    test = SharedTest
+    test, sums_of_items = SharedTest, SharedItems
 
     def __init__(self, view: ServerView, release: Release) -> None:
         super().__init__(view, release)
@@ -118,12 +91,7 @@ class DistributedServer(NoisedServer):
         return Expected(plain.updates, numbers, steps=dict.fromkeys(plain.updates, step))
 
     def check(self, sums: CohortSums, expected: Expected) -> None:
-        share = sums.number("noise_share")
-        require(sums.number("units") > 0, "there is nobody in the sum")
-        require(
-            share >= 1.0 - _SHARE_ERROR,
-            f"the noise of the nodes that are left is {share:.4g} of what was promised",
-        )
+        check_share(sums)
 
     def release(self, sums: CohortSums, server_round: int, shapes: ModelShapes) -> Released:
         step = self._norm / self._release.grid_steps
@@ -144,7 +112,7 @@ class DistributedUser(NoisedMechanism):
 
     name = "distributed-user"
     not_trusted = "the server, everyone after it, and privacy.secure-colluders nodes with them"
-    covers = "the secure sum of every training round, and everything computed from it"
+    covers = "the secure sums of items and of every training round, and all computed from them"
     client_half, server_half = DistributedClient, DistributedServer
 
     def conflicts(self, config: RunConfig) -> Iterator[str]:
@@ -167,7 +135,10 @@ class DistributedUser(NoisedMechanism):
                 "Skellam noise is counted in Renyi divergence; use privacy.accountant=rdp"
             )
         least, most = LEAST_DEVIATION, math.sqrt(LARGEST_VARIANCE)
-        for key, noise in zip(_NOISES, (privacy.noise_multiplier, privacy.test_noise), strict=True):
+        noises = {"noise-multiplier": privacy.noise_multiplier, "test-noise": privacy.test_noise}
+        if config.reads_item_statistics:
+            noises["item-noise"] = privacy.item_noise
+        for key, noise in noises.items():
             deviation = noise * privacy.grid_steps
             if not least <= deviation <= most:
                 too, other = ("small", "more") if deviation < least else ("large", "fewer")
@@ -184,19 +155,16 @@ class DistributedUser(NoisedMechanism):
             spend_on_node(view, view.user_keys, test.release)
         return test.shared(sums, _source(view, "test"), view.honest_nodes)
 
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        """A share of the noise, as in training."""
+        items = SharedItems(view.config)
+        if len(view.user_keys):
+            spend_on_node(view, view.user_keys, items.release)
+        return items.shared(sums, _source(view, "items"), view.honest_nodes)
+
     def release(self, config: RunConfig) -> Release:
         privacy = config.privacy
         return Release(privacy.noise_multiplier, mechanism="skellam", grid_steps=privacy.grid_steps)
-
-
-def variance_in_steps(release: Release) -> float:
-    """sigma^2 of the whole sum, in squared steps of the grid."""
-    return (release.noise_multiplier * release.grid_steps) ** 2
-
-
-def share_of(release: Release, honest: int) -> int:
-    """The variance of one node's noise, in squared steps of the grid."""
-    return math.ceil(variance_in_steps(release) / honest)
 
 
 def _source(view: NodeView, purpose: str) -> NoiseSource:

@@ -6,6 +6,8 @@ usual in the line of papers that MRFF belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.clipping import STATISTICS
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
+from mrff.privacy.mechanisms.settings import item_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
 from mrff.sums import CohortSums
 
@@ -50,6 +53,10 @@ class Laplace(NoisedMechanism):
 
     name = "laplace"
     client_half = LaplaceClient
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        yield from super().conflicts(config)
+        yield from item_conflicts(config, "noise of every node's own leaves nothing of its rates")
 
     def release(self, config: RunConfig) -> Release:
         return Release(config.privacy.noise_multiplier, mechanism="laplace")

@@ -15,7 +15,7 @@ from mrff.config import RunConfig
 from mrff.privacy.accounting import Release
 from mrff.privacy.mechanisms.base import Needs
 from mrff.privacy.mechanisms.noised import NoisedClient, NoisedMechanism
-from mrff.privacy.mechanisms.settings import private_conflicts
+from mrff.privacy.mechanisms.settings import item_conflicts, private_conflicts
 from mrff.sums import CohortSums
 
 
@@ -39,6 +39,9 @@ class LocalDpSgd(NoisedMechanism):
     def conflicts(self, config: RunConfig) -> Iterator[str]:
         yield from private_conflicts(config)
         yield from _record_conflicts(config)
+        yield from item_conflicts(
+            config, "the gradient of one record would read its user's other rows"
+        )
 
     def release(self, config: RunConfig) -> Release:
         privacy, steps = config.privacy, config.training.local_steps

@@ -23,6 +23,7 @@ from mrff.privacy.mechanisms.clipping import STATISTICS, Bound, ClippedUsers
 from mrff.privacy.mechanisms.settings import private_conflicts, whole_user_conflicts
 from mrff.privacy.noise import NoiseSource, is_predictable
 from mrff.privacy.noised_evaluation import NoisyTest
+from mrff.privacy.noised_items import NoisyItems
 from mrff.privacy.spending import WHOLE_DATASET, as_made, planned, server_ledger, spend_on_node
 from mrff.sums import CohortSums, Expected, NodeView, Quantity, ServerView, Tensors, require
 from mrff.sums.cohort_sums import as_numbers
@@ -99,11 +100,14 @@ class NoisedServer:
 
     hides_routes = True
     test: type[NoisyTest] = NoisyTest
+    sums_of_items: type[NoisyItems] | None = None  # None: they cannot be had
 
     def __init__(self, view: ServerView, release: Release) -> None:
         self.view, self.config, self._release = view, view.config, release
         self.noisy_test = self.test(view.config)
-        planned(view, release, self.noisy_test.release if view.config.tests else None)
+        self.noisy_items = noisy_items(self.sums_of_items, view.config)
+        once = [self.noisy_test.release] if view.config.tests else []
+        planned(view, release, [*once, *([self.noisy_items.release] if self.noisy_items else [])])
         unit = view.config.privacy.unit
         self._ledger = server_ledger(view.ledger_folder, view.population, unit)
         self._norm = self.config.privacy.clipping_norm
@@ -123,6 +127,15 @@ class NoisedServer:
     def spend_test(self, server_round: int, limit: Limit | None = None) -> None:
         """Notes the test, each time it is tried."""
         self._note(self.noisy_test.release, server_round, limit)
+
+    def spend_items(self, limit: Limit | None = None) -> None:
+        """Notes the sum of items, each time it is asked for; it comes before round 1."""
+        assert self.noisy_items is not None
+        self._note(self.noisy_items.release, 0, limit)
+
+    def release_items(self, sums: CohortSums) -> CohortSums:
+        """Nodes have added the noise."""
+        return sums
 
     def _note(self, release: Release, server_round: int, limit: Limit | None) -> None:
         about = {"training": self.view.training, "round": server_round}
@@ -234,8 +247,19 @@ class NoisedMechanism(ABC):
         source = NoiseSource(purpose=f"node, test of round {view.round_number}")
         return test.noised(test.vector(sums), source)
 
+    def items(self, config: RunConfig) -> NoisyItems | None:
+        return noisy_items(self.server_half.sums_of_items, config)
+
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        raise ConfigError(f"privacy.mode={self.name} has no sums of items")
+
     def server(self, view: ServerView) -> NoisedServer:
         return self.server_half(view, self.release(view.config))
+
+
+def noisy_items(kind: type[NoisyItems] | None, config: RunConfig) -> NoisyItems | None:
+    """Of a run that reads item statistics."""
+    return kind(config) if kind and config.reads_item_statistics else None
 
 
 def _signal_to_noise(updates: Means, variance: float) -> float | None:

@@ -51,6 +51,12 @@ class NoMechanism:
         refuse_own_budget(view, view.config.privacy.mode)
         return sums
 
+    def items(self, config: RunConfig) -> None:
+        return None
+
+    def counted(self, view: NodeView, sums: CohortSums) -> CohortSums:
+        return sums
+
     def server(self, view: ServerView) -> PlainServer:
         return PlainServer(view.config.server.max_update_norm or 0.0)
 
@@ -125,7 +131,7 @@ class PlainServer:
     """
 
     hides_routes = False
-    noisy_test = None
+    noisy_test = noisy_items = None
 
     def __init__(self, most_norm: float = 0.0) -> None:
         self._most_norm = most_norm
@@ -137,6 +143,12 @@ class PlainServer:
         """Nothing is promised."""
 
     def release_test(self, sums: CohortSums) -> CohortSums:
+        return sums
+
+    def spend_items(self) -> None:
+        """As `spend_test`."""
+
+    def release_items(self, sums: CohortSums) -> CohortSums:
         return sums
 
     def expected(self, shapes: ModelShapes) -> Expected:

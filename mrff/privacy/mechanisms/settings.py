@@ -70,6 +70,16 @@ def private_conflicts(config: RunConfig) -> Iterator[str]:
         )
 
 
+def item_conflicts(config: RunConfig, why: str) -> Iterator[str]:
+    """Of a mode that has no sums of items."""
+    if config.network.item_statistics:
+        yield (
+            f"network.item-statistics=true cannot go with privacy.mode={config.privacy.mode}: "
+            f"{why}; use network.item-statistics=false, or privacy.mode=central-user or "
+            "distributed-user"
+        )
+
+
 def whole_user_conflicts(privacy: PrivacySettings) -> Iterator[str]:
     """What a mode whose unit is the user cannot go with."""
     mode = f"privacy.mode={privacy.mode}"
