@@ -76,7 +76,29 @@ _LABELS: dict[str, Axis] = {
     "training.user-factors-learning-rate": Range(1.0, 60.0),
     "network.item-bias": OneOf((False, True)),
     "network.history-rates": OneOf((False, True)),
+    "network.item-statistics": OneOf((False, True)),
+    "network.closed-form-factors": OneOf(("off", 8, 16)),
+    "network.time-inputs": OneOf((False, True)),
 }
+ITEM_SUMS = ("network.item-statistics", "network.closed-form-factors")
+WITH_SUMS: Mapping[str, Value] = {
+    "network.item-statistics": True,
+    "network.closed-form-factors": 8,
+    "network.user-factors": False,  # the taste in closed form says the same
+}
+"""Sums before the first round, and what goes with them: one step alone would not find it."""
+
+
+def agreeing(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The same values, but what items' statistics cannot go with gives way to them."""
+    found = dict(values)
+    if found.get("network.item-statistics"):
+        found["network.item-bias"] = False
+    elif "network.item-statistics" in found:
+        found["network.closed-form-factors"] = "off"
+    return found
+
+
 SPACES: Mapping[Objective, Space] = {
     "click": {**_SHARED, **_LABELS, "network.feature-dim": OneOf(("auto", 2, 4, 8, 16))},
     "next": {

@@ -17,11 +17,11 @@ from typing import Any
 from mrff.config import ConfigError
 from mrff.ops.control import FlowerError
 from mrff.ops.simulation import Values
-from mrff.ops.tuning.space import Space
+from mrff.ops.tuning.space import Space, agreeing
 from mrff.ops.tuning.trials import Standing, StoppedError, Workshop
 from server_app.run.progress import duration
 
-DEFAULTS, FITTED = "defaults", "fitted defaults"
+DEFAULTS, FITTED, SUMMED = "defaults", "fitted defaults", "fitted, with sums over all users"
 POINT, SETTINGS, SECONDS = "point", "settings", "seconds"  # what a trial is noted with
 _WARM_TRIALS = 4  # with fewer there is no median to be below of
 _MOST_FAILURES = 3  # one after the other
@@ -148,7 +148,8 @@ def _next(study: Any, asked: Search) -> tuple[Any, str, Values]:
         point = ""
     trial = study.ask()
     chosen = {key: axis.suggest(trial, key) for key, axis in asked.space.items()}
-    settings = {**asked.base, **({} if point == DEFAULTS else asked.off_axes), **chosen}
+    off_axes = {} if point == DEFAULTS else asked.off_axes
+    settings = agreeing({**asked.base, **off_axes, **chosen})
     trial.set_user_attr(SETTINGS, settings)
     return trial, point, settings
 

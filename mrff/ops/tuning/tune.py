@@ -26,11 +26,12 @@ from mrff.io.files import write_bytes
 from mrff.metrics import metric_named
 from mrff.ops.engine import stop_left_behind
 from mrff.ops.simulation import Values
-from mrff.ops.tuning.space import SPACES
+from mrff.ops.tuning.space import ITEM_SUMS, SPACES, WITH_SUMS, Space
 from mrff.ops.tuning.study import (
     DEFAULTS,
     FITTED,
     POINT,
+    SUMMED,
     Search,
     completed,
     open_study,
@@ -126,7 +127,7 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     facts = facts_of(folder, schema)
     if facts is None:
         raise DataError(f"{folder} is a part of a dataset; tune on all of it")
-    space = {key: axis for key, axis in SPACES[config.objective].items() if key not in values}
+    space = _open_axes(config, values)
     plain: Values = {key: SETTINGS[key].plain for key in space}
     found: Values = {one.key: one.value for one in fitting(config, facts)}
     base |= {
@@ -137,6 +138,8 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     off_axes = {key: value for key, value in found.items() if key not in space}
     fits = {key: found.get(key, plain[key]) for key in space}
     points: dict[str, Values] = {DEFAULTS: plain, FITTED: fits}
+    if "network.item-statistics" in space:
+        points[SUMMED] = fits | {key: value for key, value in WITH_SUMS.items() if key in space}
     return Search(
         space=space,
         base=base,
@@ -144,6 +147,16 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
         points=points,
         rounds=config.server.num_server_rounds,
     ), config
+
+
+def _open_axes(config: RunConfig, values: Values) -> Space:
+    """Those that nobody has set, and that can go with what was."""
+    space = {key: axis for key, axis in SPACES[config.objective].items() if key not in values}
+    try:
+        RunConfig.from_flat({"network.item-bias": False, **values, "network.item-statistics": True})
+    except ConfigError:
+        return {key: axis for key, axis in space.items() if key not in ITEM_SUMS}
+    return space
 
 
 def _found(study: Any, asked: Search, config: RunConfig, folder: Path, file: Path) -> Found:

@@ -12,7 +12,7 @@ from mrff.config import LEARNED_OF, RunConfig
 from mrff.config.fitting import DataFacts, fitting
 from mrff.config.names import SETTINGS
 from mrff.config.run_config import Objective
-from mrff.ops.tuning.space import SPACES
+from mrff.ops.tuning.space import SPACES, WITH_SUMS, OneOf, agreeing
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))
@@ -37,3 +37,29 @@ def test_what_fits_is_in_the_space(kind: str, facts: DataFacts) -> None:
     space = SPACES[LEARNED_OF[kind]]
     for one in fitting(RunConfig.from_flat({}).for_data(kind), facts):
         assert one.key not in space or space[one.key].holds(one.value), one
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+@given(data=st.data())
+def test_no_trial_is_refused_for_what_it_combines(
+    objective: Objective, data: st.DataObject
+) -> None:
+    chosen = {
+        key: data.draw(
+            st.sampled_from(axis.values) if isinstance(axis, OneOf) else st.just(axis.low)
+        )
+        for key, axis in SPACES[objective].items()
+    }
+    settings = agreeing({"training.objective": objective, **chosen})
+    RunConfig.from_flat(settings)
+    for key in ("network.item-statistics", "network.dropout"):
+        assert settings.get(key) == chosen.get(key)
+
+
+def test_what_items_statistics_bring_is_in_the_space() -> None:
+    for objective in ("click", "both"):
+        assert all(SPACES[objective][key].holds(value) for key, value in WITH_SUMS.items())
+    assert agreeing({"network.item-statistics": True, "network.item-bias": True}) == {
+        "network.item-statistics": True, "network.item-bias": False,
+    }  # fmt: skip
+    assert agreeing({"network.item-bias": True}) == {"network.item-bias": True}
