@@ -245,7 +245,7 @@ def test_kuaisar_with_its_configuration(home: Path, tmp_path: Path) -> None:
     prepare("kuaisar-r", source=source, out=home / "data/kuaisar-r")
     done = mrff(
         "run", "--nodes", "2", "--config", str(ROOT / "conf/kuaisar-r.toml"),
-        "-c", "run.name=kuaisar", home=home, cwd=tmp_path,
+        "-c", "run.name=kuaisar", "-c", "num-server-rounds=30", home=home, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     summary = json.loads((home / "runs/kuaisar/summary.json").read_text())
