@@ -73,7 +73,8 @@ def test_a_list_is_what_its_user_is_told_alone(
     next_home: Path, run: str, include_seen: bool
 ) -> None:
     nodes = nodes_of(next_home, run)
-    check_against_each_user(nodes, Wish(20, include_seen), before_test=not include_seen)
+    before_test = not include_seen and nodes.best.config.tests
+    check_against_each_user(nodes, Wish(20, include_seen), before_test=before_test)
 
 
 def test_so_it_is_with_private_heads_short_windows_and_targets_that_were_liked(
@@ -305,7 +306,7 @@ def test_a_folder_is_no_file(
     assert "lists.csv is a folder; name a file in it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("run", NEXT_RUNS)
+@pytest.mark.parametrize("run", NEXT_RUNS[:-1])  # the last one knows who is in its sums
 def test_a_history_is_a_user_of_whom_nothing_else_is_known(
     small_data: Path, next_home: Path, run: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,16 +20,23 @@ def train_small_run(data: Path, home: Path) -> None:
     )  # fmt: skip
 
 
-NEXT_RUNS = ("next", "both", "mixed", "click")
+NEXT_RUNS = ("next", "both", "mixed", "click", "final")
 
 
 def train_next_runs(data: Path, home: Path) -> None:
-    """Runs of what can be learned: the next item, with clicks, with linear models; clicks alone."""
+    """Runs of what can be learned: the next item, with clicks, with linear models; clicks alone.
+
+    ``final`` tests nobody: all rows train, and what others make of items is an input.
+    """
     changes: dict[str, dict[str, Any]] = {
         "both": {"objective": "both"},
         "mixed": {"linear_items": 15},
     }
     changes["click"] = {"objective": "click"}
+    changes["final"] = {
+        "objective": "click", "holdout": 0, "validation_users": 0.3,
+        "item_statistics": True, "closed_form_factors": 2,
+    }  # fmt: skip
     for name in NEXT_RUNS:
         settings = {"objective": "next", "window_length": 8, **changes.get(name, {})}
         run_federation(data, home, nodes=2, name=name, **settings)

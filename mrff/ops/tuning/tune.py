@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     facts = facts_of(folder, schema)
     if facts is None:
         raise DataError(f"{folder} is a part of a dataset; tune on all of it")
-    space = _open_axes(config, values)
+    space = _open_axes(config, values, folder)
     plain: Values = {key: SETTINGS[key].plain for key in space}
     found: Values = {one.key: one.value for one in fitting(config, facts)}
     base |= {
@@ -149,9 +149,13 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     ), config
 
 
-def _open_axes(config: RunConfig, values: Values) -> Space:
-    """Those that nobody has set, and that can go with what was."""
+def _open_axes(config: RunConfig, values: Values, folder: Path) -> Space:
+    """Those that nobody has set, and that can go with what was and with the data."""
     space = {key: axis for key, axis in SPACES[config.objective].items() if key not in values}
+    try:
+        load_dataset(folder, replace(config.times_read, inputs=True))
+    except DataError:  # its times are no times of day
+        space.pop("network.time-inputs", None)
     try:
         RunConfig.from_flat({"network.item-bias": False, **values, "network.item-statistics": True})
     except ConfigError:
