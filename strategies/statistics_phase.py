@@ -7,7 +7,6 @@ times over, the moments that item vectors are solved from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from logging import getLogger
 
 import numpy as np
 
@@ -17,16 +16,14 @@ from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, ITEM_RATES, SQUARES, USERS, Arrays
 from mrff_model.item_statistics import ITEM_RIDGE
-from strategies.queries import Query
-
-log = getLogger("flwr")
+from strategies.queries import Asking
 
 
-def statistics(query: Query, shared: Mapping[str, np.ndarray], seed: int) -> Arrays:
+def statistics(query: Asking, shared: Mapping[str, np.ndarray], seed: int) -> Arrays:
     """The fixed arrays of ``shared`` by their names, as all nodes' users make them.
 
     Args:
-        query: asks every node, see `Query`.
+        query: asks everybody, see `strategies.queries.Query`.
         seed: of the vectors to begin with.
     """
     rates = next(array for name, array in shared.items() if name.endswith("statistics.rates"))
@@ -58,7 +55,7 @@ def check_moments(sums: CohortSums) -> None:
         require(not (squares < 0).any(), f"array {name} holds squares below 0")
 
 
-def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
+def _vectors(query: Asking, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
     """(items + 1, d), and the mean square of residuals."""
     items = len(found["rates"]) - 1
     vectors, noise = item_factors.first_vectors(items, dim, seed), 0.0
@@ -82,5 +79,4 @@ def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarr
                 f"({error}); leave out the node that sent them, or set "
                 "network.closed-form-factors=off"
             ) from error
-        log.info("item vectors: step %d of %d", step + 1, item_factors.STEPS)
     return vectors, noise

@@ -184,6 +184,12 @@ _BASELINES |= {
         _FACTORS | {"algorithm": "pfedrec"},
     ),
 }
+# Models of what the head of clicks reads, whatever `network` says that this is.
+_ON_INPUTS: dict[str, tuple[str, Overrides]] = {
+    "logistic-inputs": ("logistic regression on the inputs of the head", {}),
+    "lightgbm-inputs": ("trees by LightGBM on the same inputs (Ke et al. 2017)", {}),
+    "catboost-inputs": ("trees by CatBoost on the same inputs (Prokhorenkova et al. 2018)", {}),
+}
 _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
     "mrff": {"mrff": ("the method as configured", {})},
     "ablation": _ABLATIONS,
@@ -202,6 +208,7 @@ _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
             "the same trees, which also see what the user liked lately and of the same kind",
             {},
         ),
+        **_ON_INPUTS,
     },
 }
 _DRAW_NOTHING = {
