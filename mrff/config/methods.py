@@ -75,6 +75,7 @@ _AVERAGING: Overrides = {
     "server-optimizer": "average",
     "server-learning-rate": 1.0,
 }
+_TARGET_ATTENTION: Overrides = {"head": "target-attention", "num-layers": 1}
 _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     "mrff-hard": ("the gate as in the paper: no task gradient", {"gate-mode": "hard"}),
     "gate-hidden": (
@@ -140,6 +141,14 @@ _BASELINES: dict[str, tuple[str, Overrides]] = {
         "one shared model and a private embedding of the user",
         {name: value for name, value in _ONE_MODEL.items() if name != "user-embedding-dim"},
     ),
+    "federated-logistic": (
+        "logistic regression on the inputs of the head, in rounds",
+        _ONE_MODEL | {"head": "linear", "num-layers": 1},
+    ),
+    "din": (
+        "one shared model whose target weighs the history (Zhou et al. 2018)",
+        _ONE_MODEL | _TARGET_ATTENTION,
+    ),
     "ifca": (
         "4 copies of the model, each user takes the one that fits best (Ghosh et al. 2020)",
         _ONE_MODEL | {"clusters": 4},
@@ -196,6 +205,10 @@ _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
     "baseline": _BASELINES,
     "pooled": {
         "pooled": ("MRFF's network trained on everybody's data in one place", {}),
+        "din-pooled": (
+            "the network of din trained on everybody's data in one place",
+            _ONE_MODEL | _TARGET_ATTENTION,
+        ),
         **{name: (told, {**_NEXT, **more}) for name, (told, more) in _POOLED_RANKING.items()},
     },
     "floor": {

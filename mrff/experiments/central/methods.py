@@ -104,6 +104,7 @@ def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Outcome:
 
 CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
     "pooled": _pooled,
+    "din-pooled": _pooled,
     "sasrec-pooled": _pooled,
     "hstu-pooled": _pooled,
     "popularity": partial(rank_by, popularity),
