@@ -59,9 +59,10 @@ class TargetAttentionHead(MlpHead):
         of_target, of_item, of_difference, of_product = self.unit.weight.chunk(4, dim=1)
         asked = F.linear(targets, of_target + of_difference, self.unit.bias)  # (B, W, T, inner)
         told = F.linear(items, of_item - of_difference)  # (B, W, L, inner)
-        both = torch.einsum("bwtc,hc,bwlc->bwtlh", targets, of_product, items)
-        inner = F.relu(both + asked.unsqueeze(-2) + told.unsqueeze(-3))
-        return self.weigh(inner).squeeze(-1)
+        scaled = (targets.unsqueeze(-2) * of_product).flatten(2, 3)  # (B, W, T inner, item width)
+        both = (scaled @ items.transpose(-1, -2)).unflatten(2, (-1, UNIT_DIM))
+        inner = F.relu(both + asked.unsqueeze(-1) + told.transpose(-1, -2).unsqueeze(2))
+        return (self.weigh.weight @ inner).squeeze(-2) + self.weigh.bias  # from (B, W, T, inner, L)
 
     def floats_per_position(self, length: int) -> int:
         """See `Head.floats_per_position`."""
