@@ -12,13 +12,13 @@ once with `torch.func.functional_call`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mrff_model.backbones import build_backbone
-from mrff_model.batch import Batch, Output, Targets
+from mrff_model.batch import Batch, Before, Output, Targets
 from mrff_model.block import Block, NoBlock
 from mrff_model.dropout import Dropout
 from mrff_model.experts import ExpertBank, UserNetwork
@@ -133,7 +133,7 @@ class MRFFNetwork(Network):
         if rates is None:
             rates = self.rates_of(batch)
         targets = Targets(batch.targets, embedded, rates)
-        history = History(items, batch, newest=False)
+        history = Before(items, batch, newest=False)
         logits = self._logits(x, history, targets, dropout)
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
@@ -162,7 +162,7 @@ class MRFFNetwork(Network):
         wanted = candidates.expand(len(x), -1).unsqueeze(1)  # (B, 1, N)
         embedded = self.item_features.embed(candidates).expand(len(x), -1, -1).unsqueeze(1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
-        before = History(items, history, newest=True)
+        before = Before(items, history, newest=True)
         logits = self._logits(x[:, :, -1:], before, targets, no_dropout)  # (B, 1, N)
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
@@ -295,7 +295,7 @@ class MRFFNetwork(Network):
             return torch.zeros_like(batch.feedback)
         return self.time_rule.feedback(batch)
 
-    def _logits(self, x: Tensor, history: History, targets: Targets, dropout: Dropout) -> Tensor:
+    def _logits(self, x: Tensor, history: Before, targets: Targets, dropout: Dropout) -> Tensor:
         """(B, W, T): the head's, the user's own taste, and the biases of target and user.
 
         ``x`` is (B, W, T, d), or (B, W, 1, d) where all targets follow one history.
@@ -323,14 +323,6 @@ class MRFFNetwork(Network):
             bias = dropout.at(ITEM_BIAS_SITE)(self.item_bias(targets.items))  # (B, W, T, 1)
             logits = logits + bias.squeeze(-1)
         return logits if self.user_bias is None else logits + self.user_bias.view(-1, 1, 1)
-
-
-class History(NamedTuple):
-    """What comes before targets."""
-
-    items: Tensor  # (B, W, L, item width)
-    batch: Batch
-    newest: bool  # see `Seen`
 
 
 def _block(shape: NetworkShape, dim: int, item_width: int) -> Block:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch.func import grad, vmap
 
 from client_app.learners.base import loss_weights, training_batch
+from client_app.learners.cohort import CohortLearner
 from client_app.learners.own_copies import loss_of_one
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import overrides_of
 from mrff.data.dataset import Dataset
 from mrff_model.batch import Batch
 from mrff_model.building import tensors_of
-from mrff_model.dropout import Dropout
 from mrff_model.heads import HEADS, HeadSizes, Seen
 from mrff_model.heads.mlp import MlpHead
 from mrff_model.heads.target_attention import TargetAttentionHead
@@ -29,8 +29,8 @@ from mrff_model.own_rates import number_of_rates
 from server_app.names import check_names
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.small_data import at_times, small_config, small_dataset, small_network
+from tests.support.small_training import cohort_of, model_of, train
 
-NONE = Dropout(0.0, None)
 WITHOUT_LAYERS = [name for name, head in HEADS.items() if not head.reads_states]
 COMPARED = ("genres", "category")  # of small datasets
 
@@ -90,6 +90,24 @@ def test_a_linear_head_trains_and_sends_nothing_else() -> None:
     assert set(tensors_of(network, "public")) == {"head.down.weight", "head.down.bias"}
     assert not tensors_of(network, "group")
     assert not tensors_of(network, "private")
+
+
+def test_a_round_of_a_linear_head_is_a_step_of_logistic_regression_on_all_rows() -> None:
+    """Its gradient is X^T (p - y), a sum: where the rows lie makes no difference."""
+    dataset = small_dataset((9, 4, 14, 3))
+    config = config_of("linear", user_weighting="targets", user_bias=False, local_learning_rate=0.5)
+    network = small_network(config, dataset)
+    users = np.arange(4)
+    batch = training_batch(dataset, users, config)
+    rows = torch.cat(network.rates_of(batch), dim=-1)[batch.mask].double().numpy()
+    weight, bias = network.head.down.weight[0], network.head.down.bias  # type: ignore[union-attr]
+    logits = rows @ weight.detach().double().numpy() + float(bias.detach())
+    error = 1 / (1 + np.exp(-logits)) - batch.labels[batch.mask].numpy()
+    cohort = cohort_of(dataset, network, users)
+    trained = train(CohortLearner(network, config), config, model_of(network), cohort)
+    sums = trained.sums.updates
+    np.testing.assert_allclose(sums["head.down.weight"][0], -0.5 * rows.T @ error, atol=1e-5)
+    np.testing.assert_allclose(sums["head.down.bias"], [-0.5 * error.sum()], atol=1e-5)
 
 
 def head_by_hand(unit: list[float], labels: Any = None) -> TargetAttentionHead:
