@@ -13,8 +13,8 @@ import torch
 
 from client_app.learners.counted import counted_until, weights_of
 from client_app.node import Node
-from mrff.config import ConfigError
-from mrff.data.dataset import rows_between
+from mrff.config import ConfigError, RunConfig
+from mrff.data.dataset import Dataset, rows_between
 from mrff.data.windows import train_sizes
 from mrff.linear import LINEAR, Sequences, sequences_of
 from mrff.linear.item_factors import STEPS, moments
@@ -36,7 +36,9 @@ def item_counts(node: Node, request: Request) -> Reply:
     """
     _refuse_in_private(node)
     rows, _ = _training_part(node)
-    return Reply(request.facts.round, CohortSums({}, {ITEM_COUNTS: _counts(node, request, rows)}))
+    catalogue = request.run.items or node.dataset.schema.num_items
+    counts = np.bincount(node.dataset.items[rows], minlength=catalogue + 1)[1:]
+    return Reply(request.facts.round, CohortSums({}, {ITEM_COUNTS: counts}))
 
 
 def item_rates(node: Node, request: Request) -> Reply:
@@ -46,9 +48,9 @@ def item_rates(node: Node, request: Request) -> Reply:
         BudgetExceededError: a user's budget does not allow it.
         ConfigError: as `item_counts`, where the mode has no noised sums of items.
     """
-    rows, offsets = _labelled_part(node)
     noisy = node.mechanism.items(node.config)
     if noisy is not None:
+        rows, offsets = _labelled_part(node.dataset, node.users, node.config)
         weights = weights_of(node.dataset, node.users, node.config)
         assert weights is not None
         signed = np.repeat(weights, np.diff(offsets)) * (2.0 * node.dataset.labels[rows] - 1.0)
@@ -56,12 +58,8 @@ def item_rates(node: Node, request: Request) -> Reply:
         sums = CohortSums({ITEMS: vector}, {"units": np.array(len(node.users))})
         return Reply(request.facts.round, node.mechanism.counted(node.view(request), sums))
     _refuse_in_private(node)
-    liked = rows[node.dataset.labels[rows] > 0]
-    counts = {
-        ITEM_COUNTS: _counts(node, request, rows),
-        ITEM_LIKES: _counts(node, request, liked),
-    }
-    return Reply(request.facts.round, CohortSums({}, counts))
+    catalogue = request.run.items or node.dataset.schema.num_items
+    return Reply(request.facts.round, rates_of(node.dataset, node.users, node.config, catalogue))
 
 
 def factor_sums(node: Node, request: Request) -> Reply:
@@ -78,13 +76,30 @@ def factor_sums(node: Node, request: Request) -> Reply:
         raise ConfigError(
             f"item vectors are solved for in steps 1 to {STEPS}, this is step {request.facts.round}"
         )
-    rows, offsets = _labelled_part(node)
-    items, labels = node.dataset.items[rows].astype(np.int64), node.dataset.labels[rows]
+    return Reply(request.facts.round, moments_of(node.dataset, node.users, node.config, came))
+
+
+def rates_of(dataset: Dataset, users: np.ndarray, config: RunConfig, catalogue: int) -> CohortSums:
+    """How often these users met and liked each of ``catalogue`` items, in their training parts."""
+    rows, _ = _labelled_part(dataset, users, config)
+    items = dataset.items[rows], dataset.items[rows[dataset.labels[rows] > 0]]
+    met, liked = (np.bincount(some, minlength=catalogue + 1)[1:] for some in items)
+    return CohortSums({}, {ITEM_COUNTS: met, ITEM_LIKES: liked})
+
+
+def moments_of(dataset: Dataset, users: np.ndarray, config: RunConfig, came: Arrays) -> CohortSums:
+    """What these users add to the sums that item vectors are solved from.
+
+    Args:
+        came: rates, prior and vectors so far.
+    """
+    rows, offsets = _labelled_part(dataset, users, config)
+    items, labels = dataset.items[rows].astype(np.int64), dataset.labels[rows]
     residuals = _residuals(came, items, labels)
     noise = float(came["prior"][1])
     sums = moments(items, residuals, offsets, came["vectors"].astype(np.float64), noise)
     numbers = {SQUARES: np.array((residuals**2).sum()), USERS: np.array(len(offsets) - 1)}
-    return Reply(request.facts.round, CohortSums(sums, numbers))
+    return CohortSums(sums, numbers)
 
 
 def _residuals(came: Arrays, items: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -95,12 +110,6 @@ def _residuals(came: Arrays, items: np.ndarray, labels: np.ndarray) -> np.ndarra
     liked = torch.from_numpy(labels.astype(np.float32))
     found = statistics.residuals(torch.from_numpy(items), liked, torch.ones_like(liked))
     return found.double().numpy()
-
-
-def _counts(node: Node, request: Request, rows: np.ndarray) -> np.ndarray:
-    """(items,) rows of each item of the server's catalogue."""
-    catalogue = request.run.items or node.dataset.schema.num_items
-    return np.bincount(node.dataset.items[rows], minlength=catalogue + 1)[1:]
 
 
 def linear_sums(node: Node, request: Request) -> Reply:
@@ -133,10 +142,12 @@ def _training_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
     return rows_between(begin, begin + sizes), np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _labelled_part(node: Node) -> tuple[np.ndarray, np.ndarray]:
+def _labelled_part(
+    dataset: Dataset, users: np.ndarray, config: RunConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """The same without rows whose labels are not known where a user is scored."""
-    begin = node.dataset.offsets[node.users]
-    sizes = counted_until(node.dataset, node.users, node.config) - begin
+    begin = dataset.offsets[users]
+    sizes = counted_until(dataset, users, config) - begin
     return rows_between(begin, begin + sizes), np.concatenate([[0], np.cumsum(sizes)])
 
 

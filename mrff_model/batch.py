@@ -45,6 +45,14 @@ class Targets(NamedTuple):
     rates: list[Tensor]  # (B, W, T or 1, R) the user's own rates, and public ones; or nothing
 
 
+class Before(NamedTuple):
+    """What comes before targets."""
+
+    items: Tensor  # (B, W, L, item width) of the history
+    batch: Batch
+    newest: bool  # all targets follow the whole window
+
+
 class Output(NamedTuple):
     """What the network says of a batch."""
 

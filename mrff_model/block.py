@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mrff_model.backbones.base import Backbone
@@ -66,3 +67,21 @@ class Block(nn.Module):
         """See `Backbone.floats_per_position`."""
         inner = self.experts.inner + (self.user_network.inner if self.user_network else 0)
         return 22 * self.experts.dim + 4 * inner + self.attention.floats_per_position(length)
+
+
+class NoBlock(nn.Module):
+    """A layer of a network whose head reads no states: everybody is in group 0, nothing is done."""
+
+    def forward(
+        self, x: Tensor, history: GateHistory, below: Tensor, dropout: Dropout
+    ) -> tuple[Tensor, Choice]:
+        """See `Block.forward`."""
+        return x, Choice(
+            expert=torch.zeros_like(below[:, 0], dtype=torch.int64),
+            probability=torch.ones_like(below[:, 0]),
+            probabilities=below,
+        )
+
+    def floats_per_position(self, length: int) -> int:
+        """See `Block.floats_per_position`."""
+        return 0

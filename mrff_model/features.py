@@ -120,4 +120,4 @@ class ItemTower(FeatureEmbedding):
         records.
         """
         distinct, places = torch.unique(items, return_inverse=True)
-        return self.embed(distinct).index_select(0, places.flatten()).view(*items.shape, -1)
+        return self.embed(distinct).index_select(0, places.flatten()).view(*items.shape, self.width)

@@ -11,30 +11,30 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mrff_model.backbones import build_backbone
-from mrff_model.batch import Batch, Output, Targets
-from mrff_model.block import Block
+from mrff_model.batch import Batch, Before, Output, Targets
+from mrff_model.block import Block, NoBlock
 from mrff_model.dropout import Dropout
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
-from mrff_model.head import Head
+from mrff_model.heads import HeadSizes, Seen, head_of
+from mrff_model.heads.base import FEEDBACK_CODES
 from mrff_model.inputs import KnownBefore, inputs_of, starts_of
 from mrff_model.item_statistics import ItemStatistics
 from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
-from mrff_model.own_rates import number_of_rates, own_rates
+from mrff_model.own_rates import number_of_rates, own_rates, own_starts
 from mrff_model.same_time import SAME_TIME
 from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
 from mrff_model.time_columns import TIME_COLUMNS, time_columns
 
-FEEDBACK_CODES = 3  # of a history item: none, label 0, label 1
 # Places of dropout; masks depend on these numbers, and so does every trained result.
 BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
 
@@ -55,27 +55,32 @@ class MRFFNetwork(Network):
         self.rate_features = features.compared if shape.history_rates and clicks else None
         self.time_inputs = shape.time_inputs and clicks
 
-        self.item_features = ItemTower(
-            features, shape.feature_dim, shape.initial_scale, shape.feature_mix
-        )
-        users = features.users if shape.user_features and clicks else ()
+        head = head_of(shape)
+        width = shape.feature_dim if head.reads_items else 0
+        self.item_features = ItemTower(features, width, shape.initial_scale, shape.feature_mix)
+        users = features.users if shape.user_features and clicks and head.reads_items else ()
         self.user_features = (
             FeatureEmbedding(users, shape.feature_dim, shape.initial_scale) if users else None
         )
         item_width = self.item_features.width
         dim = shape.hidden_dim or item_width
-        self.input_projection = nn.Linear(item_width, dim) if dim != item_width else None
-        self.positions = nn.Embedding(shape.window_length, dim)
-        self.feedback = nn.Embedding(FEEDBACK_CODES, dim) if shape.history_feedback else None
-        self.layers = nn.ModuleList(_block(shape, dim, item_width) for _ in range(shape.num_layers))
-        self.output_norm = nn.LayerNorm(dim)
-        seen = dim + item_width + shape.user_embedding_dim
-        if self.user_features is not None:
-            seen += self.user_features.width
+        self.window_length, self.shows_labels = shape.window_length, shape.history_feedback
+        self.input_projection, self.positions, self.feedback = None, None, None
+        if head.reads_states:
+            if dim != item_width:
+                self.input_projection = nn.Linear(item_width, dim)
+            self.positions = nn.Embedding(shape.window_length, dim)
+            self.feedback = nn.Embedding(FEEDBACK_CODES, dim) if shape.history_feedback else None
+        self.layers = nn.ModuleList(
+            _block(shape, dim, item_width) if head.reads_states else NoBlock()
+            for _ in range(shape.num_layers)
+        )
+        self.output_norm = nn.LayerNorm(dim) if head.reads_states else None
+        user_width = shape.user_embedding_dim if head.reads_items else 0
         rates = number_of_rates(self.rate_features) if self.rate_features is not None else 0
         clock = TIME_COLUMNS if self.time_inputs else 0
         self.rows = len(next(iter(features.catalogue.values())))
-        self.item_statistics, start = None, []
+        self.item_statistics, start = None, [*own_starts(rates), *[0.0] * clock]
         if shape.item_statistics and clicks:
             self.item_statistics = ItemStatistics(
                 self.rows, shape.closed_form_factors, noised=shape.noised_statistics
@@ -83,9 +88,17 @@ class MRFFNetwork(Network):
             self.compared, self.factor_dim = features.compared, shape.closed_form_factors
             public = starts_of(self.compared, self.factor_dim)
             start = [*[0.0] * rates, *public, *[0.0] * clock]
-        inputs = seen + (len(start) or rates + clock)
-        self.head = Head(inputs, shape.head_dim, start) if clicks else None
-        self.user_embedding = nn.Parameter(torch.zeros(1, shape.user_embedding_dim))
+        sizes = HeadSizes(
+            states=dim,
+            items=item_width,
+            users=user_width + (self.user_features.width if self.user_features else 0),
+            inner=shape.head_dim,
+            start=tuple(start),
+            has_path=self.item_statistics is not None,
+            has_feedback=shape.history_feedback,
+        )
+        self.head = head(sizes) if clicks else None
+        self.user_embedding = nn.Parameter(torch.zeros(1, user_width))
         self.user_bias = nn.Parameter(torch.zeros(1)) if shape.user_bias and clicks else None
         self.user_factors = nn.Parameter(torch.zeros(1, item_width)) if shape.user_factors else None
         self.item_bias = _zeros(self.rows) if shape.item_bias and clicks else None
@@ -122,7 +135,8 @@ class MRFFNetwork(Network):
         if rates is None:
             rates = self.rates_of(batch)
         targets = Targets(batch.targets, embedded, rates)
-        logits = self._logits(x, targets, batch.user_codes, dropout)
+        history = Before(items, batch, newest=False)
+        logits = self._logits(x, history, targets, dropout)
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
             at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
@@ -150,7 +164,8 @@ class MRFFNetwork(Network):
         wanted = candidates.expand(len(x), -1).unsqueeze(1)  # (B, 1, N)
         embedded = self.item_features.embed(candidates).expand(len(x), -1, -1).unsqueeze(1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
-        logits = self._logits(x[:, :, -1:], targets, history.user_codes, no_dropout)  # (B, 1, N)
+        before = Before(items, history, newest=True)
+        logits = self._logits(x[:, :, -1:], before, targets, no_dropout)  # (B, 1, N)
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
@@ -167,10 +182,12 @@ class MRFFNetwork(Network):
 
     def floats_per_position(self) -> int:
         """About how many numbers a training step keeps per position (of a window padded to L)."""
-        length, dim = self.positions.weight.shape
-        floats = 6 * self.item_features.width + 4 * dim
+        length = self.window_length
+        floats = 6 * self.item_features.width
+        if self.positions is not None:
+            floats += 4 * self.positions.embedding_dim
         if self.head is not None:
-            floats += self.head.floats_per_position()
+            floats += self.head.floats_per_position(length)
         for block in cast("Iterable[Block]", self.layers):
             floats += block.floats_per_position(length)
         if self.rate_features is not None:
@@ -189,6 +206,8 @@ class MRFFNetwork(Network):
 
     def _positioned(self, items: Tensor, batch: Batch, shared_look_ups: bool) -> Tensor:
         """What enters the first layer: item, position and feedback, (B, W, L, d)."""
+        if self.positions is None:
+            return items
         x = items if self.input_projection is None else self.input_projection(items)
         places = torch.arange(x.shape[2], device=x.device)  # (L,)
         if not shared_look_ups:  # per-record gradients need a row per record
@@ -223,6 +242,7 @@ class MRFFNetwork(Network):
     def _queries(self, x: Tensor) -> Tensor:
         """What items are multiplied with, (B, ..., item width)."""
         assert self.next_head is not None
+        assert self.output_norm is not None
         queries: Tensor = self.next_head(self.output_norm(x))
         if self.user_factors is None:
             return queries
@@ -271,9 +291,13 @@ class MRFFNetwork(Network):
             rates.append(time_columns(batch, newest=newest))
         return rates
 
-    def _logits(
-        self, x: Tensor, targets: Targets, user_codes: Mapping[str, Tensor], dropout: Dropout
-    ) -> Tensor:
+    def _labels_shown(self, batch: Batch) -> Tensor:
+        """(B, W, L) codes of feedback that a causal head may read."""
+        if not self.shows_labels:
+            return torch.zeros_like(batch.feedback)
+        return self.time_rule.feedback(batch)
+
+    def _logits(self, x: Tensor, history: Before, targets: Targets, dropout: Dropout) -> Tensor:
         """(B, W, T): the head's, the user's own taste, and the biases of target and user.
 
         ``x`` is (B, W, T, d), or (B, W, 1, d) where all targets follow one history.
@@ -282,10 +306,19 @@ class MRFFNetwork(Network):
             return x.new_zeros(targets.items.shape)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         if self.user_features is not None:
-            user = torch.cat([user, self.user_features(user_codes)], dim=-1)
+            user = torch.cat([user, self.user_features(history.batch.user_codes)], dim=-1)
         user = user[:, None, None].expand(*x.shape[:3], -1)  # (B, W, T or 1, user width)
-        seen = [self.output_norm(x), targets.embedded, user, *targets.rates]
-        logits: Tensor = self.head(seen, dropout.at(HEAD_SITE), targets.rates)
+        seen = Seen(
+            states=x if self.output_norm is None else self.output_norm(x),
+            targets=targets.embedded,
+            users=user,
+            inputs=targets.rates,
+            history=history.items,
+            feedback=self._labels_shown(history.batch),
+            is_item=history.batch.items > 0,
+            newest=history.newest,
+        )
+        logits: Tensor = self.head(seen, dropout.at(HEAD_SITE))
         if self.user_factors is not None:  # matrix factorisation
             logits = logits + (targets.embedded * self.user_factors[:, None, None]).sum(-1)
         if self.item_bias is not None:

@@ -27,6 +27,11 @@ def number_of_rates(names: Collection[str]) -> int:
     return 4 + 2 * len(names)
 
 
+def own_starts(number: int) -> list[float]:
+    """What each of the ``number`` columns counts in an additive model: the user's own rate."""
+    return [1.0, *[0.0] * (number - 1)] if number else []
+
+
 def own_rates(
     feedback: Tensor,
     history: Codes,

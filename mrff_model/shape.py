@@ -26,6 +26,7 @@ class NetworkShape:
     user_factors: bool  # each user's own taste, multiplied with the target's embedding
     item_bias: bool
     user_features: bool  # the head reads the users' features
+    head: str  # a key of `mrff_model.heads.HEADS`
     head_dim: int  # inner width of the prediction MLP
     gate_mode: str  # "switch": the expert is weighted with its probability; "hard": it is not
     gate_input: str  # "history": items and the gate below; "earlier": as that, of the items before

@@ -15,11 +15,13 @@ def check_names(config: RunConfig) -> None:
     from mrff.metrics import metric_named
     from mrff.privacy.mechanisms import mechanism_of
     from mrff_model.backbones import backbone_named
+    from mrff_model.heads import head_named
 
     mechanism_of(config)
     algorithm_of(config)
     try:
         backbone_named(config.network.backbone)
+        head_named(config.network.head)
         metric_named(config.best_by)
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from logging import getLogger
 from typing import Protocol
 
 from mrff.sums import CohortSums, Expected
@@ -12,12 +13,33 @@ from mrff.wire.requests import Arrays, Request
 from strategies.reports import Collected
 from strategies.schedule import Conduct
 
+log = getLogger("flwr")
+
 
 class Ask(Protocol):
     """Sends a request to every node."""
 
     def __call__(self, request: Request, message_type: str, asked: Asked) -> Collected:
         """The sum of the replies that count, and who answered."""
+        ...
+
+
+class Asking(Protocol):
+    """Asks everybody one question, see `Query`."""
+
+    def __call__(
+        self,
+        message_type: str,
+        arrays: Arrays,
+        expected: Expected,
+        check: Callable[[CohortSums], None],
+        /,
+    ) -> CohortSums:
+        """The sum of the answers."""
+        ...
+
+    def of_step(self, number: int) -> Asking:
+        """The same in a step of several."""
         ...
 
 
@@ -56,4 +78,5 @@ class Query:
 
     def of_step(self, number: int) -> Query:
         """The same in a step of several, counted from 1: nodes open few sums of one round."""
+        log.info("sums over all nodes: step %d", number)
         return replace(self, request=self.request.about(number))

@@ -7,7 +7,6 @@ times over, the moments that item vectors are solved from. In private modes the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from logging import getLogger
 
 import numpy as np
 
@@ -19,18 +18,16 @@ from mrff.sums import CohortSums, Expected, Quantity, require
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, ITEM_RATES, SQUARES, USERS, Arrays
 from mrff_model.item_statistics import ITEM_RIDGE
-from strategies.queries import Query
-
-log = getLogger("flwr")
+from strategies.queries import Asking
 
 
 def statistics(
-    query: Query, mechanism: ServerHalf, shared: Mapping[str, np.ndarray], seed: int
+    query: Asking, mechanism: ServerHalf, shared: Mapping[str, np.ndarray], seed: int
 ) -> Arrays:
     """The fixed arrays of ``shared`` by their names, as all nodes' users make them.
 
     Args:
-        query: asks every node, see `Query`.
+        query: asks everybody, see `strategies.queries.Query`.
         mechanism: says whether sums are noised.
         seed: of the vectors to begin with.
 
@@ -47,7 +44,7 @@ def statistics(
     return {name: found[name.rpartition(".")[2]].astype(np.float32) for name in shared}
 
 
-def _noised(query: Query, mechanism: ServerHalf, noisy: NoisyItems, items: int) -> Arrays:
+def _noised(query: Asking, mechanism: ServerHalf, noisy: NoisyItems, items: int) -> Arrays:
     mechanism.spend_items()
     sums = query(ITEM_RATES, {}, noisy.expected(items), noisy.check)
     rates, liked, noise = noisy.measured(mechanism.release_items(sums))
@@ -55,7 +52,7 @@ def _noised(query: Query, mechanism: ServerHalf, noisy: NoisyItems, items: int) 
     return {"rates": rates, "prior": np.array([liked, 0.25]), "noise": noise}
 
 
-def _exact(query: Query, items: int) -> Arrays:
+def _exact(query: Asking, items: int) -> Arrays:
     counted = {name: Quantity((items,), whole=True) for name in (ITEM_COUNTS, ITEM_LIKES)}
     sums = query(ITEM_RATES, {}, Expected(numbers=counted), check_item_rates).numbers
     found = {"rates": np.zeros((items + 1, 2)), "prior": np.array([0.5, 0.25])}
@@ -80,7 +77,7 @@ def check_moments(sums: CohortSums) -> None:
         require(not (squares < 0).any(), f"array {name} holds squares below 0")
 
 
-def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
+def _vectors(query: Asking, found: Arrays, dim: int, seed: int) -> tuple[np.ndarray, float]:
     """(items + 1, d), and the mean square of residuals."""
     items = len(found["rates"]) - 1
     vectors, noise = item_factors.first_vectors(items, dim, seed), 0.0
@@ -104,5 +101,4 @@ def _vectors(query: Query, found: Arrays, dim: int, seed: int) -> tuple[np.ndarr
                 f"({error}); leave out the node that sent them, or set "
                 "network.closed-form-factors=off"
             ) from error
-        log.info("item vectors: step %d of %d", step + 1, item_factors.STEPS)
     return vectors, noise

@@ -1,6 +1,6 @@
 """What a new thing costs: its file and its line in a registry, shown by adding one of each.
 
-The packages are copied; to the copy a backbone, a privacy mechanism, a metric, a recipe, an
+The packages are copied; to the copy a backbone, a head, a privacy mechanism, a metric, a recipe, an
 algorithm, a method and a setting are added; then runs with all of them go through the in-process
 grid of the copy. Nothing else of the copy is touched.
 """
@@ -36,6 +36,21 @@ FILES = {
 
             def floats_per_position(self, length: int) -> int:
                 return 2 * self.out.in_features
+        """,
+    "mrff_model/heads/shifted.py": """
+        import torch
+        from torch import nn
+
+        from mrff_model.heads.mlp import MlpHead
+
+
+        class ShiftedHead(MlpHead):
+            def __init__(self, sizes):
+                super().__init__(sizes)
+                self.shift = nn.Parameter(torch.zeros(1))
+
+            def forward(self, seen, dropout):
+                return super().forward(seen, dropout) + self.shift
         """,
     "mrff/privacy/mechanisms/halved.py": """
         from mrff.privacy.mechanisms.none import NoMechanism, PlainClient
@@ -108,6 +123,9 @@ LINES = [
     ("mrff_model/backbones/__init__.py",
      "from mrff_model.backbones.running_mean import RunningMean",
      '    "hstu": PointwiseAttention,', '    "mean": RunningMean,'),
+    ("mrff_model/heads/__init__.py",
+     "from mrff_model.heads.shifted import ShiftedHead",
+     '    "linear": LinearHead,', '    "shifted": ShiftedHead,'),
     ("mrff/privacy/mechanisms/__init__.py",
      "from mrff.privacy.mechanisms.halved import Halved",
      "MECHANISMS: dict", ""),
@@ -122,7 +140,8 @@ LINES = [
      "ALGORITHMS: dict", ""),
     ("mrff/config/methods.py", "",
      '    "local-only": (',
-     '    "mirrored-mean": ("", {"algorithm": "mirrored", "backbone": "mean"}),'),
+     '    "mirrored-mean": ("", {"algorithm": "mirrored", "backbone": "mean",'
+     ' "head": "shifted"}),'),
 ]  # fmt: skip
 ENTRIES = [
     ("mrff/privacy/mechanisms/__init__.py", "(NoMechanism(), ", "(NoMechanism(), Halved(), "),
@@ -230,9 +249,10 @@ def test_a_new_mechanism_and_a_new_setting_change_what_is_trained(told: dict) ->
     assert arrays["plain"] != arrays["halved"] != arrays["scaled"] != arrays["plain"]
 
 
-def test_a_new_method_has_both_halves_and_a_new_backbone(told: dict) -> None:
+def test_a_new_method_has_both_halves_a_new_backbone_and_a_new_head(told: dict) -> None:
     assert "layers.0.attention.out.weight" in told["all"]["arrays"]
     assert "layers.0.attention.query.weight" not in told["all"]["arrays"]
+    assert told["all"]["arrays"]["head.shift"] != 0.0
 
 
 def test_private_modes_do_without_a_metric_that_has_no_bound(told: dict) -> None:

@@ -75,6 +75,9 @@ _AVERAGING: Overrides = {
     "server-optimizer": "average",
     "server-learning-rate": 1.0,
 }
+_TARGET_ATTENTION: Overrides = {"head": "target-attention", "num-layers": 1}
+# What others made of an item, and a taste in closed form: both read labels of the past.
+_NO_STATISTICS: Overrides = {"item-statistics": False, "closed-form-factors": "off"}
 _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     "mrff-hard": ("the gate as in the paper: no task gradient", {"gate-mode": "hard"}),
     "gate-hidden": (
@@ -97,9 +100,12 @@ _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     ),
     "no-feedback": (
         "past labels are neither in the history nor counted",
-        {"history-feedback": False, "history-rates": False},
+        {"history-feedback": False, "history-rates": False, **_NO_STATISTICS},
     ),
     "no-rates": ("the head reads no rates of the user's own", {"history-rates": False}),
+    "no-statistics": ("the head reads nothing of what others make of items", _NO_STATISTICS),
+    "no-closed-form": ("no taste in closed form", {"closed-form-factors": "off"}),
+    "no-clock": ("the head reads no times", {"time-inputs": False}),
     "layers-1": ("1 layer", {"num-layers": 1}),
     "layers-3": ("3 layers", {"num-layers": 3}),
     "local-steps-2": ("2 local steps", {"local-steps": 2}),
@@ -121,6 +127,7 @@ _BASELINES: dict[str, tuple[str, Overrides]] = {
         "every user trains a network alone: nothing is shared",
         # one user's number per item says nothing of items they have not met
         _ONE_MODEL
+        | _NO_STATISTICS
         | {"private-parameters": "all", "private-learning-rate": 0.3, "item-bias": False},
     ),
     "fedavg": ("one shared model, averaged (McMahan et al. 2017)", _AVERAGING),
@@ -139,6 +146,14 @@ _BASELINES: dict[str, tuple[str, Overrides]] = {
     "user-embedding-only": (
         "one shared model and a private embedding of the user",
         {name: value for name, value in _ONE_MODEL.items() if name != "user-embedding-dim"},
+    ),
+    "federated-logistic": (
+        "logistic regression on the inputs of the head, in rounds",
+        _ONE_MODEL | {"head": "linear", "num-layers": 1},
+    ),
+    "din": (
+        "one shared model whose target weighs the history (Zhou et al. 2018)",
+        _ONE_MODEL | _TARGET_ATTENTION,
     ),
     "ifca": (
         "4 copies of the model, each user takes the one that fits best (Ghosh et al. 2020)",
@@ -184,12 +199,22 @@ _BASELINES |= {
         _FACTORS | {"algorithm": "pfedrec"},
     ),
 }
+# Models of what the head of clicks reads, whatever `network` says that this is.
+_ON_INPUTS: dict[str, tuple[str, Overrides]] = {
+    "logistic-inputs": ("logistic regression on the inputs of the head", {}),
+    "lightgbm-inputs": ("trees by LightGBM on the same inputs (Ke et al. 2017)", {}),
+    "catboost-inputs": ("trees by CatBoost on the same inputs (Prokhorenkova et al. 2018)", {}),
+}
 _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
     "mrff": {"mrff": ("the method as configured", {})},
     "ablation": _ABLATIONS,
     "baseline": _BASELINES,
     "pooled": {
         "pooled": ("MRFF's network trained on everybody's data in one place", {}),
+        "din-pooled": (
+            "the network of din trained on everybody's data in one place",
+            _ONE_MODEL | _TARGET_ATTENTION,
+        ),
         **{name: (told, {**_NEXT, **more}) for name, (told, more) in _POOLED_RANKING.items()},
     },
     "floor": {
@@ -202,6 +227,7 @@ _KINDS: dict[Kind, dict[str, tuple[str, Overrides]]] = {
             "the same trees, which also see what the user liked lately and of the same kind",
             {},
         ),
+        **_ON_INPUTS,
     },
 }
 _DRAW_NOTHING = {

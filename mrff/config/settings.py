@@ -102,6 +102,11 @@ class NetworkSettings:
         fitted=True,
     )
     user_features: bool = setting(True, "read age, gender, ... if the dataset has them")
+    head: str = setting(
+        "mlp",
+        "of clicks; linear: inputs alone, target-attention: the target weighs the history (DIN)",
+        Limits(registry="heads"),
+    )
     head_dim: int = setting(32, "inner width of the prediction MLP", Limits(1, 4096))
     gate_mode: str = setting(
         "switch",

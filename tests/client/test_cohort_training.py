@@ -76,6 +76,8 @@ def test_cohort_equals_serial_over_three_rounds(
         {"user_factors": True, "local_optimizer": "adam", "local_learning_rate": 0.03},
         {"backbone": "hstu", "num_heads": 3, "dropout": 0.2},
         {"backbone": "linear", "num_heads": 3, "dropout": 0.2, "max_windows_per_user": "all"},
+        {"head": "linear", "num_experts": 1, "dropout": 0.2},
+        {"head": "target-attention", "num_experts": 1, "max_windows_per_user": "all"},
     ],
 )
 def test_cohort_equals_serial_with_other_settings(

@@ -72,6 +72,20 @@ def test_a_user_moves_the_sum_by_at_most_c(
     assert 0.0 < difference <= clipping_norm * ROUNDED
 
 
+@pytest.mark.parametrize("mode", ["central-user", "laplace"])
+@pytest.mark.parametrize("head", ["linear", "target-attention"])
+def test_the_bound_holds_without_layers(head: str, mode: str) -> None:
+    privacy, norm = PrivacySettings(mode=mode, clipping_norm=0.5), 1 if mode == "laplace" else 2
+    everyone, others = (
+        whole_user_vectors(
+            without=user, privacy=privacy, data_seed=1, local_learning_rate=2.0, head=head,
+            num_experts=1,
+        )[0]
+        for user in (None, 2)
+    )  # fmt: skip
+    assert 0.0 < np.linalg.norm(everyone - others, norm) <= 0.5 * ROUNDED
+
+
 def test_the_bound_holds_where_users_take_different_routes_that_flip_between_steps() -> None:
     """The property above is not one of users who all do the same."""
     privacy = PrivacySettings(mode="central-user", clipping_norm=0.5)
@@ -189,13 +203,15 @@ def test_the_same_test_fails_when_rule_2_is_broken() -> None:
     assert largest_move(privacy, NUM_RECORDS, **SEVERAL) > 1.5
 
 
-def test_batched_gradients_are_those_of_one_record_after_the_other() -> None:
+@pytest.mark.parametrize("head", ["mlp", "linear", "target-attention"])
+def test_batched_gradients_are_those_of_one_record_after_the_other(head: str) -> None:
     """Without clipping, the released sum is the sum of plain gradients, record by record."""
     privacy = PrivacySettings(
         mode="local-dp-sgd", clipping_norm=1e6, route_share=0.0, private_training="frozen"
     )
     dataset, users = small_dataset(SIZES, seed=5), np.arange(len(SIZES))
-    task = private_round(dataset, users, privacy=privacy, seed=5)
+    experts = 3 if head == "mlp" else 1
+    task = private_round(dataset, users, privacy=privacy, seed=5, head=head, num_experts=experts)
     (released,), network = watch(task, left_out=None)[1], task.network
 
     parameters = dict(network.named_parameters())

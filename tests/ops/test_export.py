@@ -71,7 +71,12 @@ def export(run: str, user: str, out: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "network"), zip(BACKBONES, NETWORKS[: len(BACKBONES)], strict=True)
+    ("backbone", "network"),
+    [
+        *zip(BACKBONES, NETWORKS[: len(BACKBONES)], strict=True),
+        ("sasrec", {"head": "target-attention", "num_experts": 1, "num_layers": 1}),
+        ("sasrec", {"head": "linear", "num_experts": 1, "num_layers": 1}),
+    ],
 )
 def test_a_device_computes_what_pytorch_does(
     backbone: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from mrff.privacy.mechanisms.none import PlainServer
 from mrff.sums import BadReplyError, CohortSums
 from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.requests import FACTOR_SUMS, ITEM_LIKES, SQUARES, USERS
-from strategies.queries import Query
 from strategies.statistics_phase import check_item_rates, check_moments, statistics
 
 SHARED = {
@@ -46,7 +45,7 @@ class Nodes:
 
 
 def test_the_arrays_are_what_the_sums_say() -> None:
-    found = statistics(cast("Query", Nodes([5.0, 0.0, 5.0])), PlainServer(), SHARED, seed=0)
+    found = statistics(Nodes([5.0, 0.0, 5.0]), PlainServer(), SHARED, seed=0)
     assert found["item_statistics.rates"].tolist() == [[0, 0], [4, 3], [0, 0], [6, 2]]
     # (5 + 0.5) of (10 + 1) were liked; residuals of 2 squared over ten rows
     assert found["item_statistics.prior"].tolist() == pytest.approx([0.5, 0.2])
@@ -55,7 +54,7 @@ def test_the_arrays_are_what_the_sums_say() -> None:
 
 def test_sums_that_are_no_moments_end_the_run_with_one_line() -> None:
     with pytest.raises(RoundFailedError, match="no moments of anybody's taste"):
-        statistics(cast("Query", Nodes([5.0, 9.0, 5.0])), PlainServer(), SHARED, seed=0)
+        statistics(Nodes([5.0, 9.0, 5.0]), PlainServer(), SHARED, seed=0)
 
 
 def test_impossible_replies_do_not_count() -> None:

@@ -20,6 +20,12 @@ from mrff.experiments.central import Measures, Note, Outcome, Predicted, Ranked,
 from mrff.experiments.central.boosted_trees import predict_by_trees
 from mrff.experiments.central.closed_forms import ease, slit
 from mrff.experiments.central.factorisation import bpr, ials
+from mrff.experiments.central.input_models import (
+    by_catboost,
+    by_lightgbm,
+    by_logistic,
+    predict_by_inputs,
+)
 from mrff.experiments.central.neighbours import item_knn, popularity, rules
 from mrff.experiments.central.pooled import train_pooled
 from mrff.experiments.central.ranking import rank_by
@@ -98,6 +104,7 @@ def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Outcome:
 
 CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
     "pooled": _pooled,
+    "din-pooled": _pooled,
     "sasrec-pooled": _pooled,
     "hstu-pooled": _pooled,
     "popularity": partial(rank_by, popularity),
@@ -112,4 +119,7 @@ CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
     "user-feature-rate": partial(_by_rates, floor="user_features"),
     "boosted-trees": partial(predict_by_trees, history=False),
     "boosted-trees-history": partial(predict_by_trees, history=True),
+    "logistic-inputs": partial(predict_by_inputs, by_logistic),
+    "lightgbm-inputs": partial(predict_by_inputs, by_lightgbm),
+    "catboost-inputs": partial(predict_by_inputs, by_catboost),
 }

@@ -23,6 +23,7 @@ from mrff.data.dataset import Dataset
 from mrff.data.floors import split_rows
 from mrff.data.windows import training_users
 from mrff.experiments.central import Note, Outcome, Predicted, Ranked, nobody
+from mrff.experiments.central.statistics import fill_statistics
 from mrff.experiments.central.validation import Best, measures_of
 from mrff.metrics import READS
 from mrff.metrics.metric import Scored
@@ -31,7 +32,7 @@ from mrff.sums import Tensors
 from mrff.wire.requests import Part
 from mrff_model.building import initial_shared, load_shared, rows_suffice, tensors_of
 from mrff_model.network import MRFFNetwork
-from mrff_model.scopes import expert_names, expert_of, split_bank
+from mrff_model.scopes import expert_names, expert_of, is_fixed, split_bank
 from server_app.parts import ADAM_BETA2, ADAM_EPSILON, learning_rates_of
 from strategies.pooling import pool_experts
 
@@ -131,10 +132,11 @@ class _Pool:
             config, training=replace(config.training, local_learning_rate=1.0, local_steps=1)
         )
         parameters = dict(network.named_parameters())
+        fill_statistics(network, dataset, config)
         if config.pools_experts:
             load_shared(network, *initial_shared(network, experts_alike=True))
         self.banks = tensors_of(network, "group").keys()
-        names = [*tensors_of(network, "public"), *self.banks]
+        names = [n for n in tensors_of(network, "public") if not is_fixed(n)] + [*self.banks]
         self.shared: Tensors = {name: parameters[name] for name in names}
         tested = split_rows(dataset, holdout=config.data.holdout, part="valid").users
         users = training_users(dataset)

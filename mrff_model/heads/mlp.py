@@ -9,36 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrff_model.dropout import Dropout
+from mrff_model.heads.base import Head, HeadSizes, Seen
 
 
-class Head(nn.Module):
-    """An MLP with one hidden layer; parts (B, W, T, ...) side by side -> (B, W, T).
+class MlpHead(Head):
+    """An MLP with one hidden layer on everything side by side.
 
     A part (B, W, 1, ...) is the same for all T: it is multiplied once.
-
-    Args:
-        start: of the inputs that also reach the logit by a linear path, what each counts there to
-            begin with; none: there is no such path.
     """
 
-    def __init__(self, inputs: int, inner: int, start: Sequence[float] = ()) -> None:
-        super().__init__()
-        self.up = nn.Linear(inputs, inner)
-        self.down = nn.Linear(inner, 1)
-        self.linear = nn.Linear(len(start), 1, bias=False) if start else None
-        if self.linear is not None:
-            self.linear.weight = nn.Parameter(torch.tensor([list(start)]))
+    reads_states, reads_items = True, True
 
-    def forward(
-        self, parts: Sequence[Tensor], dropout: Dropout, direct: Sequence[Tensor] = ()
-    ) -> Tensor:
-        """The logits; ``direct`` are the parts with a linear path, if the head has one."""
+    def __init__(self, sizes: HeadSizes) -> None:
+        super().__init__(sizes)
+        inputs = sizes.states + sizes.items + sizes.users + len(sizes.start)
+        self.up = nn.Linear(inputs, sizes.inner)
+        self.down = nn.Linear(sizes.inner, 1)
+        self.linear = nn.Linear(len(sizes.start), 1, bias=False) if sizes.has_path else None
+        if self.linear is not None:
+            self.linear.weight = nn.Parameter(torch.tensor([sizes.start]))
+
+    def forward(self, seen: Seen, dropout: Dropout) -> Tensor:
+        """See `Head.forward`."""
+        parts = [seen.states, seen.targets, seen.users, *seen.inputs]
         inner = dropout(F.relu(self._inner(parts)))  # (B, W, T, inner)
         logits: Tensor = self.down(inner).squeeze(-1)
         if self.linear is None:
             return logits
-        weights = self.linear.weight.split([part.shape[-1] for part in direct], dim=1)
-        for part, weight in zip(direct, weights, strict=True):
+        weights = self.linear.weight.split([part.shape[-1] for part in seen.inputs], dim=1)
+        for part, weight in zip(seen.inputs, weights, strict=True):
             logits = logits + F.linear(part, weight).squeeze(-1)
         return logits
 
@@ -54,6 +53,6 @@ class Head(nn.Module):
         own, weight = (torch.cat(list(some), dim=-1) for some in zip(*apart, strict=True))
         return F.linear(own, weight) + (sum(alike) + self.up.bias)
 
-    def floats_per_position(self) -> int:
-        """See `mrff_model.backbones.base.Backbone`."""
+    def floats_per_position(self, length: int) -> int:
+        """See `Head.floats_per_position`."""
         return 2 * self.up.in_features + 4 * self.up.out_features
