@@ -61,10 +61,10 @@ def test_a_user_moves_the_sum_by_at_most_c(
     def vector(left_out: int | None) -> np.ndarray:
         return whole_user_vectors(
             without=left_out, privacy=privacy, data_seed=seed, seed=seed,
-            local_steps=local_steps, gate_mode=gate_mode, local_learning_rate=2.0,
+            local_steps=local_steps, gate_mode=gate_mode, local_learning_rate=0.2,
             private_learning_rate=1.0, user_factors=True, max_windows_per_user=windows,
             window_length=4,
-        )[0]  # fmt: skip
+        )[0]  # fmt: skip  # at ten times this rate steps diverge, and rounding grows to 2e-4 of C
 
     everyone = vector(None)
     assert everyone.any()
