@@ -48,17 +48,17 @@ def item_rates(node: Node, request: Request) -> Reply:
         BudgetExceededError: a user's budget does not allow it.
         ConfigError: as `item_counts`, where the mode has no noised sums of items.
     """
+    catalogue = request.run.items or node.dataset.schema.num_items
     noisy = node.mechanism.items(node.config)
     if noisy is not None:
         rows, offsets = _labelled_part(node.dataset, node.users, node.config)
         weights = weights_of(node.dataset, node.users, node.config)
         assert weights is not None
         signed = np.repeat(weights, np.diff(offsets)) * (2.0 * node.dataset.labels[rows] - 1.0)
-        vector = noisy.vector(node.dataset.items[rows], signed, node.dataset.schema.num_items)
+        vector = noisy.vector(node.dataset.items[rows], signed, catalogue)
         sums = CohortSums({ITEMS: vector}, {"units": np.array(len(node.users))})
         return Reply(request.facts.round, node.mechanism.counted(node.view(request), sums))
     _refuse_in_private(node)
-    catalogue = request.run.items or node.dataset.schema.num_items
     return Reply(request.facts.round, rates_of(node.dataset, node.users, node.config, catalogue))
 
 

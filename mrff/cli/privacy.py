@@ -58,8 +58,8 @@ def plan(
 
     Give three of --epsilon, --noise-multiplier, --rounds and --sampling-rate: the fourth is solved
     for. Epsilon is of the rounds, the one test after them and, with --item-noise, the one sum of
-    items before them. With --grid-steps the noise is that
-    of distributed-user, which goes with --sampling-rate 1 and --accountant rdp.
+    items before them. With --grid-steps the noise is that of distributed-user, which goes with
+    --sampling-rate 1 and --accountant rdp.
     """
     from mrff.privacy.planning import Plan, solve  # the accountants bring torch
 

@@ -357,3 +357,17 @@ def test_modes_that_cannot_say_why_in_one_line(changes: dict[str, Any], said: st
     with pytest.raises(ConfigError, match=said) as caught:
         mechanism_of(RunConfig.from_flat(full_names(flat)))
     assert "\n" not in str(caught.value)
+
+
+@BOTH
+def test_a_node_of_an_earlier_catalogue_sends_as_many_items_as_the_server_has(
+    small_data: Path, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    """What it does not know is noised as well: zeros there would be told apart."""
+    node, request = asked(small_data, tmp_path, {}, **mode)
+    items = node.dataset.schema.num_items + 3
+    grown = replace(request, run=replace(request.run, items=items))
+    with predictable(3):
+        came = item_rates(node, grown).sums.updates[ITEMS]
+    assert came.shape == (items, 2)
+    assert came[-3:].any() == (mode is DISTRIBUTED)  # in the other mode the server adds noise
