@@ -55,6 +55,10 @@ def report(
     public: Annotated[
         bool, typer.Option("--public", help="Leave out what is drawn from private state.")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Another run: are the same users together there?"),
+    ] = None,
 ) -> None:
     """A run or comparison as one HTML page.
 
@@ -69,7 +73,7 @@ def report(
         page = comparison_page(folder)
     else:
         folder = find_run(run).path
-        page = run_page(run, data_dir=data_dir, state_dir=state_dir, public=public)
+        page = run_page(run, data_dir=data_dir, state_dir=state_dir, public=public, against=against)
     file = (out or folder / "report.html").expanduser().absolute()
     content = page.encode()
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,12 @@ from mrff.experiments.reports.figures import (
     new_figure,
     of_kind,
 )
-from mrff.experiments.reports.groups import Group, GroupPicture, Liking
+from mrff.experiments.reports.groups import Group, GroupPicture
+from mrff.experiments.reports.likings import Liking
 
 PER_GROUP = 4  # likings of a group in the map, if they are not shared
 MOST_ROWS = 24  # of the map
-MOST_TIMES = 3.0  # colours end here: three times the average, or a third
+MOST_TIMES = 3.0  # colours end here: three times what is expected, or a third
 
 
 def entries_with_loads(history: Entries) -> Entries:
@@ -106,7 +107,7 @@ def flow_figure(picture: GroupPicture) -> go.Figure | None:
 
 
 def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
-    """Where a layer's groups differ from the average most: log2 of the ratio; None if nowhere."""
+    """Where a layer's groups differ most from what is expected: log2 of the ratio, if anywhere."""
     names = _names_of(groups)
     if not names:
         return None
@@ -126,7 +127,7 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
             colorbar={
                 "orientation": "h", "y": -0.02, "yanchor": "top", "yref": "paper", "thickness": 8,
                 "tickvals": [-limit, 0, limit], "outlinewidth": 0,
-                "ticktext": ["1/3", "average", "3 ×"], "tickangle": 0,
+                "ticktext": ["1/3", "expected", "3 ×"], "tickangle": 0,
             },
         )
     )  # fmt: skip
@@ -138,16 +139,15 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
 
 
 def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
-    """A row per group: users, like rate, its most surprising preferences as multiples."""
+    """A row per group: users, like rate, and what it takes more of than is expected, times."""
     rows = []
     for number, group in enumerate(groups):
-        top = [liking for liking in group.likings if liking.surprise > 2.0][:5]
         rows.append(
             [
                 str(number + 1),
                 f"{group.users:,} ({group.users / max(users, 1):.0%})",
                 "–" if group.like_rate is None else f"{group.like_rate:.1%}",
-                "; ".join(f"{liking.name}\u00a0×{liking.times:.1f}" for liking in top)
+                "; ".join(f"{one.name}\u00a0×{one.times:.1f}" for one in group.named[:5])
                 or "nothing beyond chance",
             ]
         )
@@ -166,7 +166,7 @@ def _names_of(groups: Sequence[Group]) -> dict[tuple[str, int], str]:
 
 
 def _in_words(liking: Liking) -> str:
-    return f"{liking.share:.1%} of likes, average {liking.average:.1%}"
+    return f"{liking.share:.1%} of likes, expected {liking.expected:.1%}"
 
 
 def _short(name: str, most: int = 24) -> str:

@@ -1,4 +1,4 @@
-"""Who is in which group and what each group likes, from the private state at hand.
+"""Who is in which group, what each group likes, and what groups bring, from the state at hand.
 
 Routes and likes of single users never leave a node; this is for a simulation, whose nodes are
 all on this machine, or for a look at one's own node.
@@ -6,34 +6,24 @@ all on this machine, or for a look at one's own node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
+from sklearn.metrics import adjusted_rand_score
 
-from client_app.learners.cohort import CohortLearner
-from client_app.node import Node
-from mrff.data.dataset import Dataset, load_titles
-from mrff.data.schema import Feature
-from mrff.data.windows import eligible_users, train_sizes
+from mrff.data.dataset import load_dataset, load_times, load_titles
+from mrff.experiments.reports.group_effect import Effect, Routed, routed
+from mrff.experiments.reports.likings import Likes, Liking
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
 
-LEAST_LIKES = 5  # of a feature value in a group before anything is said of it
-PRIOR_LIKES = 20.0  # a group's share is drawn towards the average by so many likes
-
-
-@dataclass(frozen=True)
-class Liking:
-    """How a group's likes spread over one feature value, against everybody's."""
-
-    key: tuple[str, int]  # feature and code: names may be alike
-    name: str  # "genres: Horror"
-    share: float  # of the group's likes
-    average: float  # of all likes
-    times: float  # share / average, drawn towards 1 where likes are few
-    surprise: float  # in standard errors
+FALSE_ALARMS = 0.05  # expected named likings of a layer whose groups mean nothing
+LEAST_TIMES = 1.1  # a liking that is named is this much above what is expected
+IN_A_NAME = 3
+SMALL_GAIN = 0.001  # of the measure: below it nobody notices
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,22 @@ class Group:
 
     users: int
     like_rate: float | None
-    likings: list[Liking]  # the most surprising preferences first
+    likings: list[Liking]  # the most surprising ones first
+    critical: float = 3.0  # standard errors that chance does not reach
+
+    @property
+    def named(self) -> list[Liking]:
+        """What the group takes more of than people as active, at the same time."""
+        return [
+            liking
+            for liking in self.likings
+            if liking.surprise > self.critical and liking.times >= LEAST_TIMES
+        ]
+
+    @property
+    def name(self) -> str:
+        """What its members have in common, in words; empty: nothing that could be named."""
+        return ", ".join(liking.name for liking in self.named[:IN_A_NAME])
 
 
 @dataclass(frozen=True)
@@ -52,105 +57,107 @@ class GroupPicture:
     flows: list[np.ndarray]  # (K, K) users, from layer l to layer l + 1
     layers: list[list[Group]]
     users: int
+    effect: Effect | None = None  # None: there is one group, or no test
+    agreement: tuple[str, list[float]] | None = None  # another run's name, and by layer the
+    # adjusted Rand index of its groups with these
+
+    @property
+    def verdict(self) -> str:
+        """Whether the groups mean anything here, in one sentence."""
+        several = [g for groups in self.layers if len(groups) > 1 for g in groups if g.users]
+        if not several:
+            return "There is one group: everybody goes through the same experts."
+        named = sum(bool(group.name) for group in several)
+        who = f"{named} of {len(several)} groups take" if named else "no group takes"
+        likes = (
+            f"{who} more of anything than its members' activity and the time of their rows explain"
+        )
+        if self.effect is None:
+            return f"What the groups bring was not tested; {likes}."
+        gain = self.effect.gain
+        brings = (
+            f"the test's {self.effect.label} is {self.effect.own:.4f} with users' own experts, "
+            f"{gain.difference:+.4f} against one expert for everybody "
+            f"(95 % interval {gain.low:+.4f} to {gain.high:+.4f})"
+        )
+        if gain.low > SMALL_GAIN:
+            return f"Groups matter here: {brings}, and {likes}."
+        if gain.high < -SMALL_GAIN:
+            return f"Groups cost something here: {brings}, and {likes}."
+        if named:
+            return f"Groups mean something, and change little: {brings}, and {likes}."
+        return f"Groups mean nothing here: {brings}, and {likes}."
 
 
 def read_picture(
-    run: str, data_dir: Path | None, state_dir: Path | None
+    run: str, data_dir: Path | None, state_dir: Path | None, against: str | None = None
 ) -> tuple[GroupPicture | None, str]:
-    """The picture from the private state at hand; or None, and why not."""
+    """The picture from the private state at hand; or None, and why not.
+
+    Args:
+        against: another run on the same users, for whether the same ones are together there.
+    """
     try:
-        best = load_best(find_run(run))
-    except RunError as error:
-        return None, str(error)
-    nodes = NodesAtHand(best, data_dir, state_dir)
-    if not nodes.has_private_state:
-        return None, f"there is no private state in {nodes.state_folder}"
-    try:
-        titles = load_titles(nodes.dataset_folder)
-        return group_picture(nodes.open_all(), best.round, titles), ""
+        nodes = _at_hand(run, data_dir, state_dir)
+        other = _at_hand(against, data_dir, None) if against else None
+        return group_picture(nodes, other), ""
     except (ValueError, OSError) as error:  # moved data, another run's state: the rest still holds
         return None, str(error)
 
 
-def group_picture(nodes: Iterable[Node], best_round: int, titles: list[str]) -> GroupPicture:
-    """Routes every user with the best model and counts what the groups like in training data."""
-    counts: _Counts | None = None
-    for node in nodes:
-        config = node.config.for_scoring
-        users = node.tested
-        if not node.config.tests:  # everybody who has a last interaction to be routed for
-            users = eligible_users(node.dataset, holdout=config.data.holdout)
-        if len(users):
-            cohort = node.cohort(users, up_to_round=best_round)
-            learner = CohortLearner(node.mrff, config)
-            routes = learner.score_as_loaded(cohort, "test").routes
-            if counts is None:
-                counts = _Counts(node.dataset, routes.shape[1], node.mrff.num_experts)
-            counts.add(node.dataset, users, routes, node.config.data.holdout)
-    if counts is None:
+def _at_hand(run: str, data_dir: Path | None, state_dir: Path | None) -> NodesAtHand:
+    nodes = NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
+    if not nodes.has_private_state:
+        raise RunError(f"there is no private state in {nodes.state_folder}")
+    return nodes
+
+
+def group_picture(nodes: NodesAtHand, other: NodesAtHand | None = None) -> GroupPicture:
+    """Routes every user with the best model, and counts what the groups like in training data."""
+    found = _routed(nodes)
+    if found is None:
         return GroupPicture([], [], 0)
-    return counts.picture(titles)
+    experts = nodes.best.config.network.num_experts
+    dataset = load_dataset(nodes.dataset_folder)
+    order = np.argsort(dataset.user_keys)
+    users = order[np.searchsorted(dataset.user_keys, found.keys, sorter=order)]
+    routes = np.full((dataset.num_users, found.routes.shape[1]), -1)
+    routes[users] = found.routes
+    titles, times = load_titles(nodes.dataset_folder), load_times(nodes.dataset_folder)
+    likes = Likes.of(dataset, times, nodes.best.config.data.holdout)
+    flows = []
+    for pair in pairwise(found.routes.T):
+        flows.append(np.zeros((experts, experts), np.int64))
+        np.add.at(flows[-1], pair, 1)
+    layers = [_groups(likes, of_layer, experts, titles) for of_layer in routes.T]
+    agreement = _agreement(found, other) if other else None
+    return GroupPicture(flows, layers, len(users), found.effect, agreement)
 
 
-class _Counts:
-    """Sums over nodes."""
-
-    def __init__(self, dataset: Dataset, layers: int, experts: int) -> None:
-        self.features = dataset.schema.item_features
-        self.users = np.zeros((layers, experts), dtype=np.int64)
-        self.rows, self.likes = np.zeros_like(self.users), np.zeros_like(self.users)
-        self.flows = np.zeros((layers - 1, experts, experts), dtype=np.int64)
-        self.values = {
-            f.name: np.zeros((layers, experts, f.size), dtype=np.int64) for f in self.features
-        }
-
-    def add(self, dataset: Dataset, users: np.ndarray, routes: np.ndarray, holdout: int) -> None:
-        """Counts one node's users; their routes are (U, layers)."""
-        sizes = train_sizes(dataset, users, holdout=holdout)
-        owner = np.repeat(np.arange(len(users)), sizes)  # of every training row
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rows = dataset.offsets[users][owner] + within
-        is_liked = dataset.labels[rows] > 0
-        liked, layer = routes[owner[is_liked]], np.arange(routes.shape[1])
-        np.add.at(self.users, (layer, routes), 1)
-        np.add.at(self.rows, (layer, routes[owner]), 1)
-        np.add.at(self.likes, (layer, liked), 1)
-        np.add.at(self.flows, (layer[:-1], routes[:, :-1], routes[:, 1:]), 1)
-        for feature in self.features:
-            codes = dataset.item_features[feature.name][dataset.items[rows[is_liked]]]
-            codes = codes.reshape(len(codes), -1)
-            at, place = np.nonzero(codes)
-            np.add.at(self.values[feature.name], (layer, liked[at], codes[at, place, None]), 1)
-
-    def picture(self, titles: list[str]) -> GroupPicture:
-        layers = [
-            [self._group(layer, group, titles) for group in range(self.users.shape[1])]
-            for layer in range(len(self.users))
-        ]
-        return GroupPicture(list(self.flows), layers, int(self.users[0].sum()))
-
-    def _group(self, layer: int, group: int, titles: list[str]) -> Group:
-        rows, likes = int(self.rows[layer, group]), int(self.likes[layer, group])
-        likings: list[Liking] = []
-        for feature in self.features:
-            table = self.values[feature.name][layer]
-            average = table.sum(axis=0) / max(int(self.likes[layer].sum()), 1)
-            found = table[group]
-            for code in np.flatnonzero((found >= LEAST_LIKES) & (average < 1.0)):
-                mean = float(average[code])
-                error = np.sqrt(mean * (1.0 - mean) / likes)
-                share = float(found[code] / likes)
-                times = (found[code] + PRIOR_LIKES * mean) / (likes + PRIOR_LIKES) / mean
-                key, name = (feature.name, int(code)), _name(feature, int(code), titles)
-                surprise = (share - mean) / error
-                likings.append(Liking(key, name, share, mean, float(times), surprise))
-        likings.sort(key=lambda liking: -liking.surprise)
-        rate = likes / rows if rows else None
-        return Group(int(self.users[layer, group]), rate, likings)
+def _routed(nodes: NodesAtHand) -> Routed | None:
+    return routed(list(nodes.open_all()), nodes.best.round)
 
 
-def _name(feature: Feature, code: int, titles: list[str]) -> str:
-    if feature.kind == "id":
-        return titles[code]
-    value = feature.values[code - 1] if code <= len(feature.values) else str(code)
-    return f"{feature.name}: {value}"
+def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -> list[Group]:
+    """Of one layer; routes are (U,)."""
+    likings = likes.likings(routes, experts, titles)
+    said = max(sum(map(len, likings)), 1)
+    critical = NormalDist().inv_cdf(1.0 - FALSE_ALARMS / said)
+    rows = likes.rows
+    found = []
+    for group, of_group in enumerate(likings):
+        here = routes == group
+        number, liked = int(rows[here].sum()), int(np.diff(likes.offsets)[here].sum())
+        rate = liked / number if number else None
+        found.append(Group(int(here.sum()), rate, of_group, critical))
+    return found
+
+
+def _agreement(found: Routed, other: NodesAtHand) -> tuple[str, list[float]]:
+    """The adjusted Rand index by layer, over the users of both (Hubert and Arabie 1985)."""
+    there = _routed(other)
+    if there is None:
+        return other.best.training_id, []
+    _, here, back = np.intersect1d(found.keys, there.keys, return_indices=True)
+    pairs = zip(found.routes[here].T, there.routes[back].T, strict=False)
+    return other.best.training_id, [float(adjusted_rand_score(*pair)) for pair in pairs]

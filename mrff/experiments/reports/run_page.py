@@ -18,12 +18,18 @@ from server_app.run.progress import among_drawn
 
 
 def run_page(
-    run: str, *, data_dir: Path | None, state_dir: Path | None, public: bool = False
+    run: str,
+    *,
+    data_dir: Path | None,
+    state_dir: Path | None,
+    public: bool = False,
+    against: str | None = None,
 ) -> str:
     """Reads the run and writes its page.
 
     Args:
         public: leave out what is drawn from the nodes' private state.
+        against: another run, whose groups are compared with these.
 
     Raises:
         RunError: there is no such run, it has no history, or a file is damaged.
@@ -32,7 +38,9 @@ def run_page(
     history, summary = load_history(folder), read_json(folder.summary)
     config = RunConfig.from_flat(read_json(folder.config))
     data = (data_dir or config.dataset_path).expanduser().absolute()
-    picture, why_not = (None, "--public") if public else read_picture(run, data_dir, state_dir)
+    picture, why_not = None, "--public"
+    if not public:
+        picture, why_not = read_picture(run, data_dir, state_dir, against)
     return render(
         "run.html.j2",
         name=folder.name,
@@ -117,6 +125,8 @@ def _groups(history: Entries, picture: GroupPicture | None, why_not: str) -> dic
         "churn": group_charts.churn_figure(history),
         "no_picture": None if picture else why_not,
         "group_users": known.users,
+        "verdict": known.verdict if picture else "",
+        "agreement": known.agreement,
         "flow": group_charts.flow_figure(known),
         "layers": [
             {

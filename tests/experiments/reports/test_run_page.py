@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from client_app.learners.cohort import CohortLearner
 from mrff.cli.main import main
-from mrff.data.dataset import load_dataset, load_titles
-from mrff.data.floors import floors
+from mrff.data.dataset import load_dataset
+from mrff.data.floors import exact_auc, floors
 from mrff.experiments.reports.groups import group_picture
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import find_run, load_best
@@ -75,8 +77,7 @@ def test_the_page_fetches_nothing(page: str) -> None:
 
 def test_the_group_picture_is_what_a_loop_counts(trained_home: Path, small_data: Path) -> None:
     best = load_best(find_run(str(trained_home / "runs" / RUN)))
-    titles = load_titles(small_data)
-    picture = group_picture(NodesAtHand(best).open_all(), best.round, titles)
+    picture = group_picture(NodesAtHand(best))
     flow, likes, values = np.zeros((3, 3)), np.zeros((2, 3)), {}
     for node in NodesAtHand(best).open_all():
         data = node.dataset
@@ -97,6 +98,7 @@ def test_the_group_picture_is_what_a_loop_counts(trained_home: Path, small_data:
     schema = load_dataset(small_data).schema
     style = next(f for f in schema.item_features if f.name == "style")
     found = 0
+    expected, known, total = {}, {}, {}  # type: ignore[var-annotated]
     for layer, groups in enumerate(picture.layers):
         for number, group in enumerate(groups):
             named = {liking.name: liking for liking in group.likings}
@@ -109,8 +111,55 @@ def test_the_group_picture_is_what_a_loop_counts(trained_home: Path, small_data:
                     found += 1
                     everybody = sum(values.get((layer, k, code), 0) for k in range(3))
                     assert liking.share == pytest.approx(count / likes[layer, number])
-                    assert liking.average == pytest.approx(everybody / likes[layer].sum())
+                    expected[(layer, code)] = expected.get((layer, code), 0.0) + (
+                        liking.expected * likes[layer, number]
+                    )
+                    known[(layer, code)] = known.get((layer, code), 0) + 1
+                    total[(layer, code)] = everybody
     assert found > 3
+    whole = [key for key, groups in known.items() if groups == np.count_nonzero(likes[key[0]])]
+    assert len(whole) > 3
+    for key in whole:  # what is expected of all groups is what there is
+        assert expected[key] == pytest.approx(total[key])
+
+
+def test_what_groups_bring_is_measured_against_one_expert_for_everybody(
+    trained_home: Path, small_data: Path
+) -> None:
+    """After few rounds experts are nearly alike, and most users in one group: both are shaken."""
+    best = load_best(find_run(str(trained_home / "runs" / RUN)))
+    random = np.random.default_rng(0)
+    shaken = {
+        name: array + random.normal(0, 30, array.shape).astype(np.float32)
+        if "gate" in name and array.ndim > 1
+        else (array + random.normal(0, 1, array.shape).astype(np.float32) * ("experts" in name))
+        for name, array in best.arrays.items()
+    }
+    nodes = NodesAtHand(replace(best, arrays=shaken))
+    picture = group_picture(nodes, nodes)
+    assert picture.effect is not None
+    gain = picture.effect.gain
+    assert gain.low < gain.high  # resamples differ, so the two models do
+    assert gain.low <= gain.difference <= gain.high
+    assert picture.agreement == (RUN, [1.0, 1.0])
+    # By hand: every expert is the mean, by who goes there.
+    opened, routes = list(nodes.open_all()), []
+    for node in opened:
+        cohort = node.cohort(node.tested, up_to_round=nodes.best.round)
+        routes.append(CohortLearner(node.mrff, node.config).score_as_loaded(cohort, "test").routes)
+    loads = [np.bincount(column, minlength=3) for column in np.concatenate(routes).T]
+    for layer, block in enumerate(opened[0].mrff.layers):
+        for values in block.experts.parameters():  # type: ignore[union-attr]
+            mean = sum(float(n) * row for n, row in zip(loads[layer], values.data, strict=True))
+            values.data.copy_((mean / loads[layer].sum()).expand_as(values))
+    logits, labels = [], []
+    for node in opened:
+        cohort = node.cohort(node.tested, up_to_round=nodes.best.round)
+        scored = CohortLearner(node.mrff, node.config).score_as_loaded(cohort, "test")
+        logits.append(scored.logits)
+        labels.append(scored.labels)
+    shared = exact_auc(np.concatenate(labels).ravel(), np.concatenate(logits).ravel())
+    assert gain.difference == pytest.approx(picture.effect.own - shared, abs=1e-6)
 
 
 def test_without_private_state_the_part_is_left_out_with_a_sentence(

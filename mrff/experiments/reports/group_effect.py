@@ -1,0 +1,107 @@
+"""What users' own experts bring: a test by them, and one by the same expert for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from client_app.kept_scores import KeptScores
+from client_app.learners.cohort import CohortLearner
+from client_app.node import Node
+from mrff.data.windows import eligible_users
+from mrff.experiments.comparison.bootstrap import Difference, paired_difference, resampled
+from mrff.experiments.comparison.measures import TESTED
+from mrff.metrics.metric import Ranks, Scored
+from mrff_model.building import tensors_of
+from mrff_model.network import MRFFNetwork
+
+RESAMPLES, CONFIDENCE = 400, 0.95
+
+
+@dataclass(frozen=True)
+class Routed:
+    """U users of all nodes."""
+
+    keys: np.ndarray  # (U,) uint64
+    routes: np.ndarray  # (U, layers) int64
+    effect: Effect | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A measure of the test with users' own experts, and how far it is above one for everybody."""
+
+    label: str
+    own: float
+    gain: Difference  # with an interval of 95 % over users
+
+
+def routed(nodes: Sequence[Node], best_round: int) -> Routed | None:
+    """Scores every user with the best model, twice; None: there is nobody.
+
+    Args:
+        nodes: of one run, which share a network that holds the best shared model.
+    """
+    own = [_scored(node, best_round) for node in nodes if len(_users(node))]
+    if not own:
+        return None
+    keys = np.concatenate([node.dataset.user_keys[_users(node)] for node in nodes])
+    routes = np.concatenate([scored.routes for scored in own])
+    network, effect = nodes[0].mrff, None
+    tested = all(node.config.tests for node in nodes)
+    if network.num_experts > 1 and tested and tensors_of(network, "group"):
+        kept = _with_one_expert(network, routes)
+        shared = [_scored(node, best_round) for node in nodes if len(_users(node))]
+        with torch.no_grad():
+            for name, values in tensors_of(network, "group").items():
+                values.copy_(kept[name])
+        effect = _effect(keys, own, shared)
+    return Routed(keys, routes, effect)
+
+
+def _users(node: Node) -> np.ndarray:
+    if node.config.tests:
+        return node.tested
+    # everybody who has a last interaction to be routed for
+    return eligible_users(node.dataset, holdout=node.config.for_scoring.data.holdout)
+
+
+def _scored(node: Node, best_round: int) -> Scored:
+    cohort = node.cohort(_users(node), up_to_round=best_round)
+    return CohortLearner(node.mrff, node.config.for_scoring).score_as_loaded(cohort, "test")
+
+
+@torch.no_grad()
+def _with_one_expert(network: MRFFNetwork, routes: np.ndarray) -> dict[str, torch.Tensor]:
+    """Puts the mean expert, by users, in the place of each; returns what was there."""
+    kept = {}
+    for name, values in tensors_of(network, "group").items():  # (K, ...) each
+        kept[name] = values.clone()
+        layer = int(name.split(".")[1])
+        loads = np.bincount(routes[:, layer], minlength=len(values)) / len(routes)
+        weights = torch.from_numpy(loads).to(values)
+        values.copy_(torch.tensordot(weights, kept[name], dims=1).expand_as(values))
+    return kept
+
+
+def _effect(keys: np.ndarray, own: list[Scored], shared: list[Scored]) -> Effect | None:
+    """By what the run learns: clicks where it does."""
+    sides = {"own": _kept(keys, own), "shared": _kept(keys, shared)}
+    name = "auc" if own[0].ranks is None else "ndcg10"
+    measures = {side: TESTED[name].of(kept) for side, kept in sides.items()}
+    known = {side: [measure] for side, measure in measures.items() if measure is not None}
+    if len(known) < 2:
+        return None
+    found = resampled({name: known}, (len(keys), 1), resamples=RESAMPLES, seed=[0])[name]
+    gain = paired_difference(found["own"], found["shared"], confidence=CONFIDENCE, seed=[1])
+    return Effect(TESTED[name].label, float(found["own"][0, 0]), gain)
+
+
+def _kept(keys: np.ndarray, parts: list[Scored]) -> KeptScores:
+    logits, labels = (np.concatenate([getattr(p, n) for p in parts]) for n in ("logits", "labels"))
+    ranks = [part.ranks for part in parts if part.ranks is not None]
+    joined = Ranks.joined(ranks, np.arange(len(keys))) if ranks else None
+    return KeptScores(keys, None if ranks else logits, labels, joined)
