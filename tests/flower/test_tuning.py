@@ -72,6 +72,6 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     assert "num-server-rounds = 3" in text
     assert nothing_works_below(home)
 
-    run = mrff("run", "--nodes", "2", "--config", best, "-c", "run.name=tuned", home=home)
+    run = mrff("run", "--nodes", "1", "--config", best, "-c", "run.name=tuned", home=home)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert (home / "runs" / "tuned" / "summary.json").is_file()
