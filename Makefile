@@ -3,8 +3,12 @@ PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 
+# Tests of what stands alone: rules of the house, settings, arithmetic, network, messages.
+QUICK := tests/test_house.py tests/test_adding.py $(addprefix tests/,config io linear metrics model \
+	strategies sums wire)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo compose-demo test test-fast lint bench clean
+.PHONY: help demo compose-demo test test-fast check lint bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -17,6 +21,9 @@ compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; need
 
 test: .venv/dev  ## set up and run every test, real Flower runs included
 	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+check: lint  ## the linters, and the tests that take least: for every change while at work
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow" $(QUICK)
 
 test-fast: .venv/dev  ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow"

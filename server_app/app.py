@@ -18,9 +18,8 @@ from mrff.wire.aggregation import RoundFailedError
 from mrff.wire.records import array_record
 from mrff.wire.requests import RunFacts
 from server_app.beginning import begin
-from server_app.data_folder import check_everybody_has_users
+from server_app.data_folder import check_everybody_has_users, open_catalogue
 from server_app.fitting import fitted
-from server_app.model import open_catalogue
 from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
 from server_app.objective import settled

@@ -1,8 +1,9 @@
 """Server optimisers: how the mean update of a round moves the shared parameters.
 
-They are `torch.optim`'s, one for each array (Reddi et al., "Adaptive Federated Optimization", 2021,
-algorithm 2, with minus the mean update as gradient). An array nobody trained in a round keeps value
-and state bit for bit: Adam's step count is the array's, not the round's.
+They are the functions behind `torch.optim`, array by array (Reddi et al., "Adaptive Federated
+Optimization", 2021, algorithm 2, with minus the mean update as gradient); the classes would bring
+PyTorch's compiler into the server, whose import takes seconds. An array nobody trained in a round
+keeps value and state bit for bit: Adam's step count is the array's, not the round's.
 
 Optimisers hold settings only. State is passed in and returned, so that a step which turns out
 non-finite leaves nothing behind.
@@ -19,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from mrff.privacy.mechanisms.base import Means
 from mrff.wire.requests import Arrays
@@ -27,6 +30,7 @@ Block = NDArray[np.float32]
 Mean = NDArray[np.float64]
 BlockState = dict[str, NDArray[Any]]
 OptimizerState = dict[str, BlockState]
+Slots = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class ServerOptimizer(ABC):
     learning_rate: float
 
     @abstractmethod
-    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
-        """An optimiser of ``parameter`` alone."""
+    def move(self, parameter: Tensor, gradient: Tensor, state: Slots, rate: float) -> Slots:
+        """Moves ``parameter`` in place and returns the state after; at the start there is none."""
 
     def step(
         self, value: Block, mean: Mean, state: BlockState, *, factor: float = 1.0
@@ -49,25 +53,22 @@ class ServerOptimizer(ABC):
             factor: of the learning rate for this array.
         """
         parameter = torch.from_numpy(value.astype(np.float64))
-        parameter.grad = torch.from_numpy(-mean)
-        optimizer = self.of(parameter, factor * self.learning_rate)
-        if state:
-            slots = {slot: torch.from_numpy(array.copy()) for slot, array in state.items()}
-            optimizer.state[parameter] = slots
-        optimizer.step()
-        after = optimizer.state[parameter].items() if optimizer.state else ()
+        slots = {slot: torch.from_numpy(array.copy()) for slot, array in state.items()}
+        rate = factor * self.learning_rate
+        after = self.move(parameter, torch.from_numpy(-mean), slots, rate)
         return (
             parameter.numpy().astype(np.float32),
-            {slot: tensor.numpy() for slot, tensor in after},
+            {slot: tensor.numpy() for slot, tensor in after.items()},
         )
 
 
 class Average(ServerOptimizer):
     """``theta += learning_rate * mean``; with rate 1 it is federated averaging."""
 
-    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
-        """See `ServerOptimizer.of`."""
-        return torch.optim.SGD([parameter], lr=rate)
+    def move(self, parameter: Tensor, gradient: Tensor, state: Slots, rate: float) -> Slots:
+        """See `ServerOptimizer.move`."""
+        parameter.add_(gradient, alpha=-rate)
+        return {}
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,15 @@ class Momentum(ServerOptimizer):
 
     momentum: float
 
-    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
-        """See `ServerOptimizer.of`."""
-        return torch.optim.SGD([parameter], lr=rate, momentum=self.momentum)
+    def move(self, parameter: Tensor, gradient: Tensor, state: Slots, rate: float) -> Slots:
+        """See `ServerOptimizer.move`."""
+        buffers: list[Tensor | None] = [state.get("momentum_buffer")]
+        sgd(
+            [parameter], [gradient], buffers, lr=rate, momentum=self.momentum,
+            weight_decay=0.0, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+        (buffer,) = buffers
+        return {} if buffer is None else {"momentum_buffer": buffer}
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,16 @@ class Adam(ServerOptimizer):
     beta2: float
     epsilon: float
 
-    def of(self, parameter: Tensor, rate: float) -> torch.optim.Optimizer:
-        """See `ServerOptimizer.of`."""
-        betas = (self.beta1, self.beta2)
-        return torch.optim.Adam([parameter], lr=rate, betas=betas, eps=self.epsilon)
+    def move(self, parameter: Tensor, gradient: Tensor, state: Slots, rate: float) -> Slots:
+        """See `ServerOptimizer.move`."""
+        zero = torch.zeros_like(parameter)
+        begun = {"step": torch.zeros(()), "exp_avg": zero, "exp_avg_sq": zero.clone(), **state}
+        adam(
+            [parameter], [gradient], [begun["exp_avg"]], [begun["exp_avg_sq"]], [],
+            [begun["step"]], lr=rate, beta1=self.beta1, beta2=self.beta2, eps=self.epsilon,
+            weight_decay=0.0, amsgrad=False, maximize=False,
+        )  # fmt: skip
+        return begun
 
 
 def make_server_optimizer(

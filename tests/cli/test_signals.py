@@ -84,7 +84,7 @@ def test_a_run_keeps_its_rounds_and_leaves_no_process(
 ) -> None:
     prepare("synthetic", out=tmp_path / "data/synthetic", options={"users": 60})
     history = tmp_path / "runs/cut/history.jsonl"
-    words = ["run", "--nodes", "2"]
+    words = ["run", "--nodes", "1"]
     for setting in (
         "data.dataset=synthetic", "run.name=cut", "server.num-server-rounds=400",
         "run.checkpoint-every=1", "training.sampling-rate=0.05",

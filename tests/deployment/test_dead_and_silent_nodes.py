@@ -38,7 +38,9 @@ def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     federation: Federation, tmp_path: Path, ml_100k: Path
 ) -> None:
     """Node 3 takes over shard and state of node 0; node 1 comes back as itself, with its key."""
-    settings: Values = {"num_server_rounds": 3, "evaluate_every": 3, "sampling_rate": 1.0}
+    settings: Values = {
+        "num_server_rounds": 3, "evaluate_every": 3, "sampling_rate": 1.0, "score_test": False,
+    }  # fmt: skip
     run = federation.submit(
         name="killed", expected_nodes=3, reply_timeout_seconds=150.0, **settings
     )

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import pandas as pd
 import pytest
 
 from mrff.data.prepare import prepare
+from tests.support.command import MRFF, mrff, running_below
 
-MRFF = Path(sys.executable).parent / "mrff"
 pytestmark = pytest.mark.slow
 GRID = """
 methods = ["mrff", "fedadam", "one-group", "user-item-rate"]
@@ -46,27 +45,17 @@ def records(home: Path) -> dict[Path, int]:
     }
 
 
-def engines_at_work(home: Path) -> list[int]:
-    """Processes whose working directory is below ``home``."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(home) in os.readlink(entry / "cwd"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare("synthetic", out=home / "data" / "synthetic", options={"users": 120, "items": 40})
     (tmp_path / "grid.toml").write_text(GRID)
-    command = [str(MRFF), "compare", str(tmp_path / "grid.toml"), "--jobs", "2"]
-    environment = {**os.environ, "MRFF_HOME": str(home)}
+    words = ["compare", str(tmp_path / "grid.toml"), "--jobs", "2"]
 
     with (tmp_path / "first.log").open("wb") as log:
-        first = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        first = subprocess.Popen(
+            [MRFF, *words], env={**os.environ, "MRFF_HOME": str(home)}, cwd=tmp_path,
+            stdout=log, stderr=log,
+        )  # fmt: skip
         deadline = time.monotonic() + 600
         while not records(home) and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -77,17 +66,14 @@ def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None
     assert len(before) < 3
     assert not (home / "comparisons" / "grid").exists()
 
-    second = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
-        timeout=1200,
-    )  # fmt: skip
+    second = mrff(*words, home=home)
     assert second.returncode == 1, second.stdout[-2000:] + second.stderr[-2000:]
     told = re.search(r"grid: 4 runs, (\d) of them finished before", second.stderr)
     # a floor's process outlives the command until the next one ends it: it may just have finished
     assert told
     assert len(before) <= int(told[1]) <= len(before) + 1
     assert "not finished: synthetic: one-group, seed 0: " in second.stderr
-    assert engines_at_work(home) == []
+    assert running_below(home) == []
     after = records(home)
     assert {path: after[path] for path in before} == before
     assert len(after) == 3

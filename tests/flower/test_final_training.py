@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mrff.cli.main import main
 from mrff.data.dataset import load_dataset
 from mrff.data.prepare import prepare
 from mrff.data.windows import validation_users
+from tests.support.command import watched
 
 pytestmark = pytest.mark.slow
 
 
-def mrff(home: Path, *words: str) -> str:
-    """What the real command says, which succeeds."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "mrff"), *words],
-        env={**os.environ, "MRFF_HOME": str(home)}, cwd=home,
-        capture_output=True, text=True, check=False, timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout + done.stderr
-
-
-def test_train_on_everything_recommend_to_everybody_and_export(tmp_path: Path) -> None:
-    prepare("synthetic", out=tmp_path / "data/synthetic", options={"users": 60})
-    dataset = load_dataset(tmp_path / "data/synthetic")
+def test_train_on_everything_recommend_to_everybody_and_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one node, which has one worker: Flower would start one for every processor."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("MRFF_HOME", str(home))
+    prepare("synthetic", out=home / "data/synthetic", options={"users": 60})
+    dataset = load_dataset(home / "data/synthetic")
     held_out = validation_users(dataset, 0.25)
     assert 0 < len(held_out) < dataset.num_users
     settings = (
@@ -41,22 +34,23 @@ def test_train_on_everything_recommend_to_everybody_and_export(tmp_path: Path) -
         "training.sampling-rate=1.0",
     )  # fmt: skip
     words = [word for setting in settings for word in ("-c", setting)]
-    said = mrff(tmp_path, "run", "--nodes", "2", *words)
-    assert "not tested validation AUC" in said
-    assert "nothing is tested" in said
-    summary = json.loads((tmp_path / "runs/final/summary.json").read_text())
+    run = watched("run", "--nodes", "1", *words, home=home)
+    assert run.status == 0, run.log[-3000:]
+    assert run.workers == 1
+    assert run.reporters == set()
+    assert "not tested validation AUC" in run.log
+    assert "nothing is tested" in run.log
+    summary = json.loads((home / "runs/final/summary.json").read_text())
     assert summary["validation_users"] == len(held_out)
     assert summary["test"] == {}
-    mrff(tmp_path, "recommend", "final", "--all-users", "--out", str(tmp_path / "lists.csv"))
-    with (tmp_path / "lists.csv").open(newline="") as file:
+
+    lists, page = tmp_path / "lists.csv", tmp_path / "report.html"
+    assert main(["recommend", "final", "--all-users", "--out", str(lists)]) == 0
+    with lists.open(newline="") as file:
         assert {row["user_id"] for row in csv.DictReader(file)} == set(map(str, dataset.user_ids))
     trained = np.setdiff1d(np.arange(dataset.num_users), held_out)
     for row in (held_out[0], trained[0]):
-        user = str(dataset.user_ids[row])
-        mrff(tmp_path, "export", "final", "--user", user, "--out", str(tmp_path / f"user-{row}"))
-    assert "Nothing is tested" in Path(_report(tmp_path)).read_text()
-
-
-def _report(home: Path) -> str:
-    mrff(home, "report", "final", "--out", str(home / "report.html"))
-    return str(home / "report.html")
+        out = str(tmp_path / f"user-{row}")
+        assert main(["export", "final", "--user", str(dataset.user_ids[row]), "--out", out]) == 0
+    assert main(["report", "final", "--out", str(page)]) == 0
+    assert "Nothing is tested" in page.read_text()

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from mrff.cli.main import main
 from mrff.data.dataset import load_dataset
 from mrff.privacy.accounting import Limit, Release, epsilon_of
 from mrff.privacy.ledger import Ledger
+from tests.support.command import mrff
 
 pytestmark = pytest.mark.slow
-BIN = Path(sys.executable).parent
 
 
-def test_local_dp_sgd_with_mrff_run_and_its_report(small_data: Path, tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "MRFF_HOME": str(tmp_path),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-    }
+def test_local_dp_sgd_with_mrff_run_and_its_report(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path))
     settings = [
         "privacy.mode=local-dp-sgd", "noise-multiplier=2", "record-sampling-rate=0.5",
         "local-steps=2", "sampling-rate=1.0", "delta=1e-3", "num-server-rounds=2",
         "run.name=private", f"data-dir={small_data}", "window-length=16",
     ]  # fmt: skip
     changes = [argument for setting in settings for argument in ("-c", setting)]
-
-    def mrff(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(BIN / "mrff"), *arguments], cwd=tmp_path, env=environment, capture_output=True,
-            text=True, timeout=300, check=False,
-        )  # fmt: skip
-
-    done = mrff("run", "--nodes", "2", *changes)
+    done = mrff("run", "--nodes", "2", *changes, home=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     epsilon = epsilon_of([Release(2.0, 0.5, 4), Release(4.0)], 1e-3)  # and the test
     dataset = load_dataset(small_data)
@@ -51,11 +41,10 @@ def test_local_dp_sgd_with_mrff_run_and_its_report(small_data: Path, tmp_path: P
     history = (tmp_path / "runs/private/history.jsonl").read_text().splitlines()
     rounds = [entry for entry in map(json.loads, history) if entry["kind"] == "round"]
     assert all(entry["privacy"]["signal_to_noise"] >= 0.0 for entry in rounds)
-    report = mrff("privacy", "report", "private")
-    assert report.returncode == 0, report.stderr
-    assert f"Epsilon {epsilon:.4f} at delta 0.001" in report.stdout
+    assert main(["privacy", "report", "private"]) == 0
+    assert f"Epsilon {epsilon:.4f} at delta 0.001" in capsys.readouterr().out
 
     again = [*changes, "-c", "run.name=again", "-c", f"epsilon-budget={1.05 * epsilon}"]
-    refused = mrff("run", "--nodes", "2", *again)
+    refused = mrff("run", "--nodes", "2", *again, home=tmp_path)
     assert refused.returncode == 2
     assert "the privacy budget does not allow this round" in refused.stdout + refused.stderr

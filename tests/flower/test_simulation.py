@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mrff.data.prepare import prepare
+from tests.support.command import mrff, running_below, watched
 from tests.support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
@@ -27,77 +28,13 @@ PHONES = 300  # nodes with one user; 1,000 answer in tests/strategies/test_many_
 pytestmark = pytest.mark.slow
 
 
-def mrff(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the installed command as a program of its own."""
-    environment = {**os.environ, "MRFF_HOME": str(home)}
-    return subprocess.run(
-        [str(BIN / "mrff"), *arguments],
-        env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=540,
-    )  # fmt: skip
-
-
-def workers_during(*arguments: str, home: Path, cwd: Path) -> tuple[int, int, set[str]]:
-    """The command's exit status, how many Ray workers it had at most, and who may report on it."""
-    environment = {**os.environ, "MRFF_HOME": str(home)}
-    most, reporters = 0, set()
-    with (cwd / "log").open("wb") as log:
-        running = subprocess.Popen(
-            [str(BIN / "mrff"), *arguments], env=environment, cwd=cwd, stdout=log, stderr=log
-        )
-        while running.poll() is None:
-            workers = [line for line in running_below(home) if "ray::ClientAppActor" in line]
-            most = max(most, len(workers))
-            reporters |= reporting_below(home)
-            time.sleep(0.2)
-    return running.returncode, most, reporters
-
-
-def running_below(folder: Path) -> list[str]:
-    """Command lines of processes that work in ``folder``: what a command left behind."""
-    lines = (_text(entry / "cmdline") for entry in _processes_below(folder))
-    return [line for line in lines if line]
-
-
-def reporting_below(folder: Path) -> set[str]:
-    """Of these, the ones free to tell Flower's or Ray's makers that they ran.
-
-    Processes that Ray gave a title cannot be asked: the title lies where their environment was.
-    """
-    quiet = {"FLWR_TELEMETRY_ENABLED=0", "RAY_USAGE_STATS_ENABLED=0"}
-    found = set()
-    for entry in _processes_below(folder):
-        settings = set(_text(entry / "environ").split())
-        title = _text(entry / "cmdline")
-        if settings and title and not title.startswith("ray::") and not quiet <= settings:
-            found.add(title)
-    return found
-
-
-def _processes_below(folder: Path) -> list[Path]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(folder) in os.readlink(entry / "cwd"):
-                found.append(entry)
-        except OSError:
-            continue
-    return found
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace").replace("\0", " ")
-    except OSError:  # it ended
-        return ""
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path, tmp_path: Path) -> None:
-    done = mrff("demo", home=home, cwd=tmp_path)
+def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path) -> None:
+    done = mrff("demo", "-c", "num-server-rounds=50", home=home)  # half of them
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     last = FINAL_LINE.fullmatch(done.stdout.strip().splitlines()[-1])
     assert last
@@ -125,34 +62,29 @@ def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path, tmp_pa
     assert list((home / "flower").glob("engine-*")) == []
 
 
-def test_a_failed_run_is_a_non_zero_exit_and_names_the_reason(home: Path, tmp_path: Path) -> None:
-    """``flwr run`` itself exits with 0 here, and starts a worker for every processor."""
-    arguments = ("run", "--nodes", "1", "-c", "num-server-rounds=1", "-c", "run.name=twice")
-    prepare("synthetic", out=home / "data" / "few", options={"users": 40, "items": 40})
-    arguments += ("-c", f"data-dir={home}/data/few", "-c", "window-length=16")
-    status, workers, reporters = workers_during(*arguments, home=home, cwd=tmp_path)
-    assert status == 0, (tmp_path / "log").read_text()[-2000:]
-    assert workers == 1
-    assert reporters == set()
-    history = (home / "runs/twice/history.jsonl").read_bytes()
-    second = mrff(*arguments, home=home, cwd=tmp_path)
-    assert second.returncode == 2
-    assert "twice" in second.stdout  # the reason is in the run's log
-    assert "mrff: the run ended as finished:failed" in second.stderr
-    assert (home / "runs/twice/history.jsonl").read_bytes() == history
-    assert running_below(home) == []
+def test_readmes_example_of_a_resumed_run_and_a_failed_one_in_between(home: Path) -> None:
+    """Few rounds on little data; everything else as it stands there.
 
-
-def test_readmes_example_of_a_resumed_run(home: Path, tmp_path: Path) -> None:
-    """Few rounds on little data; everything else as it stands there."""
+    The run that fails has a name that is taken: ``flwr run`` itself exits with 0 then.
+    """
     lines = re.findall(r"^mrff (run .*(?:name|resume)=eight.*?)(?: +#.*)?$", README, re.MULTILINE)
     assert len(lines) == 2
     prepare("synthetic", out=home / "data" / "eight", options={"users": 40, "items": 40})
-    few = ("-c", "num-server-rounds=2", "-c", f"data-dir={home}/data/eight")
-    first = mrff(*lines[0].split(), *few, home=home, cwd=tmp_path)
-    assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-2000:]
+    few = (*lines[0].split(), "-c", "num-server-rounds=2", "-c", f"data-dir={home}/data/eight")
+    first = watched(*few, home=home)
+    assert first.status == 0, first.log[-2000:]
+    assert first.reporters == set()
+
+    history = (home / "runs/eight/history.jsonl").read_bytes()
+    failed = mrff(*few, home=home)
+    assert failed.returncode == 2
+    assert "run.name='eight' is taken" in failed.stdout  # the reason is in the run's log
+    assert "mrff: the run ended as finished:failed" in failed.stderr
+    assert (home / "runs/eight/history.jsonl").read_bytes() == history
+    assert running_below(home) == []
+
     again = lines[1].replace("num-server-rounds=150", "num-server-rounds=3")
-    second = mrff(*again.split(), home=home, cwd=tmp_path)
+    second = mrff(*again.split(), home=home)
     assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-2000:]
     summary = json.loads((home / "runs/eight/summary.json").read_text())
     assert summary["rounds"] == 3
@@ -161,12 +93,12 @@ def test_readmes_example_of_a_resumed_run(home: Path, tmp_path: Path) -> None:
     assert running_below(home) == []
 
 
-def test_one_user_per_node(home: Path, tmp_path: Path) -> None:
+def test_one_user_per_node(home: Path) -> None:
     data = home / "data" / "phones"
     prepare("synthetic", out=data, options={"users": PHONES, "items": 40})
     done = mrff(
         "run", "--nodes", str(PHONES), "-c", "num-server-rounds=1", "-c", "run.name=phones",
-        "-c", f"data-dir={data}", "-c", "window-length=16", home=home, cwd=tmp_path,
+        "-c", f"data-dir={data}", "-c", "window-length=16", home=home,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     summary = json.loads((home / "runs/phones/summary.json").read_text())
@@ -240,12 +172,12 @@ def test_plain_flwr_run_twice_from_anywhere_with_a_dataset_prepared_on_first_use
     assert after == before  # neither pyproject.toml nor anything else was rewritten
 
 
-def test_kuaisar_with_its_configuration(home: Path, tmp_path: Path) -> None:
+def test_kuaisar_with_its_configuration(home: Path) -> None:
     source = shared_data("kuaisar-r")
     prepare("kuaisar-r", source=source, out=home / "data/kuaisar-r")
     done = mrff(
         "run", "--nodes", "2", "--config", str(ROOT / "conf/kuaisar-r.toml"),
-        "-c", "run.name=kuaisar", "-c", "num-server-rounds=30", home=home, cwd=tmp_path,
+        "-c", "run.name=kuaisar", "-c", "num-server-rounds=30", home=home,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     summary = json.loads((home / "runs/kuaisar/summary.json").read_text())

@@ -5,37 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from mrff.data.prepare import prepare
+from tests.support.command import MRFF, mrff, running_below
 
-MRFF = str(Path(sys.executable).parent / "mrff")
 pytestmark = pytest.mark.slow
 FEW = ("-c", "num-server-rounds=3", "-c", "evaluate-every=1", "-c", "window-length=16")
-
-
-def working_below(folder: Path) -> list[str]:
-    """Processes whose working directory is below ``folder``."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(folder) in os.readlink(entry / "cwd"):
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
 
 
 def nothing_works_below(folder: Path, within: float = 30.0) -> bool:
     """Whether they have all ended; Ray's take some seconds on a busy machine."""
     deadline = time.monotonic() + within
-    while working_below(folder) and time.monotonic() < deadline:
+    while running_below(folder) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return not working_below(folder)
+    return not running_below(folder)
 
 
 def hears_ctrl_c() -> None:
@@ -68,17 +55,12 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     assert "mrff: interrupted" in told
     assert nothing_works_below(home)
 
-    small = [MRFF, "tune", "tiny", "--budget", "1s", *FEW]
-    refused = subprocess.run(
-        small, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    refused = mrff("tune", "tiny", "--budget", "1s", *FEW, home=home)
     assert refused.returncode == 2
     assert "mrff: the budget of 1 s is too small for one run: a run of 3 rounds" in refused.stderr
 
-    second = subprocess.run(
-        [*command[:4], f"{1.8 * one + 10:.0f}s", *FEW],  # for one run, and not for two
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
+    enough = f"{1.8 * one + 10:.0f}s"  # for one run, and not for two
+    second = mrff("tune", "tiny", "--budget", enough, *FEW, home=home)
     assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-2000:]
     assert "going on after 1 trials that are done" in second.stderr
     assert "(defaults)" not in second.stderr  # it is done
@@ -90,9 +72,6 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     assert "num-server-rounds = 3" in text
     assert nothing_works_below(home)
 
-    run = subprocess.run(
-        [MRFF, "run", "--nodes", "2", "--config", str(best), "-c", "run.name=tuned"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
+    run = mrff("run", "--nodes", "1", "--config", best, "-c", "run.name=tuned", home=home)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert (home / "runs" / "tuned" / "summary.json").is_file()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,15 @@ def test_states_survive_flattening() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="got 'lion'"):
         make_server_optimizer("lion", learning_rate=1, momentum=0.9, beta2=0.99, epsilon=1e-8)
+
+
+def test_a_step_does_without_the_compiler_of_pytorch() -> None:
+    """Its import takes longer than all else that a server does before round 1."""
+    script = (
+        "import sys, numpy as np\n"
+        "from strategies.server_optimizer import Adam, Average, Momentum\n"
+        "for optimizer in (Average(1.0), Momentum(1.0, 0.9), Adam(1.0, 0.9, 0.99, 1e-8)):\n"
+        "    optimizer.step(np.float32([0.0]), np.array([1.0]), {})\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

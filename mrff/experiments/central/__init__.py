@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
 from mrff.metrics.metric import Ranks
 
 Measures = Mapping[str, float]
@@ -40,3 +42,5 @@ class Ranked:
 
 
 Outcome = Predicted | Ranked
+Program = Callable[[Dataset, RunConfig, Note], Outcome]
+"""Runs a method on a dataset, split as the configuration says."""

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from client_app.devices import device_for
 from client_app.kept_scores import KeptScores
 from mrff.config import ConfigError, RunConfig
 from mrff.config.methods import method_named
 from mrff.data.dataset import Dataset, load_dataset
 from mrff.data.floors import floor_of, predict_by_rates
 from mrff.data.targets import ending_with_targets
-from mrff.experiments.central import Measures, Note, Outcome, Predicted, Ranked, nobody
-from mrff.experiments.central.boosted_trees import predict_by_trees
-from mrff.experiments.central.closed_forms import ease, slit
-from mrff.experiments.central.factorisation import bpr, ials
-from mrff.experiments.central.input_models import (
-    by_catboost,
-    by_lightgbm,
-    by_logistic,
-    predict_by_inputs,
+from mrff.experiments.central import (
+    Measures,
+    Note,
+    Outcome,
+    Predicted,
+    Program,
+    Ranked,
+    nobody,
 )
-from mrff.experiments.central.neighbours import item_knn, popularity, rules
-from mrff.experiments.central.pooled import train_pooled
-from mrff.experiments.central.ranking import rank_by
 from mrff.metrics import measures_of_ranks
-from mrff_model.building import build_network
-from server_app.model import open_catalogue
+from server_app.data_folder import open_catalogue
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def run_central(name: str, config: RunConfig, note: Note = nobody) -> CentralRes
     if config.holds_out_targets:
         dataset = ending_with_targets(dataset, holdout=config.data.holdout)
     began = time.perf_counter()
-    found = CENTRAL[name](dataset, config, note)
+    found = program_of(name)(dataset, config, note)
     seconds = time.perf_counter() - began
     scores, measured = _kept(found, dataset, config.data.holdout)
     if isinstance(found, Ranked):
@@ -95,31 +89,17 @@ def _by_rates(dataset: Dataset, config: RunConfig, note: Note, *, floor: str) ->
     return Predicted(found.users, found.labels, found.logits[floor])
 
 
-def _pooled(dataset: Dataset, config: RunConfig, note: Note) -> Outcome:
-    network = build_network(
-        config.network_arguments(), dataset.schema, dataset.item_features, seed=config.training.seed
-    )
-    return train_pooled(network.to(device_for(config.training)), dataset, config, note)
-
-
-CENTRAL: Mapping[str, Callable[[Dataset, RunConfig, Note], Outcome]] = {
-    "pooled": _pooled,
-    "din-pooled": _pooled,
-    "sasrec-pooled": _pooled,
-    "hstu-pooled": _pooled,
-    "popularity": partial(rank_by, popularity),
-    "item-knn": partial(rank_by, item_knn),
-    "rules": partial(rank_by, rules),
-    "ease": partial(rank_by, ease, dense=True),
-    "slit": partial(rank_by, slit, dense=True),
-    "ials": partial(rank_by, ials),
-    "bpr": partial(rank_by, bpr),
+FLOORS: Mapping[str, Program] = {
     "user-rate": partial(_by_rates, floor="user"),
     "user-item-rate": partial(_by_rates, floor="user_item"),
     "user-feature-rate": partial(_by_rates, floor="user_features"),
-    "boosted-trees": partial(predict_by_trees, history=False),
-    "boosted-trees-history": partial(predict_by_trees, history=True),
-    "logistic-inputs": partial(predict_by_inputs, by_logistic),
-    "lightgbm-inputs": partial(predict_by_inputs, by_lightgbm),
-    "catboost-inputs": partial(predict_by_inputs, by_catboost),
 }
+
+
+def program_of(name: str) -> Program:
+    """What runs the method of that name."""
+    if name in FLOORS:
+        return FLOORS[name]
+    from mrff.experiments.central.rivals import RIVALS  # brings PyTorch, which floors do without
+
+    return RIVALS[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from mrff.data.floors import floors
 from mrff.data.targets import ending_with_targets
 from mrff.data.windows import eligible_users
 from mrff.experiments.central import Measures, Predicted, Ranked
-from mrff.experiments.central.methods import CENTRAL as PROGRAMS
-from mrff.experiments.central.methods import run_central
+from mrff.experiments.central.methods import FLOORS, run_central
 from mrff.experiments.central.pooled import pooled_banks, train_pooled
+from mrff.experiments.central.rivals import RIVALS
 from mrff.metrics.ranking import LENGTHS, expected_gains
 from mrff_model.building import build_network, tensors_of
 from strategies.pooling import pool_experts
@@ -40,7 +42,18 @@ def config_of(method: str, data: Path, **more: Any) -> RunConfig:
 
 
 def test_every_method_that_is_not_federated_has_a_program() -> None:
-    assert set(PROGRAMS) == set(CENTRAL)
+    assert {*FLOORS, *RIVALS} == set(CENTRAL)
+
+
+def test_a_floor_does_without_pytorch() -> None:
+    """A comparison runs each in a process of its own, which takes seconds to import it."""
+    script = (
+        "import sys, mrff.experiments.comparison.central_cell\n"
+        "from mrff.experiments.central.methods import program_of\n"
+        "program_of('user-item-rate')\n"
+        "assert not {'torch', 'flwr'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("method", CLICKS)
