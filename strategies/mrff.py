@@ -220,7 +220,7 @@ class MRFF(Strategy):
                 require(not reason, reason)
 
         phase, least = f"training round {server_round}", self.conduct.min_reply_fraction
-        return Asked(phase, server_round, expected, check, least)
+        return Asked(phase, server_round, expected, check, least, roundable=True)
 
     # Evaluation
 
@@ -255,7 +255,8 @@ class MRFF(Strategy):
 
     def _asked_to_validate(self, server_round: int) -> Asked:
         least = self.conduct.min_reply_fraction
-        return asked_to_evaluate("valid", server_round, self.evaluation, least)
+        asked = asked_to_evaluate("valid", server_round, self.evaluation, least)
+        return replace(asked, roundable=True)
 
     def _note_validation_beside(self, sums: CohortSums, traffic: Traffic) -> None:
         """Of the model that was sent; bytes and seconds are the training's already."""
@@ -332,8 +333,9 @@ class MRFF(Strategy):
         return self.conduct.aggregation.collect(replies, asked)
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
-        if messages:
-            traffic.bytes_down += content_bytes(messages[0].content) * len(messages)
+        contents = {id(m.content): m.content for m in messages}  # most share one
+        sizes = {key: content_bytes(content) for key, content in contents.items()}
+        traffic.bytes_down += sum(sizes[id(message.content)] for message in messages)
         self.state.bytes_down += traffic.bytes_down
         self.state.bytes_up += traffic.bytes_up
         self.state.seconds += traffic.seconds

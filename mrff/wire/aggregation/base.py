@@ -10,9 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 
-from mrff.config import PrivacySettings, RunConfig
+from mrff.config import RunConfig
 from mrff.sums import CohortSums, Expected
 from mrff.wire.replies import Reply
+from mrff.wire.requests import Request
 from mrff.wire.traffic import Traffic
 
 _LONGEST = 1000  # letters of a reason: a node may say anything
@@ -36,6 +37,7 @@ class Asked:
         check: raises BadReplyError for sums that are well formed and still impossible.
         min_fraction: share of the nodes asked whose replies must count; at least one must.
         exact: arrays are sums of counts and weights, which must not be rounded.
+        roundable: the model that is asked about, and arrays of replies, may be rounded.
     """
 
     phase: str
@@ -44,6 +46,7 @@ class Asked:
     check: Callable[[CohortSums], None]
     min_fraction: float = 0.5
     exact: bool = False
+    roundable: bool = False
 
 
 @runtime_checkable
@@ -87,6 +90,8 @@ class ServerSums(Protocol):
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
         """Sends what a phase asks, and whatever has to go before it.
 
+        Where other messages go instead, ``messages`` become those: their bytes are counted.
+
         Raises:
             RoundFailedError: the phase cannot take place.
         """
@@ -107,6 +112,10 @@ class ServerSums(Protocol):
 class ClientSums(Protocol):
     """Client half."""
 
+    def received(self, request: Request, content: RecordDict) -> Request:
+        """What ``content`` asks, with what the node has kept of earlier messages."""
+        ...
+
     def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
         """What leaves the node in answer to the request ``content``; ``work`` gives its sums.
 
@@ -118,7 +127,7 @@ class ClientSums(Protocol):
 class Aggregation(Protocol):
     """One way from nodes' sums to the server's; an object in `AGGREGATIONS`."""
 
-    def server(self, privacy: PrivacySettings) -> ServerSums:
+    def server(self, config: RunConfig) -> ServerSums:
         """For one run."""
         ...
 
