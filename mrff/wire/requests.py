@@ -21,7 +21,7 @@ Part = Literal["valid", "test"]
 ITEM_COUNTS, LINEAR_SUMS = "query.item_counts", "query.linear_sums"  # message types
 ITEM_RATES, FACTOR_SUMS = "query.item_rates", "query.factor_sums"
 ITEM_LIKES, SQUARES, USERS = "item_likes", "residual_squares", "users"  # what their answers hold
-FIXED = "fixed"  # the record of arrays that no round moves; see `mrff.wire.aggregation.held`
+FIXED, MODEL = "fixed", "model"  # records of arrays that no round moves, and of all others
 BESIDE = "validation."  # what a validation's numbers begin with in a train reply
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -167,7 +167,7 @@ class Request:
         """The same request of another round."""
         return replace(self, facts=replace(self.facts, round=server_round))
 
-    def with_fixed(self, arrays: Arrays) -> Request:
+    def with_arrays(self, arrays: Arrays) -> Request:
         """The same request, with these arrays where they belong."""
         group = {n: a for n, a in arrays.items() if has_expert(n)}  # of a copy of the network
         public = {n: a for n, a in arrays.items() if n not in group}
@@ -212,14 +212,15 @@ class Request:
             public, group = (
                 arrays_in(content, name, required=True) for name in ("public", "group")
             )
-            linear, fixed = arrays_in(content, "linear"), arrays_in(content, FIXED)
+            linear = arrays_in(content, "linear")
+            others = arrays_in(content, FIXED) | arrays_in(content, MODEL)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
             raise RequestError(
                 f"the request cannot be read ({error}); is the server of the same version?"
             ) from error
-        return cls(run, facts, public, group, linear).with_fixed(fixed)
+        return cls(run, facts, public, group, linear).with_arrays(others)
 
 
 def _facts(record: dict[str, Any]) -> RoundFacts:

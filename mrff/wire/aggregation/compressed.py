@@ -1,24 +1,31 @@
 """Aggregation ``compressed``: as ``plain``, with arrays rounded at random to a few bits both ways.
 
-The server rounds a model once, so all nodes begin a round with the same one, and updates are what
-training changed of that one. It keeps its own model as it is and moves that ("preserved central
-model": Philippenko and Dieuleveut, NeurIPS 2021), so roundings of models do not add up. Numbers,
-fixed arrays, and what a phase does not declare ``roundable`` travel exactly.
+Down, the server sends how the model has changed since the last message, rounded once for all: nodes
+and server have the same copy of it, and begin every round with that. What rounding has left out is
+part of the next change (error feedback: Seide et al. 2014; Tang et al., "DoubleSqueeze", 2019), so
+copy and model stay together. The server moves its model as it is, by what training changed of the
+copy. Up, sums are rounded as they are. Numbers, arrays that no round moves, and what a phase does
+not declare ``roundable`` travel exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from mrff.config import RunConfig
 from mrff.wire.aggregation.base import Asked, NodeSide, Send
+from mrff.wire.aggregation.held import Part, moved
 from mrff.wire.aggregation.plain import PlainNode, PlainSums
-from mrff.wire.records import arrays_in, packed_in, rounded_record
+from mrff.wire.packing import pack, unpack
+from mrff.wire.records import Arrays, arrays_in, packed_record, rounded_record
 from mrff.wire.replies import Reply
+from mrff.wire.requests import MODEL, RequestError
 from mrff.wire.rounding import ROUNDINGS, Rounding
 
+ANSWER = "answer"  # the record of a request that says how arrays of the reply have to come
 WIDTHS: Mapping[str, Rounding] = {"8-bit": Rounding(8), "4-bit": Rounding(4)}
 """By ``server.compression``."""
 
@@ -39,26 +46,50 @@ class CompressedSums(PlainSums):
     def __init__(self, rounding: Rounding, seed: int) -> None:
         super().__init__()
         self._rounding, self._seed = rounding, seed
+        self._model = ""  # the digest of the server's own, as it was sent last
+        self._copy = Part(MODEL, b"")  # the nodes' copy of it
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
-        if asked.roundable and messages:
-            content = RecordDict(dict(messages[0].content))
-            for part in ("public", "group"):
-                arrays = arrays_in(content, part)
-                content[part] = rounded_record(arrays, self._rounding, self._seed)
-            for message in messages:
-                message.content = content
-        return super().exchange(send, messages, asked)
+        if not (asked.roundable and messages):
+            return super().exchange(send, messages, asked)
+        content = RecordDict(dict(messages[0].content))
+        model = arrays_in(content, "public") | arrays_in(content, "group")
+        content["public"] = content["group"] = packed_record({})
+        content[ANSWER] = ConfigRecord({"format": self._rounding.format})
+        for message in messages:
+            message.content = content
+        return self.send_parts(send, messages, [self._copy_of(model)])
 
     def format_of(self, asked: Asked) -> str:
         return self._rounding.format if asked.roundable else super().format_of(asked)
+
+    def _copy_of(self, model: Arrays) -> Part:
+        """What nodes have to have now; the same for the same model, whenever it is sent again."""
+        exact = pack(model)
+        digest = sha256(exact).hexdigest()
+        if digest == self._model:
+            return self._copy
+        if not self._model:
+            self._copy = Part(MODEL, exact)
+        else:
+            copy = unpack(self._copy.block)
+            change = {name: array - copy[name] for name, array in model.items()}
+            delta = rounded_record(change, self._rounding, self._seed)
+            after = moved(copy, arrays_in(RecordDict({MODEL: delta}), MODEL))
+            self._copy = Part(MODEL, pack(after), self._copy.digest, delta)
+        self._model = digest
+        return self._copy
 
 
 class CompressedNode(PlainNode):
     """See `ClientSums`."""
 
     def answer(self, content: RecordDict, reply: Reply) -> RecordDict:
-        """Rounded where the model came rounded."""
-        model = packed_in(content.get("public"))
-        rounding = None if model is None else ROUNDINGS.get(model.stype)
+        """Rounded where the request says so."""
+        asked = content.get(ANSWER)
+        if not isinstance(asked, ConfigRecord):
+            return reply.content()
+        rounding = ROUNDINGS.get(str(asked.get("format")))
+        if rounding is None:
+            raise RequestError(f"arrays cannot be rounded as {asked.get('format')!r}")
         return reply.content(rounding, self.node.config.training.seed)

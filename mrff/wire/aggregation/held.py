@@ -1,28 +1,31 @@
-"""Arrays that no round moves travel once: a node keeps them, later messages name their digest.
+"""Arrays that nodes hold already travel as digests: what no round moves, and the model before.
 
-What is kept is found by its content, so nothing is taken on trust: a node reads what it keeps
-against the digest, and says so where it lacks it. The server then sends it whole. That happens to a
-node that has lost its disk, or another worker of a simulation.
+What a node keeps is found by its content, so nothing is taken on trust: a node reads it against the
+digest, and says so where it lacks it. The server then sends it whole. That happens to a node that
+has lost its disk or missed a round, or to another worker of a simulation.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from mrff.io.files import write_bytes
 from mrff.wire.aggregation.base import Exchanged, Send
-from mrff.wire.packing import unpack
-from mrff.wire.records import Arrays, packed_in
-from mrff.wire.requests import FIXED, RequestError
+from mrff.wire.packing import FORMAT, pack, unpack
+from mrff.wire.records import Arrays, arrays_in, packed_in, record_of_block
+from mrff.wire.requests import FIXED, MODEL, RequestError
 
-HELD, LACKS = "held", "lacks"  # records of a request and of a reply: a digest
+HELD, DELTA, LACKS = "held", "delta", "lacks"  # records: digests, changes of a model, a digest
+BECOMES = "becomes"  # the digest of a model with its changes
 FOLDER = "held"  # in a node's folder
-KEPT = 4  # blocks, the latest; an older one is sent again to whoever lacks it
+KEPT = 6  # blocks of a kind, the latest; an older one is sent again to whoever lacks it
 
 
 class LacksError(RequestError):
@@ -33,6 +36,28 @@ class LacksError(RequestError):
         self.content = RecordDict({LACKS: ConfigRecord({"digest": digest})})
 
 
+@dataclass(frozen=True)
+class Part:
+    """Packed arrays of a request, and what they are a change of.
+
+    Args:
+        name: of the record that holds them whole.
+        block: them whole.
+        base: the digest of what ``delta`` changes into them; empty: there is none.
+        delta: rounded changes.
+    """
+
+    name: str
+    block: bytes
+    base: str = ""
+    delta: ArrayRecord | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Names them."""
+        return sha256(self.block).hexdigest()
+
+
 class HeldArrays:
     """What a node keeps, in ``folder``; its nodes share it where one process answers for many."""
 
@@ -40,36 +65,51 @@ class HeldArrays:
         self._folder = folder / FOLDER
 
     def arrays_of(self, content: RecordDict) -> Arrays:
-        """The fixed arrays that a request names; none if it holds them itself: they are kept.
+        """The arrays that a request names; those that it holds are kept for the next one.
 
         Raises:
             LacksError: they are not here, or damaged.
-            RequestError: it names no digest.
+            RequestError: it names no digest, or changes do not fit.
         """
-        came = packed_in(content.get(FIXED))
-        if came is not None:
-            self._keep(came.data)
-            return {}
-        if HELD not in content:
-            return {}
-        digest = _digest_in(content)
+        named, arrays = _digests_in(content), Arrays()
+        for name in (FIXED, MODEL):
+            came = packed_in(content.get(name))
+            if came is not None:
+                self._keep(Part(name, came.data))
+            elif name in named:
+                held = unpack(self._block(name, named[name]))
+                changed = name == MODEL and DELTA in content
+                arrays |= self._changed(held, content, named) if changed else held
+        return arrays
+
+    def _changed(self, base: Arrays, content: RecordDict, named: dict[str, str]) -> Arrays:
+        delta = arrays_in(content, DELTA)
+        if {n: a.shape for n, a in delta.items()} != {n: a.shape for n, a in base.items()}:
+            raise RequestError("changes of a model have other arrays than the model")
+        part = Part(MODEL, pack(moved(base, delta)))
+        if part.digest != named.get(BECOMES):
+            raise LacksError(named.get(BECOMES, ""))  # another machine's arithmetic
+        self._keep(part)
+        return unpack(part.block)
+
+    def _block(self, name: str, digest: str) -> bytes:
+        path = self._folder / name / digest
         try:
-            block = (self._folder / digest).read_bytes()
+            block = path.read_bytes()
         except FileNotFoundError:
             raise LacksError(digest) from None
-        if _digest(block) != digest:
-            (self._folder / digest).unlink(missing_ok=True)
+        if Part(name, block).digest != digest:
+            path.unlink(missing_ok=True)
             raise LacksError(digest)
-        return unpack(block)
+        return block
 
-    def _keep(self, block: bytes) -> None:
-        path = self._folder / _digest(block)
-        if path.exists():
+    def _keep(self, part: Part) -> None:
+        folder = self._folder / part.name
+        if (folder / part.digest).exists():
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, block)
-        kept = [(p.stat().st_mtime_ns, p) for p in self._folder.iterdir() if _is_digest(p.name)]
-        for _, older in sorted(kept)[:-KEPT]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / part.digest, part.block)
+        for older in _by_age(folder)[:-KEPT]:
             older.unlink(missing_ok=True)
 
 
@@ -79,30 +119,41 @@ class Holders:
     def __init__(self) -> None:
         self._nodes: dict[str, set[int]] = {}
 
-    def exchange(self, send: Send, messages: list[Message]) -> Iterable[Message]:
-        """Sends what is fixed to nodes that do not hold it, and its digest to the others.
+    def exchange(
+        self, send: Send, messages: list[Message], parts: Sequence[Part]
+    ) -> Iterable[Message]:
+        """Sends every node what it does not hold of ``parts``.
 
-        ``messages`` become those that were sent, for whoever counts their bytes.
+        ``messages``, which have everything else, become those that were sent: whoever counts bytes
+        counts theirs.
         """
-        whole = messages[0].content if messages else RecordDict()
-        fixed = packed_in(whole.get(FIXED))
-        if fixed is None:
+        if not parts or not messages:
             return send(messages)
-        digest = _digest(fixed.data)
-        named = RecordDict({name: record for name, record in whole.items() if name != FIXED})
-        named[HELD] = ConfigRecord({"digest": digest})
-        holders = self._nodes.setdefault(digest, set())
+        known = {p.digest for p in parts} | {p.base for p in parts}
+        self._nodes = {d: self._nodes.get(d, set()) for d in known}
+        rest, made = messages[0].content, dict[tuple[str, ...], RecordDict]()
         for message in messages:
-            if message.metadata.dst_node_id in holders:
-                message.content = named
+            ways = tuple(self._way(part, message.metadata.dst_node_id) for part in parts)
+            if ways not in made:
+                made[ways] = _content(rest, parts, ways)
+            message.content = made[ways]
+        holders = [self._nodes[part.digest] for part in parts]
+        whole = _content(rest, parts, [""] * len(parts))
         return _Completed(send, messages, whole, holders)
+
+    def _way(self, part: Part, node: int) -> str:
+        """The digest that the node is told; empty: it is sent the whole."""
+        for digest in (part.digest, part.base):
+            if digest and node in self._nodes[digest]:
+                return digest
+        return ""
 
 
 class _Completed:
-    """Replies to requests that were whole or named a digest; see `Exchanged`."""
+    """Replies to requests that were whole or named digests; see `Exchanged`."""
 
     def __init__(
-        self, send: Send, messages: list[Message], whole: RecordDict, holders: set[int]
+        self, send: Send, messages: list[Message], whole: RecordDict, holders: list[set[int]]
     ) -> None:
         self._send, self._messages, self._whole = send, messages, whole
         self._holders, self._first = holders, send(list(messages))
@@ -116,45 +167,74 @@ class _Completed:
         return next((node for node in asked if node != source), source)
 
     def __iter__(self) -> Iterator[Message]:
-        lacking = {}
-        for reply in self._first:
-            node = self.node_of(reply)
+        lacking: set[int] = set()
+        for reply in self._noted(self._first):
             if reply.has_content() and LACKS in reply.content:
-                lacking[node] = reply
-                self._holders.discard(node)
-                continue
-            if reply.has_content():
-                self._holders.add(node)
-            yield reply
-        self._note_missing(self._first)
+                lacking.add(self.node_of(reply))
+            else:
+                yield reply
         again = [self._whole_for(m) for m in self._messages if m.metadata.dst_node_id in lacking]
         if again:
             self._messages.extend(again)
             self._again = self._send(list(again))
-            yield from self._again
-            self._note_missing(self._again)
+            yield from self._noted(self._again)
 
     def _whole_for(self, message: Message) -> Message:
         about = message.metadata
         node, kind = about.dst_node_id, about.message_type
         return Message(self._whole, node, kind, group_id=about.group_id, ttl=about.ttl)
 
-    def _note_missing(self, exchange: Iterable[Message]) -> None:
+    def _noted(self, exchange: Iterable[Message]) -> Iterator[Message]:
+        """Its replies; whoever answers holds the arrays, but those who say that they do not."""
+        for reply in exchange:
+            if reply.has_content():
+                for nodes in self._holders:
+                    lacks = LACKS in reply.content
+                    (nodes.discard if lacks else nodes.add)(self.node_of(reply))
+            yield reply
         if isinstance(exchange, Exchanged):
             self.missing += exchange.missing
 
 
-def _digest(block: bytes) -> str:
-    return sha256(block).hexdigest()
+def moved(base: Arrays, delta: Arrays) -> Arrays:
+    """A model with its changes: on server and nodes the same to the last bit."""
+    return {name: base[name] + delta[name] for name in base}
+
+
+def _content(rest: RecordDict, parts: Sequence[Part], ways: Sequence[str]) -> RecordDict:
+    """The request for a node that holds what ``ways`` name; see `Holders._way`."""
+    content, named = RecordDict(dict(rest)), dict[str, str]()
+    for part, digest in zip(parts, ways, strict=True):
+        if not digest:
+            content[part.name] = record_of_block(part.block, FORMAT)
+            continue
+        named[part.name] = digest
+        if digest == part.base and part.delta is not None:
+            content[DELTA], named[BECOMES] = part.delta, part.digest
+    if named:
+        content[HELD] = ConfigRecord(dict(named))
+    return content
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """The blocks in it, the oldest first; another process may take some away meanwhile."""
+    found = []
+    for path in folder.iterdir():
+        try:
+            found.append((path.stat().st_mtime_ns, path))
+        except FileNotFoundError:
+            continue
+    return [path for _, path in sorted(found) if _is_digest(path.name)]
 
 
 def _is_digest(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch("[0-9a-f]{64}", name) is not None
 
 
-def _digest_in(content: RecordDict) -> str:
-    record = content[HELD]
-    digest = record.get("digest") if isinstance(record, ConfigRecord) else None
-    if not isinstance(digest, str) or not _is_digest(digest):
-        raise RequestError(f"held arrays must be named by their digest, got {digest!r}")
-    return digest
+def _digests_in(content: RecordDict) -> dict[str, str]:
+    record = content.get(HELD, ConfigRecord())
+    named = dict(record) if isinstance(record, ConfigRecord) else {HELD: record}
+    for name, digest in named.items():
+        if name not in (FIXED, MODEL, BECOMES) or not _is_digest(digest):
+            raise RequestError(f"held arrays must be named by their digest, got {name}={digest!r}")
+    return {name: str(digest) for name, digest in named.items()}

@@ -22,11 +22,11 @@ from mrff.wire.aggregation.base import (
     reason_of,
     reasons_of,
 )
-from mrff.wire.aggregation.held import HeldArrays, Holders, LacksError
+from mrff.wire.aggregation.held import HeldArrays, Holders, LacksError, Part
 from mrff.wire.packing import FORMAT
-from mrff.wire.records import content_bytes
+from mrff.wire.records import content_bytes, packed_in
 from mrff.wire.replies import Reply, largest_reply
-from mrff.wire.requests import Request
+from mrff.wire.requests import FIXED, Request
 from mrff.wire.traffic import Rejection, Traffic
 
 
@@ -47,7 +47,21 @@ class PlainSums:
         self._holders = Holders()
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
-        return self._holders.exchange(send, messages)
+        return self.send_parts(send, messages, [])
+
+    def send_parts(
+        self, send: Send, messages: list[Message], parts: list[Part]
+    ) -> Iterable[Message]:
+        """The messages with these parts and their fixed arrays, to each node what it lacks.
+
+        All messages share one content.
+        """
+        content = messages[0].content if messages else RecordDict()
+        fixed = packed_in(content.get(FIXED))
+        if fixed is not None:
+            parts = [Part(FIXED, fixed.data), *parts]
+            del content[FIXED]
+        return self._holders.exchange(send, messages, parts)
 
     def format_of(self, asked: Asked) -> str:
         """How the arrays of replies have to come."""
@@ -92,7 +106,7 @@ class PlainNode:
         self.node, self._held = node, HeldArrays(node.folder)
 
     def received(self, request: Request, content: RecordDict) -> Request:
-        return request.with_fixed(self._held.arrays_of(content))
+        return request.with_arrays(self._held.arrays_of(content))
 
     def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
         try:
