@@ -22,7 +22,7 @@ from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
 from mrff.sums import CohortSums, require
-from mrff.wire.aggregation import Asked, RoundFailedError
+from mrff.wire.aggregation import Asked, ModelCopy, RoundFailedError
 from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
 from mrff.wire.traffic import Traffic
@@ -104,6 +104,7 @@ class MRFF(Strategy):
         evaluate_config = evaluate_config or ConfigRecord()
         state, schedule, self.result = self.state, self.schedule, Result()
         self._arrays, state.public = initial_arrays, arrays_of(initial_arrays)
+        self.conduct.aggregation.copy = ModelCopy(state.copy, state.copy_of)
         self.summary()
         if not state.round:
             self._fill_statistics(grid, train_config)
@@ -344,6 +345,8 @@ class MRFF(Strategy):
         self._round_report = self._evaluation_report = None
 
     def _checkpoint(self) -> None:
+        copy = self.conduct.aggregation.copy
+        self.state.copy, self.state.copy_of = copy.arrays, copy.of
         self.state.checkpoint_round = self.state.round
         self.observer.save(self.state)
 

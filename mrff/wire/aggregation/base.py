@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 
 from mrff.config import RunConfig
 from mrff.sums import CohortSums, Expected
+from mrff.wire.records import Arrays
 from mrff.wire.replies import Reply
 from mrff.wire.requests import Request
 from mrff.wire.traffic import Traffic
@@ -68,6 +69,19 @@ Send = Callable[[list[Message]], Iterable[Message]]
 
 
 @dataclass(frozen=True)
+class ModelCopy:
+    """What nodes have of the server's model where they are sent less than that.
+
+    Args:
+        arrays: by name; none: they have nothing yet.
+        of: the digest of the server's own.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class NodeSide:
     """What the client half may know of a node.
 
@@ -85,7 +99,9 @@ class NodeSide:
 
 
 class ServerSums(Protocol):
-    """Server half."""
+    """Server half. ``copy`` is for checkpoints: with it a resumed run goes on bit for bit."""
+
+    copy: ModelCopy
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
         """Sends what a phase asks, and whatever has to go before it.

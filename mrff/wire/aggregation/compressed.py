@@ -11,15 +11,14 @@ not declare ``roundable`` travel exactly.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from mrff.config import RunConfig
-from mrff.wire.aggregation.base import Asked, NodeSide, Send
+from mrff.wire.aggregation.base import Asked, ModelCopy, NodeSide, Send
 from mrff.wire.aggregation.held import Part, moved
 from mrff.wire.aggregation.plain import PlainNode, PlainSums
-from mrff.wire.packing import pack, unpack
+from mrff.wire.packing import pack
 from mrff.wire.records import Arrays, arrays_in, packed_record, rounded_record
 from mrff.wire.replies import Reply
 from mrff.wire.requests import MODEL, RequestError
@@ -46,8 +45,7 @@ class CompressedSums(PlainSums):
     def __init__(self, rounding: Rounding, seed: int) -> None:
         super().__init__()
         self._rounding, self._seed = rounding, seed
-        self._model = ""  # the digest of the server's own, as it was sent last
-        self._copy = Part(MODEL, b"")  # the nodes' copy of it
+        self._part = Part(MODEL, b"")  # `copy` as it was sent last
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
         if not (asked.roundable and messages):
@@ -58,27 +56,29 @@ class CompressedSums(PlainSums):
         content[ANSWER] = ConfigRecord({"format": self._rounding.format})
         for message in messages:
             message.content = content
-        return self.send_parts(send, messages, [self._copy_of(model)])
+        return self.send_parts(send, messages, [self._part_of(model)])
 
     def format_of(self, asked: Asked) -> str:
         return self._rounding.format if asked.roundable else super().format_of(asked)
 
-    def _copy_of(self, model: Arrays) -> Part:
+    def _part_of(self, model: Arrays) -> Part:
         """What nodes have to have now; the same for the same model, whenever it is sent again."""
-        exact = pack(model)
-        digest = sha256(exact).hexdigest()
-        if digest == self._model:
-            return self._copy
-        if not self._model:
-            self._copy = Part(MODEL, exact)
-        else:
-            copy = unpack(self._copy.block)
-            change = {name: array - copy[name] for name, array in model.items()}
-            delta = rounded_record(change, self._rounding, self._seed)
-            after = moved(copy, arrays_in(RecordDict({MODEL: delta}), MODEL))
-            self._copy = Part(MODEL, pack(after), self._copy.digest, delta)
-        self._model = digest
-        return self._copy
+        before, digest = self.copy, Part(MODEL, pack(model)).digest
+        if before.of == digest:
+            if not self._part.block:  # a run that is taken up again
+                self._part = Part(MODEL, pack(before.arrays))
+            return self._part
+        if not before.of:
+            self._part = Part(MODEL, pack(model))
+            self.copy = ModelCopy(model, digest)
+            return self._part
+        change = {name: array - before.arrays[name] for name, array in model.items()}
+        delta = rounded_record(change, self._rounding, self._seed)
+        after = moved(before.arrays, arrays_in(RecordDict({MODEL: delta}), MODEL))
+        base = Part(MODEL, pack(before.arrays)).digest
+        self._part = Part(MODEL, pack(after), base, delta)
+        self.copy = ModelCopy(after, digest)
+        return self._part
 
 
 class CompressedNode(PlainNode):

@@ -16,6 +16,7 @@ from mrff.sums import BadReplyError, CohortSums
 from mrff.wire.aggregation.base import (
     Asked,
     Exchanged,
+    ModelCopy,
     NodeSide,
     RoundFailedError,
     Send,
@@ -44,7 +45,7 @@ class PlainSums:
     """See `ServerSums`."""
 
     def __init__(self) -> None:
-        self._holders = Holders()
+        self.copy, self._holders = ModelCopy(), Holders()
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
         return self.send_parts(send, messages, [])
