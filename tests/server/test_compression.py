@@ -78,7 +78,7 @@ def test_the_same_run_twice_and_one_that_is_resumed(
     assert_same_end(tmp_path, "once", "again")
     broken = {**settings, "num_server_rounds": 2}
     run_federation(small_data, tmp_path, nodes=2, name="broken", **broken)
-    shutil.rmtree(tmp_path / "state" / "held")
+    shutil.rmtree(tmp_path / "state" / "broken" / "held")
     run_federation(small_data, tmp_path, nodes=2, name="", resume="broken", **settings)
     assert_same_end(tmp_path, "once", "broken")
 
@@ -113,7 +113,7 @@ def test_nodes_that_lose_what_they_hold_change_nothing(
         def _answer(self, message: Message) -> Message:
             about = message.metadata
             if (about.message_type, about.group_id) == (MessageType.TRAIN, "3") and not lost:
-                shutil.rmtree(tmp_path / "state" / "held")
+                shutil.rmtree(tmp_path / "state" / "lost" / "held")
                 lost.append(about.dst_node_id)
             return super()._answer(message)
 

@@ -76,7 +76,7 @@ def test_nodes_follow_the_model_by_rounded_changes(tmp_path: Path) -> None:
     identify()
     server, folders = aggregation_of(CONFIG).server(CONFIG), {n: tmp_path / str(n) for n in (1, 2)}
     client = aggregation_of(CONFIG).client
-    halves = {n: client(NodeSide(CONFIG, {}, folder, folder)) for n, folder in folders.items()}
+    halves = {n: client(NodeSide(CONFIG, {"state-dir": ""}, f, f)) for n, f in folders.items()}
     seen = dict[int, np.ndarray]()
 
     def send(messages: list[Message]) -> Iterable[Message]:

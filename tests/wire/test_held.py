@@ -20,6 +20,7 @@ from mrff.wire.requests import FIXED, Request, RequestError, RoundFacts, RunFact
 from tests.support.flower_internals import identify
 
 RATES = "item_statistics.rates"
+DEPLOYED = {"state-dir": "its own"}
 ASKED = Asked("training round 1", 1, Expected(), lambda sums: None)
 
 
@@ -36,7 +37,9 @@ class Nodes:
         identify()
         config = RunConfig.from_flat({})
         self.folders = {node: folder / str(node) for node in range(1, number + 1)}
-        self.halves = {n: PlainNode(NodeSide(config, {}, f, f)) for n, f in self.folders.items()}
+        self.halves = {
+            n: PlainNode(NodeSide(config, DEPLOYED, f, f)) for n, f in self.folders.items()
+        }
         self.sent: list[tuple[int, RecordDict]] = []
         self.understood: list[Request] = []
 

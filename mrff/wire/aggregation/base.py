@@ -97,6 +97,12 @@ class NodeSide:
     training_folder: Path
     folder: Path
 
+    @property
+    def shared_folder(self) -> Path:
+        """Of this training too; in a simulation all nodes have the same."""
+        own = "state-dir" in self.node_config
+        return self.training_folder if own else self.training_folder.parent
+
 
 class ServerSums(Protocol):
     """Server half. ``copy`` is for checkpoints: with it a resumed run goes on bit for bit."""

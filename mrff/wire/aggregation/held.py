@@ -24,8 +24,8 @@ from mrff.wire.requests import FIXED, MODEL, RequestError
 
 HELD, DELTA, LACKS = "held", "delta", "lacks"  # records: digests, changes of a model, a digest
 BECOMES = "becomes"  # the digest of a model with its changes
-FOLDER = "held"  # in a node's folder
-KEPT = 6  # blocks of a kind, the latest; an older one is sent again to whoever lacks it
+FOLDER = "held"  # in that of a training: another server learns nothing by naming digests
+KEPT = 3  # blocks of a kind, the latest; an older one is sent again to whoever lacks it
 
 
 class LacksError(RequestError):

@@ -104,7 +104,7 @@ class PlainNode:
     """See `ClientSums`."""
 
     def __init__(self, node: NodeSide) -> None:
-        self.node, self._held = node, HeldArrays(node.folder)
+        self.node, self._held = node, HeldArrays(node.shared_folder)
 
     def received(self, request: Request, content: RecordDict) -> Request:
         return request.with_arrays(self._held.arrays_of(content))
