@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -50,12 +50,17 @@ def packed_in(record: object) -> Array | None:
 
 
 def arrays_in(
-    content: RecordDict, key: str, *, required: bool = False, wanted: str = "", most: int = MOST
+    content: RecordDict,
+    key: str,
+    *,
+    required: bool = False,
+    wanted: Collection[str] = (FORMAT,),
+    most: int = MOST,
 ) -> Arrays:
     """The arrays packed into the record ``key``; none if it is missing.
 
     Args:
-        wanted: the only format that is accepted; empty: any.
+        wanted: the formats that are accepted.
         most: bytes that rounded arrays may unpack to.
 
     Raises:
@@ -67,9 +72,8 @@ def arrays_in(
     packed = packed_in(record)
     if packed is None:
         raise BadReplyError(f"the record {key!r} must hold the packed array {PACKED!r} alone")
-    known = (wanted,) if wanted else (FORMAT, *ROUNDINGS)
-    if packed.stype not in known:
-        formats = " or ".join(known)
+    if packed.stype not in wanted:
+        formats = " or ".join(wanted)
         raise BadReplyError(
             f"the record {key!r} comes as {packed.stype[:40]}, it has to come as {formats}"
         )

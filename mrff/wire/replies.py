@@ -67,7 +67,7 @@ class Reply:
         unknown = record.keys() - expected.numbers.keys() - {"round"}
         require(not unknown, f"the number {min(unknown, default='')!r} was not expected")
         numbers = {n: _number(n, record.get(n), q) for n, q in expected.numbers.items()}
-        updates = arrays_in(content, "updates", wanted=wanted, most=largest_reply(expected))
+        updates = arrays_in(content, "updates", wanted=(wanted,), most=largest_reply(expected))
         _check_arrays(updates, expected)
         return cls(server_round, CohortSums(dict(updates), numbers))
 

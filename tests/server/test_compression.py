@@ -19,7 +19,7 @@ from mrff.config import ConfigError, RunConfig, full_names
 from mrff.privacy.mechanisms import mechanism_of
 from mrff.wire.packing import FORMAT, pack, unpack
 from mrff.wire.records import arrays_in, packed_record, record_of_block, rounded_record
-from mrff.wire.rounding import Rounding
+from mrff.wire.rounding import ROUNDINGS, Rounding
 from server_app import parts
 from server_app.app import app as server_app
 from server_app.run.checkpoint import load_checkpoint
@@ -155,11 +155,11 @@ def flipped(reply: RecordDict) -> None:
 
 
 def other_width(reply: RecordDict) -> None:
-    reply["updates"] = rounded_record(arrays_in(reply, "updates"), Rounding(8), 0)
+    reply["updates"] = rounded_record(arrays_in(reply, "updates", wanted=ROUNDINGS), Rounding(8), 0)
 
 
 def uncompressed(reply: RecordDict) -> None:
-    reply["updates"] = packed_record(arrays_in(reply, "updates"))
+    reply["updates"] = packed_record(arrays_in(reply, "updates", wanted=ROUNDINGS))
 
 
 ATTACKS: list[tuple[Callable[[RecordDict], object], str]] = [

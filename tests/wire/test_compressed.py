@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from mrff.config import RunConfig, full_names
 from mrff.sums import CohortSums, Expected
 from mrff.wire.aggregation import AGGREGATIONS, Asked, NodeSide, aggregation_of
-from mrff.wire.records import arrays_in, content_bytes, packed_record, rounded_record
+from mrff.wire.aggregation.held import BECOMES, DELTA, HELD, HeldArrays, Part
+from mrff.wire.packing import FORMAT, pack
+from mrff.wire.records import content_bytes, packed_record, record_of_block, rounded_record
 from mrff.wire.replies import Reply
-from mrff.wire.requests import Request, RoundFacts, RunFacts
+from mrff.wire.requests import MODEL, Request, RoundFacts, RunFacts
 from mrff.wire.rounding import Rounding
 from tests.support.flower_internals import identify
 
@@ -157,7 +160,38 @@ def test_an_answer_in_another_form_does_not_count(
     assert reason in rejection.reason
 
 
-def test_reads_any_form_it_knows_and_no_other() -> None:
-    for bits in (8, 4):
-        content = RecordDict({"public": rounded_record({TABLE: VALUES}, Rounding(bits), 0)})
-        assert arrays_in(content, "public").keys() == {TABLE}
+def changed_request(folder: Path, delta: ArrayRecord, becomes: str) -> RecordDict:
+    """What a node with `VALUES` in its folder is asked; it answers, or says why not."""
+    whole = Part(MODEL, pack({TABLE: VALUES}))
+    held = HeldArrays(folder)
+    held.arrays_of(RecordDict({MODEL: record_of_block(whole.block, FORMAT)}))
+    named = ConfigRecord({MODEL: whole.digest, BECOMES: becomes})
+    content = RecordDict({HELD: named, DELTA: delta})
+    held.arrays_of(content)
+    return content
+
+
+BOMB = record_of_block(zlib.compress(bytes(50 << 20), 9), "rounded-4")
+SMALL = rounded_record({TABLE: VALUES}, Rounding(4), 0)
+
+
+@pytest.mark.parametrize(
+    ("delta", "becomes", "reason"),
+    [
+        (SMALL, "0" * 64, "does not hold the arrays 0000"),  # not what it adds up to
+        (SMALL, "../x", "must be named by their digest"),
+        (rounded_record({"b": VALUES}, Rounding(4), 0), "0" * 64, "other arrays than the model"),
+        (rounded_record({TABLE: VALUES[1:]}, Rounding(4), 0), "0" * 64, "other arrays than the"),
+        (BOMB, "0" * 64, "'delta' cannot be read: it unpacks to more than"),
+        (record_of_block(b"x", "rounded-4"), "0" * 64, "'delta' cannot be read: not zlib"),
+        (packed_record({TABLE: VALUES}), "0" * 64, "comes as safetensors"),
+    ],
+    ids=["a wrong digest", "a path", "other names", "other shapes", "bomb", "corrupt", "exact"],
+)
+def test_changes_that_lie_are_one_clear_error_and_are_not_kept(
+    delta: ArrayRecord, becomes: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        changed_request(tmp_path, delta, becomes)
+    assert "\n" not in str(caught.value)
+    assert len(list((tmp_path / "held" / MODEL).iterdir())) == 1

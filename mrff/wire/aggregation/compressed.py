@@ -64,9 +64,9 @@ class CompressedSums(PlainSums):
     def _part_of(self, model: Arrays) -> Part:
         """What nodes have to have now; the same for the same model, whenever it is sent again."""
         before, digest = self.copy, Part(MODEL, pack(model)).digest
+        if before.of and not self._part.block:  # a run that is taken up again
+            self._part = Part(MODEL, pack(before.arrays))
         if before.of == digest:
-            if not self._part.block:  # a run that is taken up again
-                self._part = Part(MODEL, pack(before.arrays))
             return self._part
         if not before.of:
             self._part = Part(MODEL, pack(model))
@@ -74,9 +74,8 @@ class CompressedSums(PlainSums):
             return self._part
         change = {name: array - before.arrays[name] for name, array in model.items()}
         delta = rounded_record(change, self._rounding, self._seed)
-        after = moved(before.arrays, arrays_in(RecordDict({MODEL: delta}), MODEL))
-        base = Part(MODEL, pack(before.arrays)).digest
-        self._part = Part(MODEL, pack(after), base, delta)
+        after = moved(before.arrays, arrays_in(RecordDict({MODEL: delta}), MODEL, wanted=ROUNDINGS))
+        self._part = Part(MODEL, pack(after), self._part.digest, delta)
         self.copy = ModelCopy(after, digest)
         return self._part
 

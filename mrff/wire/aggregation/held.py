@@ -20,7 +20,9 @@ from mrff.io.files import write_bytes
 from mrff.wire.aggregation.base import Exchanged, Send
 from mrff.wire.packing import FORMAT, pack, unpack
 from mrff.wire.records import Arrays, arrays_in, packed_in, record_of_block
+from mrff.wire.replies import HEADER
 from mrff.wire.requests import FIXED, MODEL, RequestError
+from mrff.wire.rounding import ROUNDINGS
 
 HELD, DELTA, LACKS = "held", "delta", "lacks"  # records: digests, changes of a model, a digest
 BECOMES = "becomes"  # the digest of a model with its changes
@@ -77,20 +79,23 @@ class HeldArrays:
             if came is not None:
                 self._keep(Part(name, came.data))
             elif name in named:
-                held = unpack(self._block(name, named[name]))
-                changed = name == MODEL and DELTA in content
-                arrays |= self._changed(held, content, named) if changed else held
+                block = self._block(name, named[name])
+                if name == MODEL and DELTA in content:
+                    block = self._changed(block, content, named)
+                arrays |= unpack(block)
         return arrays
 
-    def _changed(self, base: Arrays, content: RecordDict, named: dict[str, str]) -> Arrays:
-        delta = arrays_in(content, DELTA)
+    def _changed(self, block: bytes, content: RecordDict, named: dict[str, str]) -> bytes:
+        """The block with its changes, which never unpack to more than it."""
+        most = len(block) + HEADER
+        base, delta = unpack(block), arrays_in(content, DELTA, wanted=ROUNDINGS, most=most)
         if {n: a.shape for n, a in delta.items()} != {n: a.shape for n, a in base.items()}:
             raise RequestError("changes of a model have other arrays than the model")
         part = Part(MODEL, pack(moved(base, delta)))
         if part.digest != named.get(BECOMES):
             raise LacksError(named.get(BECOMES, ""))  # another machine's arithmetic
         self._keep(part)
-        return unpack(part.block)
+        return part.block
 
     def _block(self, name: str, digest: str) -> bytes:
         path = self._folder / name / digest
