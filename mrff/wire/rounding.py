@@ -2,8 +2,8 @@
 
 Each row has a scale of its own, at least its largest magnitude, and each value becomes one of the
 two neighbouring steps of that scale, itself on average (stochastic rounding: Alistarh et al.,
-"QSGD", 2017). So sums over rounded arrays are unbiased. What is left is coded by zlib: zstd would be
-a dependency more and makes no less of it.
+"QSGD", 2017). So sums over rounded arrays are unbiased. What is left is coded by zlib: zstd would
+be a dependency more and makes no less of it.
 """
 
 from __future__ import annotations
