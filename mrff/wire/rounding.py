@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mrff.wire.packing import pack, unpack
 
 Arrays = dict[str, NDArray[np.float32]]
-LEAST_ROW = 16  # narrower rows share a scale, which costs a byte
+LEAST_ROW = 64  # narrower rows share a scale, which costs a byte
 MOST = 2**31 - 1  # bytes that a block may unpack to: no message without compression has more
 _ZEROS = 255  # the scale of a row of zeros
 _FACTORS = np.append(np.exp2(-np.arange(_ZEROS) / 8.0), 0.0)  # of an array's largest magnitude

@@ -60,7 +60,7 @@ def test_numbers_worked_by_hand() -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_it_is_right_on_average(bits: int) -> None:
     """The mean over seeds comes as near as the variance of a step allows: 5 deviations."""
-    values = np.random.default_rng(3).standard_normal((5, 24)).astype(np.float32)
+    values = np.random.default_rng(3).standard_normal((5, 64)).astype(np.float32)
     values[4] *= 1e-6  # a row of its own size has steps of its own
     seeds = 1500
     total = sum(there_and_back(bits, values, seed).astype(np.float64) for seed in range(seeds))
@@ -95,7 +95,7 @@ def test_narrow_rows_share_a_scale_and_wide_ones_have_their_own() -> None:
         name: unpack(zlib.decompress(Rounding(8).pack({"a": a}, 0)))["scales"]
         for name, a in (("narrow", narrow), ("wide", wide))
     }
-    assert {name: len(found) for name, found in scales.items()} == {"narrow": 16, "wide": 64}
+    assert {name: len(found) for name, found in scales.items()} == {"narrow": 4, "wide": 64}
     np.testing.assert_allclose(there_and_back(8, wide)[1:], wide[1:], rtol=0.1)
 
 
@@ -118,7 +118,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "a negative scale": (says(largest=FLOATS([-1.0])), "has the scale -1.0"),
     "scales in other numbers": (says(largest=np.float64([1.0])), "other parts"),
     "a step beyond all": (says(values=np.full(20, 0xFF, np.uint8)), "beyond 7 steps"),
-    "too few scales": (says(scales=np.zeros(1, np.uint8)), "header claims"),
+    "too few scales": (says(scales=np.zeros(0, np.uint8)), "header claims"),
     "too many values": (says(values=np.zeros(21, np.uint8)), "header claims"),
     "another part": (says(more=np.zeros(1, np.uint8)), "other parts"),
     "terabytes": (header(["a", TOO_MANY]), "header claims"),
