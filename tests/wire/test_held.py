@@ -154,6 +154,18 @@ def test_only_a_digest_names_them(content: RecordDict, tmp_path: Path) -> None:
         HeldArrays(tmp_path).arrays_of(held("0" * 64))
 
 
+def test_a_node_that_cannot_keep_anything_answers_and_is_sent_it_whole_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "held").write_text("no folder")
+    server, nodes = PlainSums(), Nodes(tmp_path, 1)
+    phase(server, nodes, request())
+    phase(server, nodes, request())
+    assert nodes.whole() == [(1, True), (1, False), (1, True)]
+    assert "cannot be kept" in caplog.text
+
+
 def test_a_node_keeps_the_latest_few(tmp_path: Path) -> None:
     keeps: Callable[[RecordDict], object] = HeldArrays(tmp_path).arrays_of
     for value in range(KEPT + 3):

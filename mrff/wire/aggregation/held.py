@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from logging import getLogger
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -27,6 +28,7 @@ from mrff.wire.rounding import ROUNDINGS
 HELD, DELTA, LACKS = "held", "delta", "lacks"  # records: digests, changes of a model, a digest
 BECOMES = "becomes"  # the digest of a model with its changes
 FOLDER = "held"  # in that of a training: another server learns nothing by naming digests
+log = getLogger("flwr")
 KEPT = 3  # blocks of a kind, the latest; an older one is sent again to whoever lacks it
 
 
@@ -101,7 +103,7 @@ class HeldArrays:
         path = self._folder / name / digest
         try:
             block = path.read_bytes()
-        except FileNotFoundError:
+        except OSError:
             raise LacksError(digest) from None
         if Part(name, block).digest != digest:
             path.unlink(missing_ok=True)
@@ -109,13 +111,17 @@ class HeldArrays:
         return block
 
     def _keep(self, part: Part) -> None:
+        """A node whose disk is full answers all the same, and is sent the next one whole."""
         folder = self._folder / part.name
         if (folder / part.digest).exists():
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / part.digest, part.block)
-        for older in _by_age(folder)[:-KEPT]:
-            older.unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(folder / part.digest, part.block)
+            for older in _by_age(folder)[:-KEPT]:
+                older.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the model cannot be kept, it will come whole again: %s", error)
 
 
 class Holders:
