@@ -101,8 +101,9 @@ def _answer(message: Message, context: Context, work: Callable[[Node, Request], 
     node = open_node(context.run_config, context.node_config, request)
 
     def answered(honest_nodes: int) -> Reply:
-        reply = work(replace(node, honest_nodes=honest_nodes), as_known(request, node))
-        return with_zeros(reply, request)
+        whole = node.aggregation.received(request, message.content)
+        reply = work(replace(node, honest_nodes=honest_nodes), as_known(whole, node))
+        return with_zeros(reply, whole)
 
     content = node.aggregation.submit(message.content, answered)
     return Message(content, reply_to=message)

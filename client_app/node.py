@@ -200,7 +200,7 @@ def open_node(
         ledger_folder=side.folder,
         limits={key: node_config[key] for key in LIMITS if key in node_config},
         mechanism=mechanism,
-        aggregation=aggregation_of(config.privacy).client(side),
+        aggregation=aggregation_of(config).client(side),
         evaluation_limit=limit_of(node_config),
     )
 

@@ -44,7 +44,7 @@ def make_strategy(
             validates=mechanism.noisy_test is None,
         ),
         observer=observer,
-        aggregation=aggregation_of(config.privacy).server(config.privacy),
+        aggregation=aggregation_of(config).server(config),
         send_window=server.send_window or SEND_WINDOW,
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,

@@ -22,7 +22,7 @@ from mrff.metrics import Evaluation
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.mechanisms.base import ModelShapes, ServerHalf
 from mrff.sums import CohortSums, require
-from mrff.wire.aggregation import Asked, RoundFailedError
+from mrff.wire.aggregation import Asked, ModelCopy, RoundFailedError
 from mrff.wire.records import array_record, arrays_of, content_bytes
 from mrff.wire.requests import BESIDE, Arrays, Part, Request, RoundFacts, RunFacts
 from mrff.wire.traffic import Traffic
@@ -104,6 +104,7 @@ class MRFF(Strategy):
         evaluate_config = evaluate_config or ConfigRecord()
         state, schedule, self.result = self.state, self.schedule, Result()
         self._arrays, state.public = initial_arrays, arrays_of(initial_arrays)
+        self.conduct.aggregation.copy = ModelCopy(state.copy, state.copy_of)
         self.summary()
         if not state.round:
             self._fill_statistics(grid, train_config)
@@ -220,7 +221,7 @@ class MRFF(Strategy):
                 require(not reason, reason)
 
         phase, least = f"training round {server_round}", self.conduct.min_reply_fraction
-        return Asked(phase, server_round, expected, check, least)
+        return Asked(phase, server_round, expected, check, least, roundable=True)
 
     # Evaluation
 
@@ -255,7 +256,8 @@ class MRFF(Strategy):
 
     def _asked_to_validate(self, server_round: int) -> Asked:
         least = self.conduct.min_reply_fraction
-        return asked_to_evaluate("valid", server_round, self.evaluation, least)
+        asked = asked_to_evaluate("valid", server_round, self.evaluation, least)
+        return replace(asked, roundable=True)
 
     def _note_validation_beside(self, sums: CohortSums, traffic: Traffic) -> None:
         """Of the model that was sent; bytes and seconds are the training's already."""
@@ -332,8 +334,9 @@ class MRFF(Strategy):
         return self.conduct.aggregation.collect(replies, asked)
 
     def _count(self, traffic: Traffic, messages: Sequence[Message]) -> None:
-        if messages:
-            traffic.bytes_down += content_bytes(messages[0].content) * len(messages)
+        contents = {id(m.content): m.content for m in messages}  # most share one
+        sizes = {key: content_bytes(content) for key, content in contents.items()}
+        traffic.bytes_down += sum(sizes[id(message.content)] for message in messages)
         self.state.bytes_down += traffic.bytes_down
         self.state.bytes_up += traffic.bytes_up
         self.state.seconds += traffic.seconds
@@ -342,6 +345,8 @@ class MRFF(Strategy):
         self._round_report = self._evaluation_report = None
 
     def _checkpoint(self) -> None:
+        copy = self.conduct.aggregation.copy
+        self.state.copy, self.state.copy_of = copy.arrays, copy.of
         self.state.checkpoint_round = self.state.round
         self.observer.save(self.state)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mrff.config import PrivacySettings
+from mrff.config import RunConfig
 from mrff.metrics import METRICS
 from mrff.metrics.metric import Metric
 from mrff.wire.aggregation import AGGREGATIONS, ServerSums
@@ -79,7 +79,7 @@ class Conduct:
     schedule: Schedule = field(default_factory=Schedule)
     observer: Observer = field(default_factory=Silent)
     aggregation: ServerSums = field(
-        default_factory=lambda: AGGREGATIONS["plain"].server(PrivacySettings())
+        default_factory=lambda: AGGREGATIONS["plain"].server(RunConfig.from_flat({}))
     )
     scores_test: bool = True
     linear_items: int | None = None

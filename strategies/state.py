@@ -42,6 +42,8 @@ class TrainingState:
     seconds: float = 0.0
     clipping_norm: float = 0.0  # of the next private round; 0: that of the configuration
     lineage: list[str] = field(default_factory=list)
+    copy: Arrays = field(default_factory=dict)  # of the model, as nodes have it; `copy_of` says
+    copy_of: str = ""  # of which: see `ModelCopy`
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays, by ``part/name``."""
@@ -51,12 +53,13 @@ class TrainingState:
             "best-public": self.best_public,
             "best-group": self.best_group,
             "optimizer": flatten_states(self.optimizer),
+            "copy": self.copy,
         }
         return {f"{part}/{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
 
     def numbers(self) -> dict[str, Any]:
         """Everything but the arrays, fit for JSON; Python's JSON keeps floats exact."""
-        return {name: getattr(self, name) for name in (*_NUMBERS, "lineage")}
+        return {name: getattr(self, name) for name in (*_NUMBERS, "lineage", "copy_of")}
 
     @classmethod
     def restored(
@@ -80,6 +83,8 @@ class TrainingState:
             **{name: numbers[name] for name in _NUMBERS if name != "best_by"},
             best_by=numbers.get("best_by", ""),
             lineage=list(numbers.get("lineage", ())),  # runs of earlier releases have none
+            copy=parts["copy"],
+            copy_of=numbers.get("copy_of", ""),
         )
 
     def resumed(self) -> None:
@@ -121,7 +126,7 @@ class TrainingState:
         return better
 
 
-_PARTS = ("public", "group", "best-public", "best-group", "optimizer")
+_PARTS = ("public", "group", "best-public", "best-group", "optimizer", "copy")
 _NUMBERS = (
     "round",
     "loads",

@@ -298,6 +298,12 @@ def _secure_conflicts(config: RunConfig) -> Iterator[str]:
             f"privacy.secure-ring-bits={privacy.secure_ring_bits}: a value has to fit into the "
             "ring, with one bit more for every doubling of the nodes; use fewer value bits"
         )
+    if privacy.secure_aggregation and config.server.compression != "none":
+        yield (
+            f"server.compression={config.server.compression} cannot go with "
+            "privacy.secure-aggregation=true: masked sums look random and have bits of their own; "
+            "use server.compression=none, and privacy.secure-ring-bits=16 for less"
+        )
     if privacy.secure_aggregation and norm:
         yield (
             f"server.max-update-norm={norm:g} cannot go with privacy.secure-aggregation=true: the "

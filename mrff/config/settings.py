@@ -276,6 +276,10 @@ class ServerSettings:
         "off", "of a node's mean update, per part: a longer one is refused",
         Limits(above=0.0, word="off"),
     )  # fmt: skip
+    compression: str = setting(
+        "none", "arrays are rounded at random to so many bits, both ways: docs/performance.md",
+        Limits(choices=("none", "8-bit", "4-bit")),
+    )  # fmt: skip
     send_window: int | None = setting(
         "auto", "messages outstanding at once; auto: 32", Limits(1, 1000, word="auto"), free=True
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mrff.sums import BadReplyError
 from mrff.wire.packing import FORMAT, PACKED, pack, unpack
+from mrff.wire.rounding import MOST, ROUNDINGS, Rounding
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -26,12 +27,41 @@ def arrays_of(record: ArrayRecord) -> Arrays:
 
 def packed_record(arrays: Mapping[str, NDArray[np.float32]]) -> ArrayRecord:
     """Arrays as they travel: all of them in one (`mrff.wire.packing`)."""
-    block = pack(arrays)
-    return ArrayRecord({PACKED: Array("uint8", (len(block),), FORMAT, block)})
+    return record_of_block(pack(arrays), FORMAT)
 
 
-def arrays_in(content: RecordDict, key: str, *, required: bool = False) -> Arrays:
+def rounded_record(
+    arrays: Mapping[str, NDArray[np.float32]], rounding: Rounding, seed: int
+) -> ArrayRecord:
+    """The same where they may be rounded."""
+    return record_of_block(rounding.pack(arrays, seed), rounding.format)
+
+
+def record_of_block(block: bytes, format_: str) -> ArrayRecord:
+    """Bytes that are to be read as ``format_`` says."""
+    return ArrayRecord({PACKED: Array("uint8", (len(block),), format_, block)})
+
+
+def packed_in(record: object) -> Array | None:
+    """The one block of a record, and how to read it; None: the record is something else."""
+    if not isinstance(record, ArrayRecord) or record.keys() != {PACKED}:
+        return None
+    return record[PACKED]
+
+
+def arrays_in(
+    content: RecordDict,
+    key: str,
+    *,
+    required: bool = False,
+    wanted: Collection[str] = (FORMAT,),
+    most: int = MOST,
+) -> Arrays:
     """The arrays packed into the record ``key``; none if it is missing.
+
+    Args:
+        wanted: the formats that are accepted.
+        most: bytes that rounded arrays may unpack to.
 
     Raises:
         BadReplyError: it holds anything else, or is missing though it is ``required``.
@@ -39,10 +69,18 @@ def arrays_in(content: RecordDict, key: str, *, required: bool = False) -> Array
     record = content.get(key)
     if record is None and not required:
         return {}
-    if not isinstance(record, ArrayRecord) or record.keys() != {PACKED}:
+    packed = packed_in(record)
+    if packed is None:
         raise BadReplyError(f"the record {key!r} must hold the packed array {PACKED!r} alone")
+    if packed.stype not in wanted:
+        formats = " or ".join(wanted)
+        raise BadReplyError(
+            f"the record {key!r} comes as {packed.stype[:40]}, it has to come as {formats}"
+        )
     try:
-        return unpack(record[PACKED].data)
+        if packed.stype == FORMAT:
+            return unpack(packed.data)
+        return ROUNDINGS[packed.stype].unpack(packed.data, most)
     except ValueError as error:
         raise BadReplyError(f"the record {key!r} cannot be read: {error}") from error
 

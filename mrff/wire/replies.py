@@ -16,7 +16,9 @@ from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from mrff.sums import BadReplyError, CohortSums, Expected, Quantity, require
-from mrff.wire.records import arrays_in, packed_record
+from mrff.wire.packing import FORMAT
+from mrff.wire.records import arrays_in, packed_record, rounded_record
+from mrff.wire.rounding import Rounding
 
 HEADER = 1024  # bytes of an array's name, type and shape, generously
 
@@ -28,19 +30,29 @@ class Reply:
     round: int
     sums: CohortSums
 
-    def content(self) -> RecordDict:
-        """The records that travel; without arrays if there are none."""
+    def content(self, rounding: Rounding | None = None, seed: int = 0) -> RecordDict:
+        """The records that travel; without arrays if there are none.
+
+        Args:
+            rounding: of the arrays, with draws that depend on ``seed``; numbers are exact.
+        """
         numbers = {n: _plain(value) for n, value in self.sums.numbers.items()}
         content = RecordDict({"numbers": MetricRecord({"round": self.round, **numbers})})
         if self.sums.updates:
-            content["updates"] = packed_record(
-                {n: np.asarray(a, dtype=np.float32) for n, a in self.sums.updates.items()}
+            arrays = {n: np.asarray(a, dtype=np.float32) for n, a in self.sums.updates.items()}
+            content["updates"] = (
+                rounded_record(arrays, rounding, seed) if rounding else packed_record(arrays)
             )
         return content
 
     @classmethod
-    def read(cls, content: RecordDict, server_round: int, expected: Expected) -> Reply:
+    def read(
+        cls, content: RecordDict, server_round: int, expected: Expected, wanted: str = FORMAT
+    ) -> Reply:
         """The inverse of `content`, for the server.
+
+        Args:
+            wanted: how arrays have to come.
 
         Raises:
             BadReplyError: it is not what ``server_round`` asked for.
@@ -55,7 +67,7 @@ class Reply:
         unknown = record.keys() - expected.numbers.keys() - {"round"}
         require(not unknown, f"the number {min(unknown, default='')!r} was not expected")
         numbers = {n: _number(n, record.get(n), q) for n, q in expected.numbers.items()}
-        updates = arrays_in(content, "updates")
+        updates = arrays_in(content, "updates", wanted=(wanted,), most=largest_reply(expected))
         _check_arrays(updates, expected)
         return cls(server_round, CohortSums(dict(updates), numbers))
 

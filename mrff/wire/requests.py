@@ -13,13 +13,15 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from mrff.wire.records import arrays_in, packed_record
+from mrff_model.scopes import has_expert, is_fixed
 
-VERSION = 2  # of everything in this room; nodes refuse another
+VERSION = 3  # of everything in this room; nodes refuse another
 Arrays = dict[str, NDArray[np.float32]]
 Part = Literal["valid", "test"]
 ITEM_COUNTS, LINEAR_SUMS = "query.item_counts", "query.linear_sums"  # message types
 ITEM_RATES, FACTOR_SUMS = "query.item_rates", "query.factor_sums"
 ITEM_LIKES, SQUARES, USERS = "item_likes", "residual_squares", "users"  # what their answers hold
+FIXED, MODEL = "fixed", "model"  # records of arrays that no round moves, and of all others
 BESIDE = "validation."  # what a validation's numbers begin with in a train reply
 PARTS: tuple[Part, ...] = ("valid", "test")
 
@@ -165,19 +167,28 @@ class Request:
         """The same request of another round."""
         return replace(self, facts=replace(self.facts, round=server_round))
 
+    def with_arrays(self, arrays: Arrays) -> Request:
+        """The same request, with these arrays where they belong."""
+        group = {n: a for n, a in arrays.items() if has_expert(n)}  # of a copy of the network
+        public = {n: a for n, a in arrays.items() if n not in group}
+        return replace(self, public=self.public | public, group=self.group | group)
+
     def content(self) -> RecordDict:
         """The records that travel."""
         about = asdict(self.facts)
+        fixed = {n: a for n, a in {**self.public, **self.group}.items() if is_fixed(n)}
         terms = about.pop("terms")
         record = {"version": VERSION, **about, **{f"terms.{k}": v for k, v in terms.items()}}
         content = RecordDict(
             {
-                "public": packed_record(self.public),
-                "group": packed_record(self.group),
+                "public": packed_record({n: a for n, a in self.public.items() if n not in fixed}),
+                "group": packed_record({n: a for n, a in self.group.items() if n not in fixed}),
                 "run": self.run.record(),
                 "round": ConfigRecord(record),
             }
         )
+        if fixed:
+            content[FIXED] = packed_record(fixed)
         if self.linear:
             content["linear"] = packed_record(self.linear)
         return content
@@ -202,13 +213,14 @@ class Request:
                 arrays_in(content, name, required=True) for name in ("public", "group")
             )
             linear = arrays_in(content, "linear")
+            others = arrays_in(content, FIXED) | arrays_in(content, MODEL)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, RequestError):
                 raise
             raise RequestError(
                 f"the request cannot be read ({error}); is the server of the same version?"
             ) from error
-        return cls(run, facts, public, group, linear)
+        return cls(run, facts, public, group, linear).with_arrays(others)
 
 
 def _facts(record: dict[str, Any]) -> RoundFacts:

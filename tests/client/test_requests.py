@@ -60,7 +60,7 @@ def test_a_server_of_another_version_is_named(public: object) -> None:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"version": 3}, "request has version 3, this node reads 2: run the same version"),
+        ({"version": 2}, "request has version 2, this node reads 3: run the same version"),
         ({"part": "train"}, "part must be valid or test, got 'train'"),
     ],
 )

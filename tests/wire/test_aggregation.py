@@ -11,11 +11,11 @@ from flwr.app import Error, Message
 
 from mrff.sums import CohortSums, Expected
 from mrff.wire.aggregation import RoundFailedError
-from mrff.wire.aggregation.plain import PlainAggregation
+from mrff.wire.aggregation.plain import PlainSums
 from mrff.wire.replies import Reply
 from tests.support.replies import PUBLIC, USERS, User, asked, expert, message, train_content
 
-PLAIN = PlainAggregation()
+PLAIN = PlainSums()
 
 
 def test_what_nodes_submit_is_collected_as_its_sum() -> None:

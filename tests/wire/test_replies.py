@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as npst
 
 from mrff.privacy.mechanisms.none import PlainServer
 from mrff.sums import BadReplyError, CohortSums, Expected, Quantity, require
-from mrff.wire.aggregation.plain import PlainAggregation
+from mrff.wire.aggregation.plain import PlainSums
 from mrff.wire.packing import FORMAT, PACKED, pack
 from mrff.wire.records import array_record, arrays_of, content_bytes, packed_record
 from mrff.wire.replies import Reply, largest_reply
@@ -177,7 +177,7 @@ def test_bad_train_replies_are_rejected_with_the_reason(change: Change, reason: 
     replies = [message(content, 8), message(train_content(USERS), 9)]
     arrays, _ = strategy_of(Average(1.0)).aggregate_train(1, replies)
     np.testing.assert_array_equal(arrays_of(arrays)[PUBLIC], np.float32([2, 3, 4]))
-    _, traffic = PlainAggregation().collect(replies, asked())
+    _, traffic = PlainSums().collect(replies, asked())
     assert traffic.replies == 1
     assert [rejection.node for rejection in traffic.rejected] == [8]
 

@@ -26,6 +26,7 @@ from mrff.privacy.mechanisms import mechanism_of
 from mrff.privacy.mechanisms.base import ClientHalf, Mechanism, ModelShapes, ServerHalf
 from mrff.privacy.noise import Floats, NoiseSource, Whole
 from mrff.sums import CohortSums, NodeView, ServerView, Tensors
+from mrff.wire.aggregation import NodeSide
 from mrff.wire.aggregation.plain import PlainAggregation
 from mrff.wire.replies import Reply
 from mrff.wire.requests import Request, RoundFacts, RunFacts
@@ -152,7 +153,7 @@ def _node(config: RunConfig, planted: Planted, included: NDArray[np.bool_], *, n
         ledger_folder=folder,
         limits={},
         mechanism=mechanism if noise else cast("Mechanism", Forgetful(mechanism)),
-        aggregation=PlainAggregation(),
+        aggregation=PlainAggregation().client(NodeSide(config, {}, folder, folder)),
     )
 
 

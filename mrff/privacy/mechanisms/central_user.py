@@ -7,6 +7,7 @@ trusted (McMahan et al., "Learning Differentially Private Recurrent Language Mod
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,15 @@ class CentralUser(NoisedMechanism):
     not_trusted = "everyone after the server; the server itself is trusted and sees updates"
     covers = "the model after every round, and all published numbers of training"
     client_half, server_half = CentralClient, CentralServer
+
+    def conflicts(self, config: RunConfig) -> Iterator[str]:
+        yield from super().conflicts(config)
+        if config.server.compression != "none":
+            yield (
+                f"server.compression={config.server.compression} cannot go with privacy.mode="
+                "central-user: a user can change the rounding of their node's whole sum, by more "
+                "than privacy.clipping-norm; use server.compression=none"
+            )
 
     def evaluated(self, view: NodeView, sums: CohortSums) -> CohortSums:
         """The server's ledger counts, and the server adds the noise."""

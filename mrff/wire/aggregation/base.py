@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 
-from mrff.config import PrivacySettings, RunConfig
+from mrff.config import RunConfig
 from mrff.sums import CohortSums, Expected
+from mrff.wire.records import Arrays
 from mrff.wire.replies import Reply
+from mrff.wire.requests import Request
 from mrff.wire.traffic import Traffic
 
 _LONGEST = 1000  # letters of a reason: a node may say anything
@@ -36,6 +38,7 @@ class Asked:
         check: raises BadReplyError for sums that are well formed and still impossible.
         min_fraction: share of the nodes asked whose replies must count; at least one must.
         exact: arrays are sums of counts and weights, which must not be rounded.
+        roundable: the model that is asked about, and arrays of replies, may be rounded.
     """
 
     phase: str
@@ -44,6 +47,7 @@ class Asked:
     check: Callable[[CohortSums], None]
     min_fraction: float = 0.5
     exact: bool = False
+    roundable: bool = False
 
 
 @runtime_checkable
@@ -65,6 +69,19 @@ Send = Callable[[list[Message]], Iterable[Message]]
 
 
 @dataclass(frozen=True)
+class ModelCopy:
+    """What nodes have of the server's model where they are sent less than that.
+
+    Args:
+        arrays: by name; none: they have nothing yet.
+        of: the digest of the server's own.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class NodeSide:
     """What the client half may know of a node.
 
@@ -80,12 +97,22 @@ class NodeSide:
     training_folder: Path
     folder: Path
 
+    @property
+    def shared_folder(self) -> Path:
+        """Of this training too; in a simulation all nodes have the same."""
+        own = "state-dir" in self.node_config
+        return self.training_folder if own else self.training_folder.parent
+
 
 class ServerSums(Protocol):
-    """Server half."""
+    """Server half. ``copy`` is for checkpoints: with it a resumed run goes on bit for bit."""
+
+    copy: ModelCopy
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Iterable[Message]:
         """Sends what a phase asks, and whatever has to go before it.
+
+        Where other messages go instead, ``messages`` become those: their bytes are counted.
 
         Raises:
             RoundFailedError: the phase cannot take place.
@@ -107,6 +134,10 @@ class ServerSums(Protocol):
 class ClientSums(Protocol):
     """Client half."""
 
+    def received(self, request: Request, content: RecordDict) -> Request:
+        """What ``content`` asks, with what the node has kept of earlier messages."""
+        ...
+
     def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
         """What leaves the node in answer to the request ``content``; ``work`` gives its sums.
 
@@ -118,7 +149,7 @@ class ClientSums(Protocol):
 class Aggregation(Protocol):
     """One way from nodes' sums to the server's; an object in `AGGREGATIONS`."""
 
-    def server(self, privacy: PrivacySettings) -> ServerSums:
+    def server(self, config: RunConfig) -> ServerSums:
         """For one run."""
         ...
 

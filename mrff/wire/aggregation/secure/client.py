@@ -21,6 +21,7 @@ from mrff.wire.aggregation.secure.session import Bundle, Party, Session
 from mrff.wire.aggregation.secure.shares import Secrets
 from mrff.wire.aggregation.secure.state import Opened, SecureState
 from mrff.wire.replies import Reply
+from mrff.wire.requests import Request
 
 _TRAIN = "train"
 Work = Callable[[], tuple[Secrets, bytes]]
@@ -70,6 +71,10 @@ class SecureClient:
             return held, packed_contents(held.share(party))
 
         return self._answer(asked, "shares", share)
+
+    def received(self, request: Request, content: RecordDict) -> Request:
+        """Requests of secure sums hold all that they ask about."""
+        return request
 
     def submit(self, content: RecordDict, work: Callable[[int], Reply]) -> RecordDict:
         """Answers the request that carries the sum; ``work`` is done only if it was not before."""

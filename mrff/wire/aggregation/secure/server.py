@@ -14,6 +14,7 @@ from mrff.sums import BadReplyError, CohortSums
 from mrff.wire.aggregation.base import (
     Asked,
     Exchanged,
+    ModelCopy,
     RoundFailedError,
     Send,
     reason_of,
@@ -114,6 +115,7 @@ class SecureServer:
 
     def __init__(self, privacy: PrivacySettings) -> None:
         self._privacy, self._ranges = privacy, Ranges(privacy.secure_range)
+        self.copy = ModelCopy()
 
     def exchange(self, send: Send, messages: list[Message], asked: Asked) -> Masked:
         """Keys and shares; then the masked sums are asked for.
