@@ -67,9 +67,9 @@ def chosen_by(evidence: Evidence, gates: Tensor, draw: Dropout) -> Tensor:
         draw: with keys: groups are drawn by their probability; without: the likeliest.
     """
     layers, experts = gates.shape[1:]
-    numbers = torch.arange(experts, device=gates.device)
-    groups = torch.cartesian_prod(*[numbers] * layers).view(-1, layers)  # (C, layers)
     places = torch.arange(layers, device=gates.device)
+    number = torch.arange(experts**layers, device=gates.device)
+    groups = number[:, None] // experts**places % experts  # (C, layers), all combinations
     added = evidence.said[..., places, groups].sum(-1)  # (B, W, T, C)
     signs = (2.0 * evidence.labels - 1.0).unsqueeze(-1)
     logs = F.logsigmoid(signs * (evidence.logits.unsqueeze(-1) + added))
