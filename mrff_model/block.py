@@ -17,26 +17,26 @@ class Block(nn.Module):
         a = x + Attention(LN(x));  h = LN(a);  x = a + s Expert_k(h) + UserFFN(h)
 
     Args:
+        dim: d.
+        gate: its mode is "switch": s is the probability of the chosen expert, so that the gate
+            learns from the task; "hard": s is 1, and it does not; "evidence": the experts stand at
+            the prediction (`mrff_model.evidence`) and add nothing here.
         experts: K of them; the gate chooses k.
         user_network: None: users have none of their own.
-        weighted: s is the probability of the chosen expert ("switch", the gate learns from the
-            task); otherwise 1 ("hard", it does not).
     """
 
     def __init__(
         self,
+        dim: int,
         attention: Backbone,
         gate: Gate,
         experts: ExpertBank,
         user_network: UserNetwork | None,
-        *,
-        weighted: bool,
     ) -> None:
         super().__init__()
-        self.weighted = weighted
-        self.attention_norm = nn.LayerNorm(experts.dim)
+        self.attention_norm = nn.LayerNorm(dim)
         self.attention = attention
-        self.expert_norm = nn.LayerNorm(experts.dim)
+        self.expert_norm = nn.LayerNorm(dim)
         self.gate = gate
         self.experts = experts
         self.user_network = user_network
@@ -55,10 +55,12 @@ class Block(nn.Module):
         a = x + dropout(attended)
         h = self.expert_norm(a)
         choice = self.gate(h, history, below)
-        expert = self.experts(h, choice.expert, dropout.at(1))  # (B, W, L, d)
-        if self.weighted:
-            expert = choice.probability.view(-1, 1, 1, 1) * expert
-        x = a + expert
+        x = a
+        if self.gate.mode != "evidence":
+            expert = self.experts(h, choice.expert, dropout.at(1))  # (B, W, L, d)
+            if self.gate.mode == "switch":
+                expert = choice.probability.view(-1, 1, 1, 1) * expert
+            x = a + expert
         if self.user_network is not None:
             x = x + self.user_network(h, dropout.at(2))
         return x, choice

@@ -63,6 +63,17 @@ def dropout_factors(key: Tensor, shape: torch.Size, threshold: int, site: int) -
     return factors.sub_(threshold - 1).mul_(kept).clamp(0.0, kept)
 
 
+def gumbel_of(key: Tensor, number: int, site: int) -> Tensor:
+    """(B, number) float64 from the standard Gumbel distribution, by the users' keys (B,).
+
+    The largest of log-weights plus these is a draw by the weights (Gumbel, 1954).
+    """
+    start = _mix(key + _wrap((site + 1) * _GOLDEN))
+    counter = torch.arange(number, device=key.device) * _GOLDEN
+    hashed = _shift_right(_mix(start.view(-1, 1) + counter), 11)  # 53 bits
+    return -torch.log(-torch.log((hashed.double() + 0.5) * 2.0**-53))
+
+
 def _mix(z: Tensor) -> Tensor:
     z = _shift_right(z, 30).bitwise_xor_(z).mul_(_MIX_1)
     z = _shift_right(z, 27).bitwise_xor_(z).mul_(_MIX_2)

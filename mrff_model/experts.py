@@ -20,26 +20,31 @@ class FeedForwards(nn.Module):
     Args:
         rows: how many.
         dim, inner: d, and the width between the two maps.
+        out: width of what comes out; 0: d.
         starts_at_zero: as the zero function; otherwise each row from its own random values.
     """
 
-    def __init__(self, rows: int, dim: int, inner: int, *, starts_at_zero: bool = False) -> None:
+    def __init__(
+        self, rows: int, dim: int, inner: int, *, out: int = 0, starts_at_zero: bool = False
+    ) -> None:
         super().__init__()
         self.dim, self.inner = dim, inner
         self.up_weight = nn.Parameter(_uniform(rows, dim, inner))
         self.up_bias = nn.Parameter(torch.zeros(rows, inner))
-        down = torch.zeros(rows, inner, dim) if starts_at_zero else _uniform(rows, inner, dim)
+        out = out or dim
+        down = torch.zeros(rows, inner, out) if starts_at_zero else _uniform(rows, inner, out)
         self.down_weight = nn.Parameter(down)
-        self.down_bias = nn.Parameter(torch.zeros(rows, dim))
+        self.down_bias = nn.Parameter(torch.zeros(rows, out))
 
     def through(self, h: Tensor, pick: Callable[[Tensor], Tensor], dropout: Dropout) -> Tensor:
-        """(B, W, L, d) -> (B, W, L, d); ``pick`` gives every user's row of a tensor, (B, ...)."""
+        """(B, W, L, d) -> (B, W, L, out); ``pick`` gives every user's row of a tensor, (B, ...)."""
         weights = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
         up_weight, up_bias, down_weight, down_bias = map(pick, weights)
         flat = h.flatten(1, 2)  # (B, W L, d)
         inner = F.relu(torch.baddbmm(up_bias.unsqueeze(1), flat, up_weight))  # (B, W L, inner)
         inner = dropout(inner.unflatten(1, h.shape[1:3])).flatten(1, 2)  # by window and back
-        return torch.baddbmm(down_bias.unsqueeze(1), inner, down_weight).view_as(h)
+        outer = torch.baddbmm(down_bias.unsqueeze(1), inner, down_weight)  # (B, W L, out)
+        return outer.unflatten(1, h.shape[1:3])
 
 
 class ExpertBank(FeedForwards):
@@ -48,6 +53,11 @@ class ExpertBank(FeedForwards):
     def forward(self, h: Tensor, route: Tensor, dropout: Dropout) -> Tensor:
         """Sends user b's positions ``h[b]`` (W, L, d) through expert ``route[b]``."""
         return self.through(h, lambda weight: weight.index_select(0, route), dropout)
+
+    def of_all(self, h: Tensor) -> Tensor:
+        """What every expert of one output makes of positions (..., d): (..., K)."""
+        inner = torch.einsum("...d,kdi->...ki", h, self.up_weight) + self.up_bias
+        return (F.relu(inner) * self.down_weight.squeeze(-1)).sum(-1) + self.down_bias.squeeze(-1)
 
 
 class UserNetwork(FeedForwards):

@@ -60,11 +60,12 @@ class Gate(nn.Module):
         sees: one of `SEES`.
         inputs: width of what it sees, the user embedding included.
         num_experts: K.
+        mode: what the choice means, see `mrff_model.block.Block`.
     """
 
-    def __init__(self, sees: Sees, inputs: int, num_experts: int) -> None:
+    def __init__(self, sees: Sees, inputs: int, num_experts: int, mode: str) -> None:
         super().__init__()
-        self.sees = sees
+        self.sees, self.mode = sees, mode
         self.linear = nn.Linear(inputs, num_experts)
 
     def forward(self, h: Tensor, history: GateHistory, below: Tensor) -> Choice:

@@ -19,6 +19,7 @@ class LossWeights:
     click: float = 1.0
     next: float = 0.0
     liked_only: bool = False  # only what the user liked is to be predicted as the next item
+    gates_follow: bool = False  # gates learn to say the groups that evidence chose
 
 
 def user_losses(
@@ -51,6 +52,8 @@ def user_losses(
         share = number / wanted.sum((1, 2)).clamp(min=1.0)  # all count alike, however few
         sums = sums + weights.next * surprise * share
         losses = sums / number
+    if weights.gates_follow:  # the mean over targets of -log p(labels, groups)
+        losses = losses - output.chosen.clamp(min=1e-12).log().sum(-1) / number
     if loads is not None and weights.balance:
         layers = torch.arange(output.routes.shape[1], device=loads.device)
         crowding = loads[layers, output.routes]  # (B, layers)

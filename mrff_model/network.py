@@ -12,7 +12,7 @@ once with `torch.func.functional_call`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from mrff_model.backbones import build_backbone
 from mrff_model.batch import Batch, Before, Output, Targets
 from mrff_model.block import Block, NoBlock
 from mrff_model.dropout import Dropout
+from mrff_model.evidence import ROUTE_SITE, Evidence, Routed, chosen_by, history_as_targets
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
@@ -39,6 +40,23 @@ from mrff_model.time_columns import TIME_COLUMNS, time_columns
 BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
 
 
+class Beforehand(NamedTuple):
+    """What is known of a batch's users before the network is asked.
+
+    Args:
+        rates: `MRFFNetwork.rates_of` the batch.
+        evidence: their records whose counted labels choose groups where nobody trains
+            (`mrff_model.evidence`); None: gates choose. Who trains has a dropout key, and there
+            the batch itself chooses.
+    """
+
+    rates: list[Tensor] | None = None
+    evidence: Batch | None = None
+
+
+NOTHING_KNOWN = Beforehand()
+
+
 class MRFFNetwork(Network):
     """A click's logit, the next item's surprise, or both, for every position of a history.
 
@@ -51,6 +69,7 @@ class MRFFNetwork(Network):
         self.kept_private = shape.private_parameters
         self.time_rule = SAME_TIME[shape.same_time]
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
+        self.by_evidence = shape.gate_mode == "evidence"
         clicks = shape.objective != "next"
         self.rate_features = features.compared if shape.history_rates and clicks else None
         self.time_inputs = shape.time_inputs and clicks
@@ -115,8 +134,8 @@ class MRFFNetwork(Network):
         dropout_key: Tensor | None = None,
         *,
         shared_look_ups: bool = False,
-        rates: list[Tensor] | None = None,
         rank_at: Tensor | None = None,
+        known: Beforehand = NOTHING_KNOWN,
     ) -> Output:
         """What each head says, the routes and their probabilities.
 
@@ -124,33 +143,32 @@ class MRFFNetwork(Network):
             batch: records of B users.
             dropout_key: (B,) int64, a key per user and step; None switches dropout off.
             shared_look_ups: see `ItemTower.embed_distinct`.
-            rates: `rates_of` the batch, if they are known.
             rank_at: (B, P) positions of the only window; scores of the whole catalogue are wanted
                 there, and no surprise anywhere.
+            known: what was found out before.
         """
         dropout = Dropout(self.dropout, dropout_key)
-        items, embedded = self._embed_both(batch, shared_look_ups)  # (B, W, L, item width) each
-        x = self._positioned(items, batch, shared_look_ups)
-        x, routes, chosen = self._through_layers(x, items, batch, dropout)
-        if rates is None:
-            rates = self.rates_of(batch)
-        targets = Targets(batch.targets, embedded, rates)
-        history = Before(items, batch, newest=False)
-        logits = self._logits(x, history, targets, dropout)
+        x, embedded, logits, routed = self._through(batch, dropout, shared_look_ups, known.rates)
+        if self.by_evidence:
+            if dropout_key is not None:
+                routed = routed.to(self._groups_by(batch, embedded, logits, routed, dropout))
+            elif known.evidence is not None:
+                routed = routed.to(self._groups_anew(known.evidence, shared_look_ups))
+            logits = logits + self._of_experts(embedded, routed.groups, dropout)
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
             at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
             scores = self._scores_of_all(x[:, 0].gather(1, at))
         elif self.next_head is not None:
             surprise = self._surprise(x, batch, embedded, shared_look_ups)
-        return Output(logits, surprise, scores, routes, chosen)
+        return Output(logits, surprise, scores, routed.groups, routed.chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:
         """What each head says of ``candidates`` after a history, without dropout.
 
         Args:
             history: one window (B, 1, L) without padding for each user, newest item last; targets,
-                labels and mask are not read.
+                labels and mask are not read. Its feedback may choose groups.
             candidates: (N,) int64 item codes for all users, or (B, N).
 
         Returns:
@@ -160,17 +178,22 @@ class MRFFNetwork(Network):
         no_dropout = Dropout(0.0, None)
         items = self.item_features.embed(history.items)  # (B, 1, L, item width)
         x = self._positioned(items, history, shared_look_ups=False)
-        x, routes, chosen = self._through_layers(x, items, history, no_dropout)
+        x, routed = self._through_layers(x, items, history, no_dropout)
         wanted = candidates.expand(len(x), -1).unsqueeze(1)  # (B, 1, N)
         embedded = self.item_features.embed(candidates).expand(len(x), -1, -1).unsqueeze(1)
         targets = Targets(wanted, embedded, self._rates(history, wanted, newest=True))
         before = Before(items, history, newest=True)
         logits = self._logits(x[:, :, -1:], before, targets, no_dropout)  # (B, 1, N)
+        if self.by_evidence:
+            groups = self._groups_anew(history_as_targets(history), shared_look_ups=False)
+            routed = routed.to(groups)
+            logits = logits + self._of_experts(embedded, groups, no_dropout)
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
             scores = (embedded @ queries).squeeze(-1) + self.next_head.bias(wanted)
-        return Output(logits.squeeze(1), torch.zeros_like(logits), scores, routes, chosen)
+        surprise = torch.zeros_like(logits)
+        return Output(logits.squeeze(1), surprise, scores, routed.groups, routed.chosen)
 
     @torch.no_grad()
     def rates_of(self, batch: Batch) -> list[Tensor]:
@@ -215,10 +238,47 @@ class MRFFNetwork(Network):
         x = x + self.positions(places)
         return x if self.feedback is None else x + self.feedback(self.time_rule.feedback(batch))
 
+    def _through(
+        self, batch: Batch, dropout: Dropout, shared_look_ups: bool, rates: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Routed]:
+        """The history's states, the targets' embeddings, their logits, and the gates' choice."""
+        items, embedded = self._embed_both(batch, shared_look_ups)  # (B, W, L, item width) each
+        x = self._positioned(items, batch, shared_look_ups)
+        x, routed = self._through_layers(x, items, batch, dropout)
+        if rates is None:
+            rates = self.rates_of(batch)
+        targets = Targets(batch.targets, embedded, rates)
+        logits = self._logits(x, Before(items, batch, newest=False), targets, dropout)
+        return x, embedded, logits, routed
+
+    @torch.no_grad()
+    def _groups_by(
+        self, batch: Batch, embedded: Tensor, logits: Tensor, gates: Routed, draw: Dropout
+    ) -> Tensor:
+        """The groups that the batch's counted labels speak for."""
+        blocks = cast("Iterable[Block]", self.layers)
+        said = torch.stack([block.experts.of_all(embedded) for block in blocks], dim=-2)
+        evidence = Evidence(logits, said, batch.labels, batch.mask)
+        return chosen_by(evidence, gates.probabilities, draw.at(ROUTE_SITE))
+
+    def _groups_anew(self, batch: Batch, shared_look_ups: bool) -> Tensor:
+        """As `_groups_by` of another batch, without dropout."""
+        no_dropout = Dropout(0.0, None)
+        _, embedded, logits, gates = self._through(batch, no_dropout, shared_look_ups, None)
+        return self._groups_by(batch, embedded, logits, gates, no_dropout)
+
+    def _of_experts(self, embedded: Tensor, groups: Tensor, dropout: Dropout) -> Tensor:
+        """What users' experts at the prediction add to the logits of targets, (B, W, T)."""
+        added = embedded.new_zeros(embedded.shape[:-1])
+        for number, block in enumerate(cast("Iterable[Block]", self.layers)):
+            place = dropout.at(2 + BLOCK_SITES * number)
+            added = added + block.experts(embedded, groups[:, number], place).squeeze(-1)
+        return added
+
     def _through_layers(
         self, x: Tensor, items: Tensor, batch: Batch, dropout: Dropout
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The history after all layers (B, W, L, d), the routes and their probabilities."""
+    ) -> tuple[Tensor, Routed]:
+        """The history after all layers (B, W, L, d), and what the gates choose."""
         x = dropout(x)
         user = self.user_embedding.expand(len(x), -1)  # (B, E)
         earlier = self._mean_of_earlier(items, batch)
@@ -229,8 +289,7 @@ class MRFFNetwork(Network):
             x, choice = block(x, history, below, dropout.at(1 + BLOCK_SITES * number))
             below = choice.probabilities
             choices.append(choice)
-        routes = torch.stack([choice.expert for choice in choices], dim=-1)
-        return x, routes, torch.stack([choice.probability for choice in choices], dim=-1)
+        return x, Routed.by_gates(choices)
 
     def _mean_of_earlier(self, items: Tensor, batch: Batch) -> Tensor:
         """The mean embedding of the items before the window, (B, item width)."""
@@ -331,11 +390,15 @@ def _block(shape: NetworkShape, dim: int, item_width: int) -> Block:
     """One layer's modules."""
     attention = build_backbone(shape.backbone, dim, shape.num_heads, shape.window_length)
     width = dim if shape.gate_input == "hidden" else item_width + shape.num_experts
-    gate = Gate(SEES[shape.gate_input], width + shape.user_embedding_dim, shape.num_experts)
-    experts = ExpertBank(shape.num_experts, dim, shape.expert_dim or dim)
+    gate = Gate(
+        SEES[shape.gate_input], width + shape.user_embedding_dim, shape.num_experts, shape.gate_mode
+    )
+    at_target = shape.gate_mode == "evidence"
+    reads, out = (item_width, 1) if at_target else (dim, dim)
+    experts = ExpertBank(shape.num_experts, reads, shape.expert_dim or dim, out=out)
     inner = shape.user_network_dim
     own = UserNetwork(dim, inner) if inner else None
-    return Block(attention, gate, experts, own, weighted=shape.gate_mode == "switch")
+    return Block(dim, attention, gate, experts, own)
 
 
 def _zeros(rows: int) -> nn.Embedding:

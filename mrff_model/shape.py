@@ -28,7 +28,8 @@ class NetworkShape:
     user_features: bool  # the head reads the users' features
     head: str  # a key of `mrff_model.heads.HEADS`
     head_dim: int  # inner width of the prediction MLP
-    gate_mode: str  # "switch": the expert is weighted with its probability; "hard": it is not
+    gate_mode: str  # "switch": the expert is weighted with its probability; "hard": it is not;
+    # "evidence": users' labels choose experts at the prediction (`mrff_model.evidence`)
     gate_input: str  # "history": items and the gate below; "earlier": as that, of the items before
     # the window; "hidden": the hidden states
     history_feedback: bool  # past labels are part of the history

@@ -40,7 +40,7 @@ from mrff.wire.requests import Part
 from mrff_model.batch import Batch, Output
 from mrff_model.building import load_shared, parameters_of_one, rows_suffice, tensors_of
 from mrff_model.losses import user_losses
-from mrff_model.network import MRFFNetwork
+from mrff_model.network import Beforehand, MRFFNetwork
 
 # Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
 CACHE_POSITIONS = 4096
@@ -109,7 +109,10 @@ class CohortLearner:
             places = held_out_places(batch, data.holdout)
             batch = batch.map(lambda field: field.to(device))
             own = {name: values.to(device) for name, values in chosen.private.items()}
-            output = outputs(network, own, batch, places.to(device) if self._ranks else None)
+            evidence = self._evidence(chosen)
+            output = outputs(
+                network, own, batch, places.to(device) if self._ranks else None, evidence
+            )
             logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
@@ -176,6 +179,14 @@ class CohortLearner:
             memory_per_user=4 * per_user,
         )
 
+    def _evidence(self, cohort: Cohort) -> Batch | None:
+        """The records that choose users' groups, where labels do."""
+        if not self.network.by_evidence:
+            return None
+        device = next(self.network.parameters()).device
+        batch = training_batch(cohort.dataset, cohort.users, self.config)
+        return batch.map(lambda field: field.to(device))
+
     @property
     def _ranks(self) -> bool:
         """Whether held-out items are ranked."""
@@ -209,15 +220,24 @@ class CohortLearner:
 
 
 def outputs(
-    network: MRFFNetwork, private: Tensors, batch: Batch, rank_at: Tensor | None = None
+    network: MRFFNetwork,
+    private: Tensors,
+    batch: Batch,
+    rank_at: Tensor | None = None,
+    evidence: Batch | None = None,
 ) -> Output:
     """The network's output for B users, each with their private parameters (B, ...).
 
     Args:
         rank_at: see `MRFFNetwork.forward`.
+        evidence: see `mrff_model.network.Beforehand`; where it is, nobody has a head of their own.
     """
     if rows_suffice(network):
-        options = {"shared_look_ups": True, "rank_at": rank_at}
+        options = {
+            "shared_look_ups": True,
+            "rank_at": rank_at,
+            "known": Beforehand(evidence=evidence),
+        }
         return functional_call(network, private, (batch,), options)
     places = () if rank_at is None else (rank_at,)
 
@@ -226,7 +246,7 @@ def outputs(
     ) -> tuple[Tensor, ...]:
         one = record.map(lambda field: field[None])
         options = {
-            "rates": [rate[None] for rate in rates],
+            "known": Beforehand([rate[None] for rate in rates]),
             "rank_at": at[0][None] if at else None,
         }
         output = functional_call(network, parameters_of_one(own), (one,), options)

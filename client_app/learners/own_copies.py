@@ -24,7 +24,7 @@ from mrff.sums.outcome import visited_experts
 from mrff_model.batch import Batch
 from mrff_model.building import parameters_of_one
 from mrff_model.losses import LossWeights, user_losses
-from mrff_model.network import MRFFNetwork
+from mrff_model.network import Beforehand, MRFFNetwork
 
 Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
 
@@ -104,9 +104,9 @@ def loss_of_one(
         rates: list[Tensor] | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         batch = record.map(lambda field: field[None])
-        known = None if rates is None else [rate[None] for rate in rates]
+        known = Beforehand(None if rates is None else [rate[None] for rate in rates])
         output = functional_call(
-            network, shared | parameters_of_one(own), (batch, key[None]), {"rates": known}
+            network, shared | parameters_of_one(own), (batch, key[None]), {"known": known}
         )
         losses, bce = user_losses(output, batch, weights, loads)
         return losses[0], (output.routes[0], bce[0], losses[0].detach())

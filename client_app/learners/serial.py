@@ -30,7 +30,7 @@ from mrff.sums.outcome import visited_experts
 from mrff.wire.requests import Part
 from mrff_model.building import load_shared, tensors_of
 from mrff_model.losses import user_losses
-from mrff_model.network import MRFFNetwork
+from mrff_model.network import Beforehand, MRFFNetwork
 
 
 class SerialLearner:
@@ -76,7 +76,10 @@ class SerialLearner:
             )  # fmt: skip
             batch = as_batch(records, cohort.dataset, user.users, self.config)
             places = held_out_places(batch, data.holdout) if ranked else None
-            output = self.network(batch, rank_at=places)
+            evidence = None
+            if self.network.by_evidence:
+                evidence = training_batch(cohort.dataset, user.users, self.config)
+            output = self.network(batch, rank_at=places, known=Beforehand(evidence=evidence))
             logits.append(output.logits[batch.mask].double().numpy())
             labels.append(batch.labels[batch.mask].numpy())
             routes.append(output.routes[0].numpy())

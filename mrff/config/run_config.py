@@ -17,6 +17,7 @@ from mrff.config.settings import NetworkSettings
 Objective = Literal["click", "next", "both"]
 LEARNED_OF: Mapping[str, Objective] = {"labelled": "click", "events": "next", "both": "both"}
 """What ``training.objective=auto`` learns, by the kind of a dataset's rows."""
+MOST_GROUPS = 256  # of all layers together that a user's labels are compared with
 SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
 """How results are marked wherever they are shown, by ``data.same-time``."""
 
@@ -248,6 +249,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "use training.linear-items=off"
         )
     yield from _statistics_conflicts(config)
+    yield from _evidence_conflicts(config)
     yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
     if name and resume:
@@ -308,6 +310,35 @@ def _secure_conflicts(config: RunConfig) -> Iterator[str]:
         yield (
             f"server.max-update-norm={norm:g} cannot go with privacy.secure-aggregation=true: the "
             "server sees no node's update; set server.max-update-norm=off"
+        )
+
+
+def _evidence_conflicts(config: RunConfig) -> Iterator[str]:
+    network = config.network
+    if network.gate_mode != "evidence":
+        return
+    if config.objective != "click":
+        yield (
+            f"network.gate-mode=evidence cannot go with training.objective={config.objective}: "
+            "labels of clicks choose the groups; use network.gate-mode=switch"
+        )
+    if network.private_parameters != "user":
+        yield (
+            "network.gate-mode=evidence cannot go with network.private-parameters="
+            f"{network.private_parameters}: groups share what they predict by; "
+            "use network.private-parameters=user"
+        )
+    if network.head != "mlp":
+        yield (
+            f"network.gate-mode=evidence cannot go with network.head={network.head}: it has no "
+            "layers with experts; use network.head=mlp"
+        )
+    groups = network.num_experts**network.num_layers
+    if groups > MOST_GROUPS:
+        yield (
+            f"network.gate-mode=evidence compares num-experts ** num-layers groups, at most "
+            f"{MOST_GROUPS}, got {network.num_experts} ** {network.num_layers}; "
+            "use fewer experts or layers"
         )
 
 

@@ -110,9 +110,8 @@ class NetworkSettings:
     head_dim: int = setting(32, "inner width of the prediction MLP", Limits(1, 4096))
     gate_mode: str = setting(
         "switch",
-        "switch scales an expert by its probability, so that the task teaches the gate; "
-        "hard does not",
-        Limits(choices=("switch", "hard")),
+        "switch: the task teaches the gate; hard: it does not; evidence: labels choose experts",
+        Limits(choices=("switch", "hard", "evidence")),
     )
     gate_input: str | None = setting(
         "auto",

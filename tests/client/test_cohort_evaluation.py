@@ -19,11 +19,12 @@ from tests.support.small_training import model_of
 
 @pytest.mark.parametrize("part", ["valid", "test"])
 @pytest.mark.parametrize("positions", [1, 40, 8192])
-@pytest.mark.parametrize("holdout", [1, 3])
+@pytest.mark.parametrize(("holdout", "gate_mode"), [(1, "switch"), (3, "switch"), (3, "evidence")])
 def test_scores_equal_those_of_users_alone(
-    part: Part, positions: int, holdout: int, monkeypatch: pytest.MonkeyPatch
+    part: Part, positions: int, holdout: int, gate_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, dataset = small_config(holdout=holdout), small_dataset((9, 7, 30, 12, 11, 8))
+    config = small_config(holdout=holdout, gate_mode=gate_mode)
+    dataset = small_dataset((9, 7, 30, 12, 11, 8))
     network = small_network(config, dataset)
     users = np.array([4, 0, 2, 1])
     random = torch.Generator().manual_seed(1)

@@ -46,7 +46,7 @@ def small_round(config: RunConfig) -> tuple[MRFFNetwork, SharedModel, Cohort]:
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("gate_mode", ["switch", "hard"])
+@pytest.mark.parametrize("gate_mode", ["switch", "hard", "evidence"])
 @pytest.mark.parametrize("gate_input", ["history", "hidden"])
 def test_cohort_equals_serial_over_three_rounds(
     steps: int, optimizer: str, gate_mode: str, gate_input: str

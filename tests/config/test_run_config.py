@@ -128,7 +128,7 @@ def test_flower_is_told_the_full_name_of_a_leaf() -> None:
         ({"sampling-rate": 0.0}, "sampling-rate must be greater than 0 and at most 1, got 0.0"),
         ({"local-learning-rate": 0}, "local-learning-rate must be greater than 0, got 0.0"),
         ({"private-weight-decay": -1}, "private-weight-decay must be at least 0, got -1.0"),
-        ({"gate-mode": "soft"}, "gate-mode must be one of switch, hard, got 'soft'"),
+        ({"gate-mode": "soft"}, "gate-mode must be one of switch, hard, evidence, got 'soft'"),
         (
             {"max-windows-per-user": 0},
             'data.max-windows-per-user must be at least 1 or "all", got 0',
@@ -148,6 +148,22 @@ def test_flower_is_told_the_full_name_of_a_leaf() -> None:
         (
             {"run.name": "a", "resume": "b"},
             "run.name='a' cannot go with run.resume='b'",
+        ),
+        (
+            {"gate-mode": "evidence", "num-experts": 8, "num-layers": 3},
+            "gate-mode=evidence compares num-experts ** num-layers groups, at most 256, got 8 ** 3",
+        ),
+        (
+            {"gate-mode": "evidence", "objective": "both"},
+            "gate-mode=evidence cannot go with training.objective=both",
+        ),
+        (
+            {"gate-mode": "evidence", "private-parameters": "head"},
+            "gate-mode=evidence cannot go with network.private-parameters=head",
+        ),
+        (
+            {"gate-mode": "evidence", "head": "target-attention"},
+            "gate-mode=evidence cannot go with network.head=target-attention",
         ),
         ({"run.name": "a/b"}, "run.name may hold letters, digits, '.', '_' and '-' only"),
         ({"run.name": ".."}, "run.name may hold letters"),

@@ -33,3 +33,10 @@ def test_the_balance_loss_is_alpha_times_experts_times_load_times_probability() 
     # layer 0: expert 1 with load .75 and probability .5; layer 1: expert 0, load 1, probability .8
     assert math.isclose((losses - plain).item(), 0.1 * 2 * (0.75 * 0.5 + 1.0 * 0.8), rel_tol=1e-5)
     assert sums.item() == user_losses(*one_user(), LossWeights(balance=0.0))[1].item()
+
+
+def test_gates_that_follow_cost_the_surprise_of_the_chosen_groups_per_target() -> None:
+    plain, _ = user_losses(*one_user(), LossWeights(balance=0.0))
+    losses, _ = user_losses(*one_user(), LossWeights(balance=0.0, gates_follow=True))
+    expected = -(math.log(0.5) + math.log(0.8)) / 2  # two layers, two targets
+    assert math.isclose((losses - plain).item(), expected, rel_tol=1e-5)
