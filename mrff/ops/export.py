@@ -45,8 +45,8 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         onnxruntime is not installed.
 
     Raises:
-        RunError: no node knows the user, a package is missing, ``out`` exists, or the exported
-            model does not agree with PyTorch.
+        RunError: no node knows the user, a package is missing, ``out`` exists, the network has
+            something that ONNX lacks, or the exported model does not agree with PyTorch.
     """
     if not user.is_known:
         raise RunError(
@@ -64,6 +64,15 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
         raise RunError(
             f"run {nodes.best.training_id} knows the first {known.num_items} items of a catalogue "
             "that has grown since: export a run that goes on from it (run.start-from)"
+        )
+    config = user.node.config
+    if config.network.gate_mode == "evidence" and (
+        config.network.history_rates or config.network.item_statistics
+    ):
+        raise RunError(
+            "network.gate-mode=evidence with network.history-rates or network.item-statistics "
+            "cannot be written as ONNX: the rates of a whole history need an operation that it "
+            "lacks; train with both off, or serve the user by mrff serve"
         )
     if out.exists():
         raise RunError(f"{out} exists already; name a new folder with --out, or remove it")

@@ -113,6 +113,21 @@ def test_a_device_computes_what_pytorch_does(
         np.testing.assert_allclose(device_chosen, chosen, atol=1e-5)
 
 
+def test_what_onnx_lacks_is_said_in_one_line(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MRFF_HOME", str(tmp_path))
+    run_federation(
+        small_data, tmp_path, nodes=1, name="run", num_server_rounds=1, gate_mode="evidence"
+    )
+    assert export("run", name_of(small_data), tmp_path / "device") == 2
+    assert "cannot be written as ONNX" in capsys.readouterr().err
+    assert not (tmp_path / "device").exists()
+
+
 def test_what_lies_in_the_folder(device: Path, user: UserModel, small_data: Path) -> None:
     assert sorted(p.name for p in device.iterdir()) == [
         "items.parquet", "meta.json", "model.onnx", "parameters.safetensors", "schema.json",

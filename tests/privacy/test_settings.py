@@ -37,6 +37,7 @@ DISTRIBUTED = {
             "privacy.private-training=free cannot go with several windows per user",
         ),
         ({**DP_SGD, "local-optimizer": "adam"}, "use sgd, and Adam on the server"),
+        ({**DP_SGD, "gate-mode": "evidence"}, "would put one record into the gradients of the"),
         ({**CENTRAL, "privacy.unit": "record"}, "it clips whole users; use privacy.unit=user"),
         ({**LAPLACE, "private-training": "noised"}, "use privacy.private-training=free or frozen"),
         ({**CENTRAL, "record-sampling-rate": 0.5}, "it samples users (training.sampling-rate)"),

@@ -22,7 +22,7 @@ RESAMPLES, CONFIDENCE = 400, 0.95
 
 
 @dataclass(frozen=True)
-class Routed:
+class UserGroups:
     """U users of all nodes."""
 
     keys: np.ndarray  # (U,) uint64
@@ -39,7 +39,7 @@ class Effect:
     gain: Difference  # with an interval of 95 % over users
 
 
-def routed(nodes: Sequence[Node], best_round: int) -> Routed | None:
+def routed(nodes: Sequence[Node], best_round: int) -> UserGroups | None:
     """Scores every user with the best model, twice; None: there is nobody.
 
     Args:
@@ -59,7 +59,7 @@ def routed(nodes: Sequence[Node], best_round: int) -> Routed | None:
             for name, values in tensors_of(network, "group").items():
                 values.copy_(kept[name])
         effect = _effect(keys, own, shared)
-    return Routed(keys, routes, effect)
+    return UserGroups(keys, routes, effect)
 
 
 def _users(node: Node) -> np.ndarray:

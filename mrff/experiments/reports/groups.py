@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from mrff.data.dataset import load_dataset, load_times, load_titles
-from mrff.experiments.reports.group_effect import Effect, Routed, routed
+from mrff.experiments.reports.group_effect import Effect, UserGroups, routed
 from mrff.experiments.reports.likings import Likes, Liking
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
@@ -134,7 +134,7 @@ def group_picture(nodes: NodesAtHand, other: NodesAtHand | None = None) -> Group
     return GroupPicture(flows, layers, len(users), found.effect, agreement)
 
 
-def _routed(nodes: NodesAtHand) -> Routed | None:
+def _routed(nodes: NodesAtHand) -> UserGroups | None:
     return routed(list(nodes.open_all()), nodes.best.round)
 
 
@@ -153,7 +153,7 @@ def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -
     return found
 
 
-def _agreement(found: Routed, other: NodesAtHand) -> tuple[str, list[float]]:
+def _agreement(found: UserGroups, other: NodesAtHand) -> tuple[str, list[float]]:
     """The adjusted Rand index by layer, over the users of both (Hubert and Arabie 1985)."""
     there = _routed(other)
     if there is None:
