@@ -25,16 +25,14 @@ from mrff_model.evidence import ROUTE_SITE, Evidence, Routed, chosen_by, history
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
+from mrff_model.head_inputs import HeadInputs
 from mrff_model.heads import HeadSizes, Seen, head_of
 from mrff_model.heads.base import FEEDBACK_CODES
-from mrff_model.inputs import KnownBefore, inputs_of, starts_of
 from mrff_model.item_statistics import ItemStatistics
-from mrff_model.next_head import NextHead, surprise_among_all, surprise_among_drawn
-from mrff_model.own_rates import number_of_rates, own_rates, own_starts
+from mrff_model.next_head import NextHead, surprise_among_all
 from mrff_model.same_time import SAME_TIME
 from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
-from mrff_model.time_columns import TIME_COLUMNS, time_columns
 
 # Places of dropout; masks depend on these numbers, and so does every trained result.
 BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
@@ -71,8 +69,6 @@ class MRFFNetwork(Network):
         self.dropout, self.num_experts = shape.dropout, shape.num_experts
         self.by_evidence = shape.gate_mode == "evidence"
         clicks = shape.objective != "next"
-        self.rate_features = features.compared if shape.history_rates and clicks else None
-        self.time_inputs = shape.time_inputs and clicks
 
         head = head_of(shape)
         width = shape.feature_dim if head.reads_items else 0
@@ -96,23 +92,22 @@ class MRFFNetwork(Network):
         )
         self.output_norm = nn.LayerNorm(dim) if head.reads_states else None
         user_width = shape.user_embedding_dim if head.reads_items else 0
-        rates = number_of_rates(self.rate_features) if self.rate_features is not None else 0
-        clock = TIME_COLUMNS if self.time_inputs else 0
         self.rows = len(next(iter(features.catalogue.values())))
-        self.item_statistics, start = None, [*own_starts(rates), *[0.0] * clock]
+        self.item_statistics, self.inputs = None, None
         if shape.item_statistics and clicks:
             self.item_statistics = ItemStatistics(
                 self.rows, shape.closed_form_factors, noised=shape.noised_statistics
             )
-            self.compared, self.factor_dim = features.compared, shape.closed_form_factors
-            public = starts_of(self.compared, self.factor_dim)
-            start = [*[0.0] * rates, *public, *[0.0] * clock]
+        if clicks:
+            self.inputs = HeadInputs(
+                shape, tuple(features.compared), self.item_features, self.item_statistics
+            )
         sizes = HeadSizes(
             states=dim,
             items=item_width,
             users=user_width + (self.user_features.width if self.user_features else 0),
             inner=shape.head_dim,
-            start=tuple(start),
+            start=tuple(self.inputs.start if self.inputs else ()),
             has_path=self.item_statistics is not None,
             has_feedback=shape.history_feedback,
         )
@@ -203,6 +198,9 @@ class MRFFNetwork(Network):
         """
         return self._rates(batch, batch.targets, newest=False)
 
+    def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
+        return [] if self.inputs is None else self.inputs.of(batch, targets, newest=newest)
+
     def floats_per_position(self) -> int:
         """About how many numbers a training step keeps per position (of a window padded to L)."""
         length = self.window_length
@@ -213,11 +211,7 @@ class MRFFNetwork(Network):
             floats += self.head.floats_per_position(length)
         for block in cast("Iterable[Block]", self.layers):
             floats += block.floats_per_position(length)
-        if self.rate_features is not None:
-            floats += 16 * (1 + len(self.rate_features))
-        if self.item_statistics is not None:
-            floats += 16 * (1 + len(self.compared)) + 8 * self.factor_dim + 4 * length
-        return floats
+        return floats + (self.inputs.floats_per_position() if self.inputs else 0)
 
     def _embed_both(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
         """The items of the history and the targets."""
@@ -317,38 +311,11 @@ class MRFFNetwork(Network):
         assert self.next_head is not None
         if not batch.drawn:
             return surprise_among_all(self._scores_of_all(x), batch.targets)
-        queries, drawn = self._queries(x), batch.drawn[0]  # (B, W, L, item width), (B, N)
-        look_up = self.item_features.embed_distinct if shared_look_ups else self.item_features.embed
-        bias = self.next_head.bias
-        taken = (queries * embedded).sum(-1) + bias(batch.targets)
-        others = torch.einsum("bwld,bnd->bwln", queries, look_up(drawn))
-        others = others + bias(drawn)[:, None, None]
-        hits = batch.targets.unsqueeze(-1) == drawn[:, None, None]
-        return surprise_among_drawn(taken, others, hits, self.rows - 1)
-
-    def _rates(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
-        """What the user liked so far, of the targets' kinds, what others did, and the clock.
-
-        (B, W, T or 1, R) each, or nothing.
-        """
-        rates, sizes = [], self.item_features.sizes
-        until = None if newest else self.time_rule.known_until(batch)
-        if self.rate_features is not None:
-            history = self.item_features.codes(batch.items, self.rate_features)
-            wanted = self.item_features.codes(targets, self.rate_features)
-            rates.append(own_rates(batch.feedback, history, wanted, until=until, sizes=sizes))
-        if self.item_statistics is not None:
-            history = self.item_features.codes(batch.items, self.compared)
-            wanted = self.item_features.codes(targets, self.compared)
-            known = KnownBefore(
-                self.item_statistics, batch, targets, until, history, wanted, sizes,
-                alone=not self.time_rule.reads_other_windows,
-            )  # fmt: skip
-            columns = inputs_of(known, self.factor_dim)
-            rates.append(torch.stack([c.expand(targets.shape) for c in columns], dim=-1))
-        if self.time_inputs:
-            rates.append(time_columns(batch, newest=newest))
-        return rates
+        tower = self.item_features
+        look_up = tower.embed_distinct if shared_look_ups else tower.embed
+        taken = embedded, batch.targets
+        drawn = look_up(batch.drawn[0]), batch.drawn[0]
+        return self.next_head.surprise(self._queries(x), taken, drawn)
 
     def _labels_shown(self, batch: Batch) -> Tensor:
         """(B, W, L) codes of feedback that a causal head may read."""

@@ -38,6 +38,22 @@ class NextHead(nn.Module):
         """Scores (..., items) of items 1, 2, ..., embedded in ``table`` (items, item width)."""
         return queries @ table.T + self.item_bias.weight[1:].squeeze(-1)
 
+    def surprise(
+        self, queries: Tensor, taken: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """(B, W, L) of the items taken, among drawn ones.
+
+        Args:
+            queries: (B, W, L, item width).
+            taken: their embeddings (B, W, L, item width) and codes (B, W, L).
+            drawn: the same of items drawn for each user, (B, N, item width) and (B, N).
+        """
+        score = (queries * taken[0]).sum(-1) + self.bias(taken[1])
+        others = torch.einsum("bwld,bnd->bwln", queries, drawn[0])
+        others = others + self.bias(drawn[1])[:, None, None]
+        hits = taken[1].unsqueeze(-1) == drawn[1][:, None, None]
+        return surprise_among_drawn(score, others, hits, len(self.item_bias.weight) - 1)
+
 
 def surprise_among_all(scores: Tensor, targets: Tensor) -> Tensor:
     """-log softmax of ``targets`` (...) by scores (..., items) of items 1, 2, ..."""

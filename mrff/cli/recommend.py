@@ -17,7 +17,8 @@ from mrff.cli.terminal import AsJson, DataDir, Run, StateDir, print_json, print_
 
 if TYPE_CHECKING:
     from mrff.ops.lists import AllUsers
-    from mrff.ops.nodes import NodesAtHand, UserModel
+    from mrff.ops.nodes import NodesAtHand
+    from mrff.ops.user_model import UserModel
 
 MOVERS = 2  # history items named per item and direction
 
@@ -81,8 +82,9 @@ def recommend(
         {"--out": out is not None, "--explain": explain, "--before-test": before_test},
     )
     pairs = dict(_pair(text) for text in only or ())
-    from mrff.ops.nodes import NodesAtHand, open_user  # these bring torch
+    from mrff.ops.nodes import NodesAtHand
     from mrff.ops.trained_run import find_run, load_best
+    from mrff.ops.user_model import open_user  # these bring torch
     from mrff.ops.wish import Wish
 
     nodes = NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
@@ -132,7 +134,7 @@ def _with_history(nodes: NodesAtHand, texts: list[str]) -> UserModel:
     """Somebody who is in no data and liked the items named."""
     from mrff.data.dataset import load_item_ids, load_titles  # these bring pyarrow
     from mrff.ops.item_names import ItemNames
-    from mrff.ops.nodes import open_history
+    from mrff.ops.user_model import open_history
 
     names = ItemNames(load_item_ids(nodes.dataset_folder), load_titles(nodes.dataset_folder))
     return open_history(nodes, names.items(texts))

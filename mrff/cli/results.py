@@ -26,8 +26,9 @@ def export(
     RUN is the name of a run, or its folder.
     """
     from mrff.ops.export import TOLERANCE, export_user, network_alone  # these bring torch
-    from mrff.ops.nodes import NodesAtHand, open_user
+    from mrff.ops.nodes import NodesAtHand
     from mrff.ops.trained_run import find_run, load_best
+    from mrff.ops.user_model import open_user
 
     nodes = NodesAtHand(load_best(find_run(run)), data_dir, state_dir)
     model = open_user(nodes, user)

@@ -87,9 +87,10 @@ def demo(
 def _print_lists(summary: dict[str, Any]) -> None:
     """How well lists hit the next item, and what one user is recommended."""
     from mrff.data.dataset import load_titles  # this brings pyarrow, the others torch
-    from mrff.ops.nodes import NodesAtHand, open_user
+    from mrff.ops.nodes import NodesAtHand
     from mrff.ops.recommend import answer
     from mrff.ops.trained_run import find_run, load_best
+    from mrff.ops.user_model import open_user
     from mrff.ops.wish import Wish
 
     parts = summary["test_parts"]

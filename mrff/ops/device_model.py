@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrff.ops.nodes import UserModel, windows_of
+from mrff.ops.histories import windows_of
+from mrff.ops.user_model import UserModel
 
 PROBABILITIES, SCORES = "probabilities", "scores"
 OUTPUTS: dict[str, dict[str, Any]] = {

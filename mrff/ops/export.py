@@ -26,8 +26,10 @@ from mrff.data.schema import ITEMS_FILE, SCHEMA_FILE
 from mrff.io.files import write_json
 from mrff.linear import Mixture, told
 from mrff.ops.device_model import OUTPUTS, PROBABILITIES, DeviceModel
-from mrff.ops.nodes import NodesAtHand, UserModel, asked_after
+from mrff.ops.histories import asked_after
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import BestModel, RunError
+from mrff.ops.user_model import UserModel
 from mrff_model.building import tensors_of
 
 MODEL_FILE, PARAMETERS_FILE, META_FILE = "model.onnx", "parameters.safetensors", "meta.json"

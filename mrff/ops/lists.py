@@ -21,7 +21,9 @@ from mrff.data.dataset import rows_between
 from mrff.data.schema import USERS_FILE
 from mrff.data.windows import items_before
 from mrff.ops.best_items import CANDIDATES, BestItems, Met, Readers, best_items
-from mrff.ops.nodes import NodesAtHand, check_before_test, windows_of, with_times
+from mrff.ops.histories import windows_of, with_times
+from mrff.ops.nodes import NodesAtHand
+from mrff.ops.user_model import check_before_test
 from mrff.ops.wish import Wish, items_that_fit
 from mrff_model.building import rows_suffice
 

@@ -16,7 +16,7 @@ import torch
 from mrff.data.errors import DataError
 from mrff.linear import Mixture, told
 from mrff.ops.best_items import CANDIDATES, Met, Readers, best_items
-from mrff.ops.nodes import UserModel
+from mrff.ops.user_model import UserModel
 from mrff.ops.wish import Wish, items_that_fit, nothing_left
 from mrff_model.batch import Batch
 

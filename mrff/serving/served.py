@@ -14,9 +14,10 @@ from client_app.node import Node
 from mrff.data.dataset import load_item_ids, load_titles
 from mrff.data.errors import DataError
 from mrff.ops.item_names import ItemNames
-from mrff.ops.nodes import NodesAtHand, UserModel, user_at, with_history
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import answer, order_of
 from mrff.ops.trained_run import BestModel
+from mrff.ops.user_model import UserModel, user_at, with_history
 from mrff.ops.wish import Wish
 from mrff_model.building import tensors_of
 

@@ -18,9 +18,10 @@ from mrff.data.dataset import load_dataset
 from mrff.ops import export as exporting
 from mrff.ops.device_model import DeviceModel
 from mrff.ops.export import check_onnx
-from mrff.ops.nodes import NodesAtHand, UserModel, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import next_scores, score
 from mrff.ops.trained_run import RunError, find_run, load_best
+from mrff.ops.user_model import UserModel, open_user
 from mrff_model.backbones import BACKBONES
 from mrff_model.building import tensors_of
 from tests.support.federation import run_federation

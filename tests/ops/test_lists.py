@@ -25,9 +25,10 @@ from mrff.data.windows import eligible_users
 from mrff.data.writing import write_folder
 from mrff.ops import best_items, list_files, lists
 from mrff.ops.lists import AllUsers
-from mrff.ops.nodes import NodesAtHand, open_history, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import recommend
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import open_history, open_user
 from mrff.ops.wish import Wish
 from tests.support.federation import run_federation
 from tests.support.small_folders import chunk, prepared

@@ -12,9 +12,10 @@ import torch
 from mrff.cli.main import main
 from mrff.data.dataset import load_dataset, load_titles
 from mrff.data.prepare import prepare
-from mrff.ops.nodes import NodesAtHand, UserModel, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import leave_one_out, recommend, score
 from mrff.ops.trained_run import BestModel, find_run, load_best
+from mrff.ops.user_model import UserModel, open_user
 from mrff.ops.wish import Wish
 from tests.support.federation import run_federation
 from tests.support.scoring import scored_alone

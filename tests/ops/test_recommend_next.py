@@ -13,9 +13,10 @@ from mrff.data.dataset import load_dataset
 from mrff.data.errors import DataError
 from mrff.data.windows import eligible_users
 from mrff.linear import mix_of
-from mrff.ops.nodes import NodesAtHand, UserModel, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import leave_one_out, next_scores, ordered_by, recommend
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import UserModel, open_user
 from mrff.ops.wish import Wish
 
 

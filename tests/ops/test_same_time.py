@@ -12,10 +12,12 @@ import torch
 
 from mrff.data.dataset import load_dataset
 from mrff.ops.export import export_user
+from mrff.ops.histories import asked_after
 from mrff.ops.lists import AllUsers
-from mrff.ops.nodes import NodesAtHand, UserModel, asked_after, open_history, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import leave_one_out, recommend, score
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import UserModel, open_history, open_user
 from mrff.ops.wish import Wish
 from tests.support.federation import run_federation
 from tests.support.tied_data import tied

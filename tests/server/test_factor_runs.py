@@ -11,8 +11,9 @@ import pytest
 
 from mrff.config import ConfigError
 from mrff.config.methods import overrides_of
-from mrff.ops.nodes import NodesAtHand, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import open_user
 from server_app.run.history import read_history
 from tests.support.federation import run_federation, shared_arrays
 

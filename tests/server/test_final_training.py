@@ -13,9 +13,10 @@ from rich.console import Console
 
 from mrff.experiments.reports.run_page import run_page
 from mrff.ops.lists import AllUsers
-from mrff.ops.nodes import NodesAtHand, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import answer
 from mrff.ops.trained_run import RunError, find_run, load_best
+from mrff.ops.user_model import open_user
 from mrff.ops.wish import Wish
 from mrff.wire.aggregation import RoundFailedError
 from server_app.run.history import read_history

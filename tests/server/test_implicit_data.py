@@ -15,9 +15,10 @@ from mrff.data.dataset import load_dataset
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.io.files import json_bytes
-from mrff.ops.nodes import NodesAtHand, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import recommend
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import open_user
 from mrff.ops.wish import Wish
 from mrff.wire.requests import Request, RoundFacts, RunFacts
 from server_app.run.checkpoint import load_checkpoint, save_checkpoint

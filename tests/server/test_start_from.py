@@ -17,10 +17,11 @@ from mrff.data.prepare import Wanted, prepare, prepare_asked
 from mrff.data.schema import Schema
 from mrff.data.versions import as_of
 from mrff.ops.export import export_user
-from mrff.ops.nodes import NodesAtHand, UserModel, open_history, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import answer
 from mrff.ops.simulation import simulate
 from mrff.ops.trained_run import RunError, find_run, load_best
+from mrff.ops.user_model import UserModel, open_history, open_user
 from mrff.ops.wish import Wish
 from mrff.privacy.ledger import BudgetExceededError
 from mrff.privacy.spending import WHOLE_DATASET, limit_of, server_ledger

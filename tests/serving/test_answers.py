@@ -12,9 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mrff.data.dataset import load_titles
-from mrff.ops.nodes import NodesAtHand, open_user
+from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import answer
 from mrff.ops.trained_run import find_run, load_best
+from mrff.ops.user_model import open_user
 from mrff.ops.wish import Wish
 from tests.support.serving import asking
 from tests.support.trained import NEXT_RUNS
