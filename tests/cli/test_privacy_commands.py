@@ -221,7 +221,8 @@ def test_an_audit_without_privacy_shows_what_strong_privacy_hides(
     plain = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (plain["mode"], plain["claimed"]) == ("none", None)
     assert (plain["noise"], plain["refuted"]) == (False, False)
-    assert plain["by_rounds"]["right"] == plain["by_rounds"]["guesses"] >= 100
+    guesses = plain["by_rounds"]["guesses"]
+    assert plain["by_rounds"]["right"] >= 0.98 * guesses >= 98  # who is there is drawn anew
     for looker in ("by_rounds", "by_model"):
         assert plain[looker]["epsilon"] > 2.0
         assert private[looker]["epsilon"] < private["claimed"] < 1.5

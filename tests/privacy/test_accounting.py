@@ -236,12 +236,12 @@ def test_no_epsilon_is_below_the_exact_one_however_small_delta_is(steps: int, de
 
 
 def test_the_prv_accountant_alone_would_claim_too_little() -> None:
-    """Why there is a limit; a better accountant may have none."""
+    """Why there is a limit; a better accountant may have none. By processor it says 2.28 or 2.344."""
     accountant = PRVAccountant()
     accountant.history = [(300.0, 1.0, 10_000)]
     claimed = accountant.get_epsilon(1e-13, eps_error=0.01)
-    assert claimed == pytest.approx(2.280, abs=0.01)
     assert exact_epsilon(3.0, 1e-13) == pytest.approx(2.362, abs=0.001)
+    assert claimed + 0.01 < 2.362  # further below than its own error
 
 
 def test_predictable_noise_hides_nothing() -> None:
