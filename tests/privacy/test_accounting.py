@@ -236,7 +236,7 @@ def test_no_epsilon_is_below_the_exact_one_however_small_delta_is(steps: int, de
 
 
 def test_the_prv_accountant_alone_would_claim_too_little() -> None:
-    """Why there is a limit; a better accountant may have none. By processor it says 2.28 or 2.344."""
+    """Why there is a limit; a better accountant has none. By processor it says 2.28 or 2.344."""
     accountant = PRVAccountant()
     accountant.history = [(300.0, 1.0, 10_000)]
     claimed = accountant.get_epsilon(1e-13, eps_error=0.01)
