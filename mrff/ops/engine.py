@@ -45,7 +45,6 @@ class FlowerEngine:
         self._variables = {
             "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_prestart_worker_first_driver": "0",  # Flower's workers start anew all the same
             "PYTHONUNBUFFERED": "1",
             processes.MARK: str(self.folder),
         }
