@@ -29,8 +29,8 @@ ORDERS: list[float] = [
     *(80, 96, 128, 192, 256, 512, 1024),
 ]
 # Measured against exact deltas of Gaussians (Balle and Wang 2018): the PRV accountant's Fourier
-# transforms are wrong by about 3e-17 per step. At 1e-13 and 10,000 steps it says 2.280 where 2.362
-# is true. RDP has no such limit.
+# transforms are wrong by about 3e-17 per step. At 1e-13 and 10,000 steps it says 2.280, or 2.344
+# on another processor, where 2.362 is true. RDP has no such limit.
 LEAST_PRV_DELTA, LEAST_PRV_DELTA_PER_STEP = 1e-10, 1e-14
 _TIGHT_BELOW = 60.0  # the PRV accountant's grid grows with epsilon; beyond, RDP's bound will do
 
