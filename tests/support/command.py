@@ -34,7 +34,9 @@ class Watched:
 
 def watched(*words: object, home: Path) -> Watched:
     """Runs the command and looks at its processes meanwhile."""
-    most, reporters, log = 0, set(), home.parent / "log"
+    most, log = 0, home.parent / "log"
+    reporters: set[str] = set()
+    seen: set[tuple[Path, str]] = set()
     with log.open("wb") as out:
         running = subprocess.Popen(
             [MRFF, *map(str, words)], env={**os.environ, "MRFF_HOME": str(home)},
@@ -43,7 +45,8 @@ def watched(*words: object, home: Path) -> Watched:
         while running.poll() is None:
             workers = [line for line in running_below(home) if "ray::ClientAppActor" in line]
             most = max(most, len(workers))
-            reporters |= _reporting_below(home)
+            before, seen = seen, _reporting_below(home)
+            reporters |= {title for _, title in before & seen}
             time.sleep(0.2)
     return Watched(running.returncode, log.read_text(), most, reporters)
 
@@ -66,14 +69,17 @@ def running_below(folder: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _reporting_below(folder: Path) -> set[str]:
-    """Processes that Ray gave a title cannot be asked: it lies where their environment was."""
+def _reporting_below(folder: Path) -> set[tuple[Path, str]]:
+    """Processes that Ray gave a title cannot be asked: it lies where their environment was.
+
+    A fork that has not become its program yet shows its parent's: so programs are looked at twice.
+    """
     found = set()
     for entry in processes_below(folder):
         settings = set(_text(entry / "environ").split())
         title = _text(entry / "cmdline")
         if settings and title and not title.startswith("ray::") and not settings >= QUIET:
-            found.add(title)
+            found.add((entry, title))
     return found
 
 
