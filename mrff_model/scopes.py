@@ -50,6 +50,10 @@ KEPT_PRIVATE: Mapping[str, str] = {"user": "", "head": r"head\..+", "all": r".+"
 
 _BANK_NAME = re.compile(r"layers\.(\d+)\.experts\.([a-z_]+)")
 _EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.([a-z_]+)")
+_BODY = re.compile(  # of any copy of the network: what comes before its heads
+    r"(clusters\.\d+\.)?"
+    r"(item_features|user_features|input_projection|positions|feedback|layers|output_norm)\..+"
+)
 _CLUSTER_NAME = re.compile(r"clusters\.(\d+)\.(.+)")
 
 
@@ -137,10 +141,12 @@ def network_name(name: str) -> str:
     return name if match is None else f"layers.{match[1]}.experts.{name.rpartition('.')[2]}"
 
 
-def rate_kind(name: str) -> Literal["gate", "item_bias", "other"]:
+def rate_kind(name: str) -> Literal["gate", "item_bias", "body", "other"]:
     """Which learning rate a shared parameter has; that of any copy of the network alike."""
     if ".gate." in name:
         return "gate"
+    if _BODY.fullmatch(name):
+        return "body"
     return "item_bias" if name.endswith("item_bias.weight") else "other"
 
 

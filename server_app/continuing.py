@@ -27,7 +27,7 @@ from strategies.state import TrainingState
 
 # Arrays that depend on the objective, or are counted anew: one of the two runs may lack them.
 _OF_OBJECTIVE = re.compile(
-    r"(clusters\.\d+\.)?((head|next_head|item_bias|user_features)\..+|item_statistics\.noise)"
+    r"(clusters\.\d+\.)?(head|next_head|item_bias|user_features|item_statistics)\..+"
 )
 _NO_SHAPE = ("objective", "dropout", "initial_scale", "gate_mode", "gate_input")
 

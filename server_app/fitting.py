@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from logging import getLogger
 
-from mrff.config import RunConfig
+from mrff.config import ONLY_OF, RunConfig
 from mrff.config.declaration import Value
 from mrff.config.fitting import fitting
 from mrff.data.facts import facts_of
@@ -41,5 +41,5 @@ def _stored(config: RunConfig, setting: str, name: str) -> dict[str, Value]:
         saved: Mapping[str, Value] = json.loads(named_run(config, setting, name).config.read_text())
     except (OSError, ValueError):  # said where the run is taken up
         return {}
-    rank_only = {"training.linear-items"} if config.objective == "click" else set()
-    return {key: saved[key] for key in config.to_fit - rank_only if key in saved}
+    others = {key for key, of in ONLY_OF.items() if config.objective not in of}
+    return {key: saved[key] for key in config.to_fit - others if key in saved}

@@ -77,6 +77,7 @@ def learning_rates_of(server: ServerSettings) -> LearningRates:
     return LearningRates(
         gate_factor=server.gate_learning_rate_factor,
         item_bias_factor=server.item_bias_learning_rate_factor,
+        body_factor=server.body_learning_rate_factor,
         decay_rounds=server.server_decay_rounds or server.num_server_rounds,
         final_factor=server.server_final_rate,
     )

@@ -1,4 +1,4 @@
-"""How fast the server moves what: by round, gates slower and item biases faster than the rest."""
+"""How fast the server moves what: by round, and gates, biases and the body at their own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ class LearningRates:
     Args:
         gate_factor: of gates; at the full rate they flip most users between experts every round.
         item_bias_factor: of the items' biases, most of which seldom have a gradient.
+        body_factor: of all that comes before a head, gates included: embeddings, layers, experts.
+            A step of Adam has the same length whatever the gradient: at the head's rate the body
+            has learned rows by heart before the head has learned what its inputs say.
         decay_rounds: rounds until ``final_factor`` is reached; 0: the rate never falls.
         final_factor: of the full rate.
     """
 
     gate_factor: float = 1.0
     item_bias_factor: float = 1.0
+    body_factor: float = 1.0
     decay_rounds: int = 0
     final_factor: float = 1.0
 
@@ -42,5 +46,10 @@ class LearningRates:
 
     def of_array(self, name: str) -> float:
         """The part of the factor that does not depend on the round."""
-        factors = {"gate": self.gate_factor, "item_bias": self.item_bias_factor, "other": 1.0}
+        factors = {
+            "gate": self.body_factor * self.gate_factor,
+            "item_bias": self.item_bias_factor,
+            "body": self.body_factor,
+            "other": 1.0,
+        }
         return factors[rate_kind(name)]

@@ -3,7 +3,7 @@
 from mrff.config.declaration import ConfigError
 from mrff.config.names import FREE_KEYS, full_names
 from mrff.config.privacy import PrivacySettings
-from mrff.config.run_config import LEARNED_OF, RunConfig, TimesRead
+from mrff.config.run_config import LEARNED_OF, ONLY_OF, RunConfig, TimesRead
 from mrff.config.settings import (
     DataSettings,
     EvaluationSettings,
@@ -16,6 +16,7 @@ from mrff.config.settings import (
 __all__ = [
     "FREE_KEYS",
     "LEARNED_OF",
+    "ONLY_OF",
     "ConfigError",
     "DataSettings",
     "EvaluationSettings",

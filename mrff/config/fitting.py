@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mrff.config.declaration import Value
+from mrff.config.names import SETTINGS
 from mrff.config.run_config import RunConfig
 
 Rule = Callable[[RunConfig, "DataFacts"], tuple[Value, str] | None]
@@ -20,6 +21,8 @@ SHORT = 10  # and below which mostly the item decides
 SEEN_OFTEN = 20.0  # rows per item from which an embedding alone says how good an item is
 RARE = 0.1  # share of one label below which rounds would go into learning how rare it is
 FEW_USERS = 800  # too few for four groups
+TASTE_ROWS = 4.0  # rows per item from which a taste in closed form helps (docs/inputs.md)
+MANY_ROWS = 500_000  # and of all items, from which it is worth twice the width
 LINEAR_ITEMS = 4000  # more gained nothing (docs/ranking.md); the cost grows with the cube
 
 
@@ -27,7 +30,8 @@ LINEAR_ITEMS = 4000  # more gained nothing (docs/ranking.md); the cost grows wit
 class DataFacts:
     """Numbers of a dataset; ``median`` and ``longest`` are of interactions per user.
 
-    ``positive`` is the share of positive labels; 0 where there are none.
+    ``positive`` is the share of positive labels; 0 where there are none. ``real_times`` says
+    whether the times of rows are dates.
     """
 
     users: int
@@ -37,6 +41,7 @@ class DataFacts:
     longest: int
     items_have_ids: bool
     positive: float = 0.5
+    real_times: bool = False
 
     @property
     def rows_per_item(self) -> float:
@@ -66,13 +71,47 @@ class Fitted:
 def fitting(config: RunConfig, facts: DataFacts) -> list[Fitted]:
     """What the data asks for among the settings that are open, in the order of the rules.
 
+    A rule knows what those before it have chosen.
+
     Args:
         config: with its objective settled, see `RunConfig.for_data`.
     """
     if config.training.algorithm not in (None, "mrff"):  # rivals are as they are
         return []
-    asked = ((key, rule(config, facts)) for key, rule in RULES.items() if key in config.to_fit)
-    return [Fitted(key, *found) for key, found in asked if found is not None]
+    chosen = []
+    for key, rule in RULES.items():
+        if key in config.to_fit and (found := rule(config, facts)) is not None:
+            chosen.append(Fitted(key, *found))
+            config = _with(config, key, found[0])
+    return chosen
+
+
+def _with(config: RunConfig, key: str, value: Value) -> RunConfig:
+    setting = SETTINGS[key]
+    group = getattr(config, setting.group)
+    changed = replace(group, **{setting.attribute: setting.parsed(value)})
+    return replace(config, **{setting.group: changed})
+
+
+def _item_statistics(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    network = config.network
+    if config.objective == "next" or network.item_bias or network.private_parameters == "all":
+        return None
+    return True, "what others make of an item, by sums before round 1"
+
+
+def _closed_form_factors(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    if not config.network.item_statistics or facts.wide or facts.rows_per_item < TASTE_ROWS:
+        return None
+    if facts.rows >= MANY_ROWS:
+        return 16, f"{facts.rows:,} rows tell tastes"
+    return 8, f"{facts.rows_per_item:.1f} rows per item"
+
+
+def _time_inputs(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    if config.objective == "next" or not facts.real_times:
+        return None
+    return True, "times of rows are dates"
 
 
 def _windows(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
@@ -90,11 +129,13 @@ def _weighting(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
 def _user_factors(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
     if config.objective != "click" or facts.median < MANY or facts.users < FEW_USERS:
         return None
+    if config.network.closed_form_factors:  # a taste already
+        return None
     return True, f"{facts.median:g} interactions per user (median)"
 
 
 def _user_factors_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
-    if _user_factors(config, facts) is None:
+    if not config.network.user_factors:
         return None
     rate = min(40.0, max(2.0, facts.rows / 25_000))
     return round(rate, 1), f"{facts.rows:,} rows teach the items' side"
@@ -124,6 +165,12 @@ def _server_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | Non
     if config.objective != "click" or not facts.wide:
         return None
     return 0.003, f"{facts.items:,} items for {facts.users:,} users: rows are learned by heart"
+
+
+def _body_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    if config.objective != "click" or not config.network.item_statistics:
+        return None
+    return 0.1, "what statistics of items say is learned first"
 
 
 def _feature_dim(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
@@ -175,6 +222,9 @@ def _linear_items(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | No
 
 
 RULES: Mapping[str, Rule] = {
+    "network.item-statistics": _item_statistics,
+    "network.closed-form-factors": _closed_form_factors,
+    "network.time-inputs": _time_inputs,
     "data.max-windows-per-user": _windows,
     "training.user-weighting": _weighting,
     "network.user-factors": _user_factors,
@@ -182,6 +232,7 @@ RULES: Mapping[str, Rule] = {
     "network.item-bias": _item_bias,
     "server.item-bias-learning-rate-factor": _item_bias_rate,
     "server.server-learning-rate": _server_rate,
+    "server.body-learning-rate-factor": _body_rate,
     "network.feature-dim": _feature_dim,
     "network.dropout": _dropout,
     "network.num-experts": _experts,

@@ -17,6 +17,11 @@ from mrff.config.settings import NetworkSettings
 Objective = Literal["click", "next", "both"]
 LEARNED_OF: Mapping[str, Objective] = {"labelled": "click", "events": "next", "both": "both"}
 """What ``training.objective=auto`` learns, by the kind of a dataset's rows."""
+ONLY_OF: Mapping[str, frozenset[Objective]] = {
+    "training.linear-items": frozenset({"next", "both"}),
+    "network.time-inputs": frozenset({"click", "both"}),
+}
+"""Settings that a run with another objective does not take over from an earlier one."""
 MOST_GROUPS = 256  # of all layers together that a user's labels are compared with
 SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
 """How results are marked wherever they are shown, by ``data.same-time``."""

@@ -121,15 +121,18 @@ class NetworkSettings:
     history_feedback: bool = setting(True, "past labels are part of the history")
     history_rates: bool = setting(True, "the head reads the user's own rates on items alike")
     time_inputs: bool = setting(
-        False, "the head reads gaps between rows and the hour; for data with real times"
+        False,
+        "the head reads gaps between rows and the hour; for data with real times",
+        fitted=True,
     )
     item_statistics: bool = setting(
-        False, "the head reads what others make of an item, by sums before training"
+        False, "the head reads what others make of an item, by sums before training", fitted=True
     )
     closed_form_factors: int | None = setting(
         "off",
         "width of a user's taste in closed form, which the head reads; needs item-statistics",
         Limits(1, 256, word="off"),
+        fitted=True,
     )
     dropout: float = setting(
         0.3, "share of units left out in training", Limits(0.0, 0.95), fitted=True
@@ -244,6 +247,12 @@ class ServerSettings:
     )
     item_bias_learning_rate_factor: float = setting(
         3.0, "of items' biases: most items are seen seldom", Limits(0.0), fitted=True
+    )
+    body_learning_rate_factor: float = setting(
+        1.0,
+        "of all before the heads; a slow body learns no rows by heart",
+        Limits(0.0),
+        fitted=True,
     )
     expert_pooling: float = setting(
         0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mrff.config.fitting import DataFacts
-from mrff.data.dataset import load_sizes
+from mrff.data.clock import nanoseconds
+from mrff.data.dataset import load_sizes, load_times
 from mrff.data.schema import INTERACTIONS_FILE, Schema
 
 
@@ -24,4 +25,5 @@ def facts_of(folder: Path, schema: Schema) -> DataFacts | None:
         longest=int(sizes.max(initial=0)),
         items_have_ids=any(feature.kind == "id" for feature in schema.item_features),
         positive=schema.counts.get("positive", 0) / max(schema.counts.get("interactions", 0), 1),
+        real_times=nanoseconds(load_times(folder)) is not None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mrff.config import FREE_KEYS, ConfigError, RunConfig
+from mrff.config import FREE_KEYS, ONLY_OF, ConfigError, RunConfig
 from mrff.data.dataset import load_catalogue
 
 Values = dict[str, bool | int | float | str]
@@ -40,8 +40,10 @@ def inherited(values: Values) -> Values:
         "network.feature-dim": earlier.network_arguments()["feature_dim"],
         "training.seed": (earlier.training.seed + 1) % 2**63,
     }
-    if values.get("training.objective") == "click":  # they rank the next item only
-        del taken["training.linear-items"]
+    learned = values.get("training.objective", earlier.objective)
+    for key, objectives in ONLY_OF.items():
+        if learned not in objectives:
+            del taken[key]
     return {**taken, **values}
 
 

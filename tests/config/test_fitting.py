@@ -14,11 +14,11 @@ from mrff.config.fitting import RULES, DataFacts, fitting
 from mrff.config.names import SETTINGS
 
 # users, items, rows, median, longest, items have ids; as the six datasets have them
-ML_1M = DataFacts(6040, 3883, 1_000_209, 96.0, 2314, True)
-CIAODVD = DataFacts(17615, 16121, 72_345, 1.0, 1106, True)
-AMAZON = DataFacts(16841, 8663, 31_286, 1.0, 400, True)
-KUAIRAND = DataFacts(664, 9359, 41_704, 54.0, 255, True)
-KUAISAR = DataFacts(1791, 69704, 117_590, 55.0, 400, False)
+ML_1M = DataFacts(6040, 3883, 1_000_209, 96.0, 2314, True, real_times=True)
+CIAODVD = DataFacts(17615, 16121, 72_345, 1.0, 1106, True, real_times=True)
+AMAZON = DataFacts(16841, 8663, 31_286, 1.0, 400, True, real_times=True)
+KUAIRAND = DataFacts(664, 9359, 41_704, 54.0, 255, True, real_times=True)
+KUAISAR = DataFacts(1791, 69704, 117_590, 55.0, 400, False, real_times=True)
 
 
 def fitted(facts: DataFacts, kind: str = "labelled", **typed: Any) -> dict[str, Any]:
@@ -32,17 +32,40 @@ def test_every_fitted_setting_has_a_rule() -> None:
     assert set(RULES) == {key for key, setting in SETTINGS.items() if setting.fitted}
 
 
-def test_long_histories_teach_a_taste() -> None:
+def test_what_others_make_of_items_is_summed_and_tastes_are_solved_for() -> None:
     assert fitted(ML_1M) == {
+        "item-statistics": True,
+        "closed-form-factors": 16,
+        "time-inputs": True,
+        "body-learning-rate-factor": 0.1,
         "max-windows-per-user": "all",
         "user-weighting": "targets",
-        "user-factors": True,
-        "user-factors-learning-rate": 40.0,  # 1,000,209 / 25,000
     }
+    assert fitted(replace(ML_1M, rows=499_999))["closed-form-factors"] == 8
+    assert "closed-form-factors" not in fitted(KUAISAR)  # 1.7 rows per item
+    assert "closed-form-factors" not in fitted(KUAIRAND)  # 14 items per user
+    assert "body-learning-rate-factor" not in fitted(ML_1M, item_statistics=False)
+    assert "time-inputs" not in fitted(replace(ML_1M, real_times=False))
+    assert {"item-statistics", "time-inputs"}.isdisjoint(fitted(ML_1M, "events"))
+
+
+def test_long_histories_teach_a_taste() -> None:
+    """Where it is not solved for: by embeddings."""
+    for typed in ({"item_statistics": False}, {"closed_form_factors": "off"}):
+        found = fitted(ML_1M, **typed)
+        assert found["user-factors"] is True
+        assert found["user-factors-learning-rate"] == 40.0  # 1,000,209 / 25,000
+    assert "user-factors-learning-rate" not in fitted(ML_1M, user_factors=False)
+
+
+def test_what_cannot_go_with_items_statistics_keeps_them_out() -> None:
+    for typed in ({"item_bias": True}, {"private_parameters": "all"}):
+        assert {"item-statistics", "closed-form-factors"}.isdisjoint(fitted(ML_1M, **typed))
 
 
 def test_where_histories_are_short_the_item_decides() -> None:
-    found = fitted(CIAODVD)
+    assert "item-bias" not in fitted(CIAODVD)  # its rate among others says as much
+    found = fitted(CIAODVD, item_statistics=False)
     assert found["item-bias"] is True
     assert "user-factors" not in found
     assert (found["feature-dim"], found["dropout"]) == (4, 0.5)  # 4.5 rows per item
@@ -112,6 +135,7 @@ def test_nothing_follows_from_data_of_a_private_run_or_where_it_is_switched_off(
         longest=st.integers(1, 10**5),
         items_have_ids=st.booleans(),
         positive=st.floats(0, 1),
+        real_times=st.booleans(),
     ),
     kind=st.sampled_from(["labelled", "events", "both"]),
 )

@@ -36,15 +36,19 @@ def test_an_unknown_name_fails(name: str) -> None:
         scope_of(name)
 
 
-def test_gates_and_item_biases_learn_at_rates_of_their_own_in_any_copy_of_the_network() -> None:
+def test_gates_item_biases_and_the_body_learn_at_rates_of_their_own_in_any_copy() -> None:
     network = small_network(small_config(item_bias=True), small_dataset())
     names = [name for name, _ in network.named_parameters()]
+    experts = [f"layers.0.experts.1.{name}" for name in ("up_weight", "down_bias")]
     for prefix in ("", "clusters.1."):
-        kinds = {name: rate_kind(prefix + name) for name in names}
+        kinds = {name: rate_kind(prefix + name) for name in [*names, *experts]}
         gates = {name for name, kind in kinds.items() if kind == "gate"}
         assert gates == {name for name in names if re.match(r"layers\.\d+\.gate\.", name)}
         assert len(gates) == 2 * len(network.layers)
         assert [name for name, kind in kinds.items() if kind == "item_bias"] == ["item_bias.weight"]
+        others = {name.partition(".")[0] for name, kind in kinds.items() if kind == "other"}
+        assert others == {"head", "user_bias", "user_embedding"}  # the last two are not shared
+        assert all(kinds[name] == "body" for name in experts)
 
 
 def test_experts_are_split_by_name() -> None:

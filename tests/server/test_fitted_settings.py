@@ -21,6 +21,7 @@ from mrff.ops.start_from import inherited
 from mrff.wire.requests import Request, RequestError, RoundFacts, RunFacts
 from server_app.model import initial_state
 from tests.support.federation import run_federation
+from tests.support.tied_data import tied
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def home(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     fit = {"nodes": 2, "fit_settings": True}
     run_federation(data, home, name="fits", **fit)  # type: ignore[arg-type]
-    run_federation(data, home, name="typed", dropout=0.3, item_bias=False, **fit)  # type: ignore[arg-type]
+    run_federation(data, home, name="typed", dropout=0.3, item_bias=True, **fit)  # type: ignore[arg-type]
     return home
 
 
@@ -49,7 +50,9 @@ def stored(home: Path, run: str) -> dict[str, Any]:
 
 def test_what_fits_is_stored_with_the_run(home: Path) -> None:
     config = stored(home, "fits")
-    assert config["network.item-bias"] is True
+    assert config["network.item-statistics"] is True
+    assert config["network.closed-form-factors"] == 8
+    assert config["network.time-inputs"] is False  # synthetic times are counts
     assert config["network.dropout"] == 0.5
     assert config["network.num-experts"] == 2
     assert config["training.user-weighting"] == "targets"
@@ -60,7 +63,8 @@ def test_what_fits_is_stored_with_the_run(home: Path) -> None:
 def test_what_is_said_wins(home: Path) -> None:
     config = stored(home, "typed")
     assert config["network.dropout"] == 0.3
-    assert config["network.item-bias"] is False
+    assert config["network.item-bias"] is True
+    assert config["network.item-statistics"] is False  # they do not go together
     assert config["network.num-experts"] == 2
 
 
@@ -109,7 +113,7 @@ def test_a_resumed_run_keeps_what_fitted_it(data: Path, home: Path) -> None:
 
 def test_a_run_that_goes_on_from_another_has_its_settings(data: Path, home: Path) -> None:
     run_federation(data, home, nodes=2, name="on", start_from="typed", fit_settings=True)
-    assert stored(home, "on")["network.item-bias"] is False
+    assert stored(home, "on")["network.item-bias"] is True
 
 
 def test_clicks_go_on_from_what_ranked_the_next_item(data: Path, tmp_path: Path) -> None:
@@ -124,6 +128,28 @@ def test_clicks_go_on_from_what_ranked_the_next_item(data: Path, tmp_path: Path)
     clicks = {"objective": "click", "start_from": "ranks", "feature_mix": "sum"}
     run_federation(data, tmp_path, name="clicks", **clicks, **fit)  # type: ignore[arg-type]
     assert stored(tmp_path, "clicks")["training.linear-items"] == "off"
+
+
+def test_the_next_item_goes_on_from_clicks_with_dates_and_statistics_and_back(
+    small_data: Path, tmp_path: Path
+) -> None:
+    """Only clicks read them: they are left out, and counted anew."""
+    dated = tied(small_data, tmp_path / "dated")
+    fit = {"nodes": 2, "fit_settings": True, "feature_mix": "concat", "gate_input": "earlier"}
+    run_federation(dated, tmp_path, name="clicks", **fit)  # type: ignore[arg-type]
+    first = stored(tmp_path, "clicks")
+    assert first["network.time-inputs"] is first["network.item-statistics"] is True
+    earlier = {"data.home": str(tmp_path), "run.start-from": "clicks"}
+    taken = inherited({**earlier, "training.objective": "next"})
+    assert taken["network.item-statistics"] is True
+    assert "network.time-inputs" not in taken
+    fit |= {"user_network_dim": first["network.user-network-dim"]}
+    follows = {"objective": "next", "start_from": "clicks"}
+    run_federation(dated, tmp_path, name="next", **follows, **fit)  # type: ignore[arg-type]
+    assert stored(tmp_path, "next")["network.time-inputs"] is False
+    back = {"objective": "click", "start_from": "next", "linear_items": "off"}
+    run_federation(dated, tmp_path, name="back", **back, **fit)  # type: ignore[arg-type]
+    assert stored(tmp_path, "back")["network.item-statistics"] is True
 
 
 def test_a_server_without_the_rows_fits_nothing(data: Path, tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_item_biases_have_a_factor_of_their_own_in_every_copy_of_the_network() -
     assert rates.factor("head.down.bias", 6) == pytest.approx(0.6)
 
 
+def test_what_comes_before_the_heads_has_a_factor_of_its_own_and_gates_have_both() -> None:
+    rates = LearningRates(gate_factor=0.5, body_factor=0.1, decay_rounds=10, final_factor=0.2)
+    for name in ("item_features.tables.id.weight", "clusters.0.layers.1.experts.0.up_weight"):
+        assert rates.factor(name, 6) == pytest.approx(0.06)  # a tenth of 0.6
+    assert rates.factor("layers.0.gate.linear.weight", 6) == pytest.approx(0.03)
+    for name in ("head.up.weight", "item_bias.weight", "next_head.query.weight"):
+        assert rates.factor(name, 6) == pytest.approx(0.6)
+
+
 def test_without_decay_the_rate_stays() -> None:
     assert LearningRates().factor("head.up.weight", 1000) == 1.0
 

@@ -81,12 +81,6 @@ _LABELS: dict[str, Axis] = {
     "network.time-inputs": OneOf((False, True)),
 }
 ITEM_SUMS = ("network.item-statistics", "network.closed-form-factors")
-WITH_SUMS: Mapping[str, Value] = {
-    "network.item-statistics": True,
-    "network.closed-form-factors": 8,
-    "network.user-factors": False,  # the taste in closed form says the same
-}
-"""Sums before the first round, and what goes with them: one step alone would not find it."""
 
 
 def agreeing(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -21,7 +21,7 @@ from mrff.ops.tuning.space import Space, agreeing
 from mrff.ops.tuning.trials import Standing, StoppedError, Workshop
 from server_app.run.progress import duration
 
-DEFAULTS, FITTED, SUMMED = "defaults", "fitted defaults", "fitted, with sums over all users"
+DEFAULTS, FITTED = "defaults", "fitted defaults"
 POINT, SETTINGS, SECONDS = "point", "settings", "seconds"  # what a trial is noted with
 _WARM_TRIALS = 4  # with fewer there is no median to be below of
 _MOST_FAILURES = 3  # one after the other

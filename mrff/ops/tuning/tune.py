@@ -26,12 +26,11 @@ from mrff.io.files import write_bytes
 from mrff.metrics import metric_named
 from mrff.ops.engine import stop_left_behind
 from mrff.ops.simulation import Values
-from mrff.ops.tuning.space import ITEM_SUMS, SPACES, WITH_SUMS, Space
+from mrff.ops.tuning.space import ITEM_SUMS, SPACES, Space
 from mrff.ops.tuning.study import (
     DEFAULTS,
     FITTED,
     POINT,
-    SUMMED,
     Search,
     completed,
     open_study,
@@ -138,8 +137,6 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     off_axes = {key: value for key, value in found.items() if key not in space}
     fits = {key: found.get(key, plain[key]) for key in space}
     points: dict[str, Values] = {DEFAULTS: plain, FITTED: fits}
-    if "network.item-statistics" in space:
-        points[SUMMED] = fits | {key: value for key, value in WITH_SUMS.items() if key in space}
     return Search(
         space=space,
         base=base,

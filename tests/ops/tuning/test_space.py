@@ -12,7 +12,7 @@ from mrff.config import LEARNED_OF, RunConfig
 from mrff.config.fitting import DataFacts, fitting
 from mrff.config.names import SETTINGS
 from mrff.config.run_config import Objective
-from mrff.ops.tuning.space import SPACES, WITH_SUMS, OneOf, agreeing
+from mrff.ops.tuning.space import SPACES, OneOf, agreeing
 
 
 @pytest.mark.parametrize("objective", get_args(Objective))
@@ -31,6 +31,7 @@ def test_the_defaults_are_in_the_space(objective: Objective) -> None:
         median=st.floats(1, 500),
         longest=st.integers(1, 5000),
         items_have_ids=st.booleans(),
+        real_times=st.booleans(),
     )
 )
 def test_what_fits_is_in_the_space(kind: str, facts: DataFacts) -> None:
@@ -56,9 +57,7 @@ def test_no_trial_is_refused_for_what_it_combines(
         assert settings.get(key) == chosen.get(key)
 
 
-def test_what_items_statistics_bring_is_in_the_space() -> None:
-    for objective in ("click", "both"):
-        assert all(SPACES[objective][key].holds(value) for key, value in WITH_SUMS.items())
+def test_items_statistics_go_without_items_biases() -> None:
     assert agreeing({"network.item-statistics": True, "network.item-bias": True}) == {
         "network.item-statistics": True, "network.item-bias": False,
     }  # fmt: skip
