@@ -64,7 +64,7 @@ _SHARED: dict[str, Axis] = {
     "network.dropout": OneOf((0.1, 0.3, 0.5)),
     "network.num-experts": OneOf((1, 2, 4)),
     "network.user-network-dim": OneOf(("off", 8)),
-    "training.sampling-rate": OneOf((0.1, 0.2, 0.5)),
+    "training.sampling-rate": OneOf((0.05, 0.1, 0.2, 0.5)),
     "server.server-learning-rate": Range(0.002, 0.03),
     "server.item-bias-learning-rate-factor": Range(1.0, 60.0),
 }
@@ -79,6 +79,7 @@ _LABELS: dict[str, Axis] = {
     "network.item-statistics": OneOf((False, True)),
     "network.closed-form-factors": OneOf(("off", 8, 16)),
     "network.time-inputs": OneOf((False, True)),
+    "server.body-learning-rate-factor": OneOf((0.1, 0.3, 1.0)),
 }
 ITEM_SUMS = ("network.item-statistics", "network.closed-form-factors")
 
