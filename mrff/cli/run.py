@@ -123,7 +123,7 @@ def settings(
 ) -> None:
     """Show every setting; a run takes them as `-c NAME=VALUE`."""
     if write:
-        from mrff.ops.simulation import app_folder  # pyarrow is slow to import
+        from mrff.ops.flower_app import app_folder
 
         for path in reference.write(app_folder(None)):
             print(f"{path} is written anew")
