@@ -15,6 +15,7 @@ from mrff.cli import (
     data,
     deploy,
     doctor,
+    new,
     privacy,
     recommend,
     results,
@@ -27,6 +28,7 @@ from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
     ("doctor", doctor.doctor),
+    ("new", new.new),
     ("data", data.commands),
     ("run", run.run),
     ("demo", run.demo),
