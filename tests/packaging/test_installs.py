@@ -47,6 +47,8 @@ def test_the_demo_of_an_installed_wheel_in_an_empty_folder(wheel: Path, tmp_path
     assert list(empty.iterdir()) == []
     (run,) = (home / "runs").iterdir()
     assert environment.run("mrff", "report", run.name, cwd=empty, home=home).returncode == 0
+    examined = environment.run("mrff", "doctor", cwd=empty, home=home)
+    assert examined.returncode == 0, examined.stdout
     refused = environment.run("mrff", "settings", "--write", cwd=empty, home=home)
     assert refused.returncode == 2
     assert "is installed and no checkout" in refused.stderr

@@ -72,7 +72,6 @@ class Environment:
 
     def run(self, *words: str, cwd: Path, home: Path) -> subprocess.CompletedProcess[str]:
         """One of its programs; what it starts can be ended by the mark ``home``."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
         variables = {
             **ENVIRONMENT, MARK: str(home), "MRFF_HOME": str(home), "FLWR_HOME": str(home / "flwr"),
             "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
@@ -80,10 +79,18 @@ class Environment:
         }  # fmt: skip
         return subprocess.run(
             [str(self.folder / "bin" / words[0]), *words[1:]],
-            cwd=cwd, env=kept | variables, capture_output=True, text=True, check=False, timeout=900,
+            cwd=cwd, env=_outside() | variables, capture_output=True, text=True, check=False,
+            timeout=900,
         )  # fmt: skip
 
 
+def _outside() -> dict[str, str]:
+    """Without what leads to the checkout, whose own metadata pip would take for the package."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 def _run(*command: str, cwd: Path) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=_outside(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
