@@ -195,6 +195,7 @@ def test_an_answer_is_known_by_its_values_and_a_recipes_name_is_kept(
             "user,item,rating\n1,2,good\n1,3,bad\n",
             "which values of 'rating' are liked (it holds good, bad); say --label 'rating == ",
         ),
+        ("user,item,vote\n1,2,-1\n1,3,0\n", "--label 'vote >= NUMBER' or --label none"),
         ("user,item,rating\n1,2,5\n1,3,5\n", "--label 'rating >= NUMBER' or --label none"),
         ("user,item,stars,liked\n1,2,5,0\n1,3,2,1\n", "('stars' and 'liked' may be)"),
         ("only\n1\n2\n", "has one column"),

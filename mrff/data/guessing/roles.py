@@ -216,7 +216,7 @@ def _rule(source: Source, name: str) -> tuple[str, str]:
     least, most = min(values), max(values)
     if values == {0.0, 1.0}:
         return name, "by its name; it holds 0 and 1"
-    if values <= {-1.0, 0.0, 1.0} and least < most:
+    if values <= {-1.0, 0.0, 1.0} and least < most == 1.0:
         return f"{name} > 0", f"by its name; it holds values from {least:g} to {most:g}"
     for top, liked in _SCALES:
         if least >= 0 and 1 < most <= top and least < liked <= most:

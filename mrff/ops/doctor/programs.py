@@ -93,7 +93,7 @@ def flower(place: Place) -> Finding:
             logs = [path.read_text(errors="replace") for path in Path(folder).glob("*/*.log")]
             last = [line.strip() for log in logs for line in log.splitlines() if line.strip()]
             told = f"{error}; its log ends: {last[-1]}" if last else str(error)
-            return Finding(FAULT, told, "mend what is named above; then: flower-superlink --help")
+            return Finding(FAULT, told, "mend what the log names, and look again")
 
 
 def _project(place: Place) -> dict[str, Any]:
