@@ -1,4 +1,5 @@
-# What one does here. Needs Python 3.11 and pip; everything goes into .venv.
+# What one does here. Needs Python 3.11 to 3.13 (PYTHON=python3.13) and pip; everything
+# goes into .venv.
 PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin

@@ -24,6 +24,7 @@ from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
 from server_app.objective import settled
 from server_app.parts import make_strategy, server_view
+from server_app.run.model_card import write_model_card
 from server_app.run.recorder import Recorder, RunIdentity
 from server_app.run.results import final_line, print_table, write_summary
 from server_app.run.run_folder import open_run_folder
@@ -68,6 +69,7 @@ def main(grid: Grid, context: Context) -> None:
                 _train_and_test(strategy, grid, config, replace(facts, fitted=json.dumps(found)))
             if recorder.test is not None or not config.tests:
                 summary = write_summary(folder, state, recorder.test, identity)
+                write_model_card(folder, summary, identity)
                 print_table(summary)
                 log.info(final_line(summary))
 

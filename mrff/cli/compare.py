@@ -44,7 +44,8 @@ def compare(
     from mrff.experiments.comparison.comparing import compare_all
     from mrff.experiments.comparison.plan import PlanPart, read_plan
     from mrff.experiments.comparison.running import Workplace
-    from mrff.ops.simulation import app_folder, read_settings
+    from mrff.ops.flower_app import app_folder
+    from mrff.ops.simulation import read_settings
 
     here = app_folder(app)
     place = Workplace(jobs or max(1, (os.cpu_count() or 1) // 2), here)

@@ -93,7 +93,8 @@ def submit(
     flower_home: FlowerHome = None,
 ) -> None:
     """Run the app there and show its log; exit status 0 only if it completed."""
-    from mrff.ops.simulation import app_folder, read_settings, write_settings  # brings pyarrow
+    from mrff.ops.flower_app import app_folder
+    from mrff.ops.simulation import read_settings, write_settings  # brings pyarrow
 
     values = read_settings(config, changes)
     if results:

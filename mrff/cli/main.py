@@ -10,11 +10,25 @@ from collections.abc import Callable, Sequence
 import click
 import typer
 
-from mrff.cli import compare, data, deploy, privacy, recommend, results, run, serve, tune
+from mrff.cli import (
+    compare,
+    data,
+    deploy,
+    doctor,
+    new,
+    privacy,
+    recommend,
+    results,
+    run,
+    serve,
+    tune,
+)
 from mrff.io.printing import escape_unprintable
 from mrff.ops.processes import Terminated, termination_interrupts
 
 COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
+    ("doctor", doctor.doctor),
+    ("new", new.new),
     ("data", data.commands),
     ("run", run.run),
     ("demo", run.demo),

@@ -123,9 +123,9 @@ def settings(
 ) -> None:
     """Show every setting; a run takes them as `-c NAME=VALUE`."""
     if write:
-        from mrff.ops.simulation import app_folder  # pyarrow is slow to import
+        from mrff.ops.flower_app import checkout
 
-        for path in reference.write(app_folder(None)):
+        for path in reference.write(checkout()):
             print(f"{path} is written anew")
         return
     found = reference.matching(search)

@@ -38,7 +38,8 @@ def tune(
     """
     # These bring torch and pyarrow.
     from mrff.ops.datasets import dataset_folder
-    from mrff.ops.simulation import app_folder, read_settings
+    from mrff.ops.flower_app import app_folder
+    from mrff.ops.simulation import read_settings
     from mrff.ops.tuning.study import seconds_of
     from mrff.ops.tuning.trials import Workshop
     from mrff.ops.tuning.tune import tune as tuned

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from mrff.config import RunConfig
 from mrff.data.dataset import load_catalogue
 from mrff.data.schema import SCHEMA_FILE
 from mrff.ops.trained_run import RunError, find_run, read_json
-from mrff.privacy.accounting import Release, epsilon_of, merged, pure_epsilon
+from mrff.privacy.accounting import Release, epsilon_of, pure_epsilon
 from mrff.privacy.chains import UNKNOWN, History
 from mrff.privacy.ledger import Ledger
 from mrff.privacy.mechanisms import mechanism_of
-from mrff.privacy.noised_evaluation import NoisyTest
 from mrff.privacy.spending import WHOLE_DATASET, WINDOWS_MOVE, limit_of, server_ledger
+from mrff.privacy.whole_run import once, whole_run
 from server_app.run.history import read_history
 
 PREDICTABLE = "a test made the noise predictable, and whoever knows how subtracts it"
@@ -51,9 +51,7 @@ class Report:
         """
         if self.release is None:
             return ()
-        rounds, noted = self.release.times(self.rounds), self.spent.run
-        of_rounds = sum(r.steps for r in noted if _kind(r) == _kind(rounds))
-        return noted if of_rounds >= rounds.steps else merged([rounds, *self.once])
+        return whole_run(self.release.times(self.rounds), self.spent.run, self.once)
 
     @property
     def epsilon(self) -> float:
@@ -162,10 +160,6 @@ class Report:
             )
 
 
-def _kind(release: Release) -> Release:
-    return replace(release, steps=1, predictable=False)
-
-
 def _finite(epsilon: float | None) -> float | None:
     return epsilon if epsilon is not None and math.isfinite(epsilon) else None
 
@@ -183,22 +177,17 @@ def open_report(run: str) -> Report:
     config = RunConfig.from_flat(read_json(folder.config))
     history, private = read_history(folder.history), config.privacy.is_private
     rounds = [e for e in history if e["kind"] == "round"]
+    tests = sum(e["kind"] == "test" for e in history)
     ratios = [(e.get("privacy") or {}).get("signal_to_noise") for e in rounds]
     return Report(
         name=folder.name,
         config=config,
         rounds=max((int(e["round"]) for e in rounds), default=0),
         release=mechanism_of(config).release(config),
-        once=_once(config, history) if private else (),
+        once=once(config, tests=tests, began=bool(history)) if private else (),
         spent=_spent(config, folder.name) if private else Spent(),
         snr=[ratio for ratio in ratios if ratio is not None],
     )
-
-
-def _once(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> History:
-    tests = [NoisyTest(config).release for entry in history if entry["kind"] == "test"]
-    items = mechanism_of(config).items(config)
-    return (*tests, *([items.release] if items and history else []))
 
 
 def _spent(config: RunConfig, name: str) -> Spent:

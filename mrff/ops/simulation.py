@@ -17,6 +17,7 @@ from mrff.data.recipes import RECIPES
 from mrff.data.schema import Schema
 from mrff.data.windows import nobody_fits
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.flower_app import app_folder
 from mrff.ops.start_from import check_start, inherited
 from server_app.data_folder import check_everybody_has_users, is_prepared
 from server_app.names import check_names
@@ -106,20 +107,6 @@ def write_settings(values: Values, folder: Path) -> Path:
     path = folder / "run.toml"
     path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     return path
-
-
-def app_folder(app: Path | None) -> Path:
-    """The Flower app: the folder given, or the checkout this code is in.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folder = Path(__file__).resolve().parents[2] if app is None else app.absolute()
-    if not (folder / "pyproject.toml").is_file():
-        raise ConfigError(
-            f"{folder} holds no Flower app (no pyproject.toml); name the checkout with --app"
-        )
-    return folder
 
 
 def _check_private_state(training: Path, nodes: int) -> None:

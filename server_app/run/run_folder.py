@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def model_card(self) -> Path:
+        """What the best model is of and for, for whoever is handed it."""
+        return self.best / "model_card.md"
+
+    @property
     def linear(self) -> Path:
         """The linear models that rank beside the best model, and their mixes."""
         return self.best / "linear.safetensors"

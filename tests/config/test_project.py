@@ -6,6 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
+from packaging.specifiers import SpecifierSet
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -32,6 +35,25 @@ def test_every_dependency_has_a_range_and_one_locked_version() -> None:
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         assert re.search(r"[<>=]", requirement), f"{requirement} has no range"
         assert locked.get(name_of(requirement)), f"{requirement} is not in constraints.txt"
+
+
+def test_every_python_that_is_allowed_is_tested_and_no_other() -> None:
+    allowed = SpecifierSet(PROJECT["project"]["requires-python"])
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python-version"]
+    assert tested == [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}.5" in allowed]
+
+
+def test_the_workflow_asks_what_the_makefile_offers() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    asked = re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert asked == ["lint", "test"]
+    assert set(asked) <= set(targets)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["project"]["version"]
 
 
 def test_the_connection_to_run_on_is_the_users_own() -> None:
