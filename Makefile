@@ -9,7 +9,7 @@ QUICK := tests/test_house.py tests/test_adding.py $(addprefix tests/,config io l
 	strategies sums wire)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo compose-demo test test-fast check lint bench clean
+.PHONY: help demo compose-demo test test-fast check lint bench site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -39,8 +39,12 @@ bench: .venv/dev  ## the short benchmarks
 	$(BIN)/python benchmarks/round_speed.py
 	$(BIN)/python benchmarks/device_cost.py
 
+site: .venv/site  ## build the documents as a site into site/; a warning fails
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs site
+	@echo "open site/index.html"
+
 clean:  ## remove the environment and caches; data and runs in MRFF_HOME stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -53,4 +57,8 @@ clean:  ## remove the environment and caches; data and runs in MRFF_HOME stay
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@ .venv/runtime
+
+.venv/site: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[site]"
 	@touch $@ .venv/runtime

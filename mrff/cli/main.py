@@ -48,7 +48,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None] | typer.Typer], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 for what the user can mend, 130 or 143 when interrupted."""
     escape_unprintable()
-    commands = _commands()
+    commands = command_group()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["compare"]:
         words = compare.spread(words)  # typer knows no option that takes several words
@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _commands() -> click.Command:
+def command_group() -> click.Group:
+    """All commands, in the order in which help shows them."""
     app = typer.Typer(help="Federated recommendation (MRFF).", rich_markup_mode="rich")
     for name, command in COMMANDS:
         if isinstance(command, typer.Typer):

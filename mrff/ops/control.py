@@ -24,6 +24,7 @@ from typing import Any
 
 CONNECTION = "mrff"
 ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+FORCED_COLOURS = ("FORCE_COLOR", "TTY_COMPATIBLE")  # notebooks and CI set them: no JSON is left
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # a proxy would look for them on its own machine
 COMPLETED = "finished:completed"
 _POLL_SECONDS = 1.0
@@ -195,13 +196,17 @@ def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
 
 
 def environment(flower_home: Path) -> dict[str, str]:
-    """For Flower's programs: this environment's first, no calls home, loopback by no proxy."""
+    """For Flower's programs: this environment's first, no calls home, loopback by no proxy.
+
+    Colours that are forced are left out: Flower would write them into its JSON.
+    """
     programs = str(Path(sys.executable).parent)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     known = {os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")} - {""}
     direct = ",".join([*sorted(known), *LOOPBACK])
+    plain = {name: text for name, text in os.environ.items() if name not in FORCED_COLOURS}
     return {
-        **os.environ, **ENVIRONMENT, "PATH": path, "FLWR_HOME": str(flower_home),
+        **plain, **ENVIRONMENT, "PATH": path, "FLWR_HOME": str(flower_home),
         "no_proxy": direct, "NO_PROXY": direct,
     }  # fmt: skip
 

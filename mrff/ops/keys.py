@@ -1,4 +1,4 @@
-"""Certificates and keys of a deployment: one folder per party, made once, renewed on request.
+"""Certificates and keys of a deployment: one folder per party, made once, renewed on request::
 
     ca/         ca.crt, ca.key          stays with whoever runs the federation
     public/     ca.crt, node-*.pub      what registering the nodes takes; nothing secret

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 import pytest
-import typer
 
-from mrff.cli.main import COMMANDS
+from mrff.cli.main import command_group
 from mrff.config import RunConfig
 from mrff.ops.simulation import read_settings
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("conf/*.toml")])
+PLACES = ("docs/*.md", "docs/howto/*", "docs/tutorial.py", "*.md", "conf/*.toml")
+DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMENTS}
-SETTING = re.compile(r"(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b)[^\s`\\|),;]+)")
+SETTING = re.compile(r"""(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b|"?\$)[^\s`\\|),;]+)""")
 TOGETHER = re.compile(rf"(?:{SETTING.pattern}[ \\\n]*)+")  # of one command, over its lines
 OPTION = re.compile(r"--?[a-z]")
 # A command to its end: of the code, or of the line where none goes on; without its comment.
@@ -49,13 +49,7 @@ def test_an_option_in_a_document_is_one_that_its_command_has() -> None:
 
 def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that the first words name, and what follows them."""
-    app = typer.Typer()
-    for name, command in COMMANDS:
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
-    found: click.Command = typer.main.get_command(app)
+    found: click.Command = command_group()
     while isinstance(found, click.Group):
         found, words = found.commands[words[0]], words[1:]
     return found, words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from mrff.ops.control import environment, federation_config, is_healthy
+from mrff.ops.control import environment, federation_config, is_healthy, program
 from mrff.ops.engine import FlowerEngine
 
 
@@ -89,6 +91,16 @@ def test_flowers_programs_reach_loopback_by_no_proxy(
     for name in ("no_proxy", "NO_PROXY"):
         assert variables[name] == "intranet.example,localhost,127.0.0.1,::1"
     assert variables["http_proxy"].startswith("http://127.0.0.1:")  # for the rest of the world
+
+
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_flowers_json_has_no_colours_where_they_are_forced(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(name, "1")
+    command = [program("flwr"), "config", "list", "--format", "json"]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, check=True)
+    assert "superlink" in json.loads(done.stdout)
 
 
 @pytest.mark.slow

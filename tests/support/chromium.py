@@ -77,12 +77,17 @@ def look_at(page: str, folder: Path, *, width: int, dark: bool) -> dict[str, Any
     return content
 
 
-def dom_of(address: str, folder: Path) -> str:
-    """What a served page has become when all that it asked for has come, as HTML."""
+def dom_of(address: str, folder: Path, *, milliseconds: int = 20000) -> str:
+    """What a served page has become when all that it asked for has come, as HTML.
+
+    Args:
+        milliseconds: of the page's own clock, which stands still while something is fetched.
+    """
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
     profile = f"--user-data-dir={folder / 'profile'}"
-    command = [chromium, *FLAGS, "--no-proxy-server", profile, "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    clock = f"--virtual-time-budget={milliseconds}"  # Chromium takes the last one
+    command = [chromium, *FLAGS, clock, "--no-proxy-server", profile, "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return done.stdout
