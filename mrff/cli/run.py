@@ -27,7 +27,6 @@ DEMO: dict[str, bool | int | float | str] = {
     "training.linear-items": 1700,
     "network.feature-mix": "concat",
     "network.feature-dim": 16,
-    "run.fit-settings": False,
 }
 SHOWN_USER = "1"  # whose list the demo prints
 

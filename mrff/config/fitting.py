@@ -167,12 +167,6 @@ def _server_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | Non
     return 0.003, f"{facts.items:,} items for {facts.users:,} users: rows are learned by heart"
 
 
-def _body_rate(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
-    if config.objective != "click" or not config.network.item_statistics:
-        return None
-    return 0.1, "what statistics of items say is learned first"
-
-
 def _feature_dim(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
     if config.objective != "click" or not facts.items_have_ids:
         return None
@@ -232,7 +226,6 @@ RULES: Mapping[str, Rule] = {
     "network.item-bias": _item_bias,
     "server.item-bias-learning-rate-factor": _item_bias_rate,
     "server.server-learning-rate": _server_rate,
-    "server.body-learning-rate-factor": _body_rate,
     "network.feature-dim": _feature_dim,
     "network.dropout": _dropout,
     "network.num-experts": _experts,

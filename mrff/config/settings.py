@@ -249,10 +249,7 @@ class ServerSettings:
         3.0, "of items' biases: most items are seen seldom", Limits(0.0), fitted=True
     )
     body_learning_rate_factor: float = setting(
-        1.0,
-        "of all before the heads; a slow body learns no rows by heart",
-        Limits(0.0),
-        fitted=True,
+        1.0, "of all before the heads; a slow body learns no rows by heart", Limits(0.0)
     )
     expert_pooling: float = setting(
         0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)

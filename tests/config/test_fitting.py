@@ -37,14 +37,12 @@ def test_what_others_make_of_items_is_summed_and_tastes_are_solved_for() -> None
         "item-statistics": True,
         "closed-form-factors": 16,
         "time-inputs": True,
-        "body-learning-rate-factor": 0.1,
         "max-windows-per-user": "all",
         "user-weighting": "targets",
     }
     assert fitted(replace(ML_1M, rows=499_999))["closed-form-factors"] == 8
     assert "closed-form-factors" not in fitted(KUAISAR)  # 1.7 rows per item
     assert "closed-form-factors" not in fitted(KUAIRAND)  # 14 items per user
-    assert "body-learning-rate-factor" not in fitted(ML_1M, item_statistics=False)
     assert "time-inputs" not in fitted(replace(ML_1M, real_times=False))
     assert {"item-statistics", "time-inputs"}.isdisjoint(fitted(ML_1M, "events"))
 
