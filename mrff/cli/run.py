@@ -27,6 +27,8 @@ DEMO: dict[str, bool | int | float | str] = {
     "training.linear-items": 1700,
     "network.feature-mix": "concat",
     "network.feature-dim": 16,
+    "data.max-windows-per-user": 1,
+    "training.user-weighting": "uniform",
 }
 SHOWN_USER = "1"  # whose list the demo prints
 
