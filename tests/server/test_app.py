@@ -71,7 +71,8 @@ def test_what_a_run_leaves(data: Path, tmp_path: Path, caplog: pytest.LogCapture
     assert summary["rounds"] == 4
     assert summary["test_users"] == USERS
 
-    kinds = [(entry["kind"], entry["round"]) for entry in read_history(folder / "history.jsonl")]
+    history = read_history(folder / "history.jsonl")
+    kinds = [(entry["kind"], entry["round"]) for entry in history if entry["kind"] != "query"]
     rounds = [1, 2, "v", 3, 4, "v"]
     assert [r if kind == "round" else "v" for kind, r in kinds[:-1]] == rounds
     assert kinds[-1] == ("test", summary["best_round"])
@@ -127,7 +128,8 @@ def test_a_crash_between_checkpoints_loses_nothing(data: Path, tmp_path: Path) -
     class DyingGrid(LocalGrid):
         def push_messages(self, messages: Any) -> Any:
             messages = list(messages)
-            if messages[0].metadata.group_id == "4" and self.dies:
+            about = messages[0].metadata
+            if (about.message_type, about.group_id) == ("train", "4") and self.dies:
                 raise KeyboardInterrupt
             return super().push_messages(messages)
 
@@ -248,6 +250,7 @@ def _curve(folder: Path) -> list[tuple[Any, ...]]:
     return [
         (e["kind"], e["round"], e.get("train_loss"), e.get("auc"), e.get("log_loss"), e["loads"])
         for e in read_history(folder / "history.jsonl")
+        if e["kind"] != "query"
     ]
 
 
