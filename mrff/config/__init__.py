@@ -1,9 +1,10 @@
 """The run configuration: typed, validated, the same for server, clients and command line."""
 
 from mrff.config.declaration import ConfigError
+from mrff.config.derived import LEARNED_OF, ONLY_OF, TimesRead
 from mrff.config.names import FREE_KEYS, full_names
 from mrff.config.privacy import PrivacySettings
-from mrff.config.run_config import LEARNED_OF, ONLY_OF, RunConfig, TimesRead
+from mrff.config.run_config import RunConfig
 from mrff.config.settings import (
     DataSettings,
     EvaluationSettings,

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mrff.config import RunConfig
+from mrff.config.derived import SAME_TIME_MARKS
 from mrff.config.names import SETTINGS
-from mrff.config.run_config import SAME_TIME_MARKS
 from mrff.data.schema import Schema
 from mrff.io.files import write_bytes
 from mrff.metrics import METRICS, shown

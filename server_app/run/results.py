@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mrff.config.run_config import SAME_TIME_MARKS
+from mrff.config.derived import SAME_TIME_MARKS
 from mrff.io.files import write_json
 from mrff.metrics import METRICS, shown
 from server_app.run.absences import absences, where_missing

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from mrff.config.run_config import SAME_TIME_MARKS
+from mrff.config.derived import SAME_TIME_MARKS
 from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.comparison.plan import ComparisonPlan
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mrff.config.declaration import Value
-from mrff.config.run_config import Objective
+from mrff.config.derived import Objective
 
 
 class Suggests(Protocol):

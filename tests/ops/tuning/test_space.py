@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrff.config import LEARNED_OF, RunConfig
+from mrff.config.derived import Objective
 from mrff.config.fitting import DataFacts, fitting
 from mrff.config.names import SETTINGS
-from mrff.config.run_config import Objective
 from mrff.ops.tuning.space import SPACES, OneOf, agreeing
 
 
