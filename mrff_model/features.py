@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+SEVERAL = ("multi", "hashed")  # kinds with more than one code for an item or a user
+
 
 class FeatureSpec(Protocol):
     """What the network needs to know of a feature of an item or a user."""
@@ -16,7 +18,7 @@ class FeatureSpec(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def kind(self) -> str: ...  # "id": the item itself; "multi": several values
+    def kind(self) -> str: ...  # "id", "hashed": the item itself; "multi": several values
     @property
     def size(self) -> int: ...  # number of codes, 0 included
 
@@ -43,7 +45,7 @@ class DatasetFeatures:
 class FeatureEmbedding(nn.Module):
     """concat_f e_f(x): the embeddings of all features of an item (or user), concatenated or summed.
 
-    Code 0 is padding or unknown and embeds to zero. A feature with several values (genres) is the
+    Code 0 is padding or unknown and embeds to zero. A feature with several codes (genres) is the
     mean of its values' embeddings.
 
     Args:
@@ -58,7 +60,7 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.is_sum = mix == "sum"
         self.width = dim if self.is_sum else dim * len(features)
-        self.several = frozenset(f.name for f in features if f.kind == "multi")
+        self.several = frozenset(f.name for f in features if f.kind in SEVERAL)
         self.tables = {f.name: f"{f.name}_table" for f in features}  # attribute of each table
         self.sizes = {f.name: f.size for f in features}
         for feature in features:

@@ -28,6 +28,7 @@ from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head_inputs import HeadInputs
 from mrff_model.heads import HeadSizes, Seen, head_of
 from mrff_model.heads.base import FEEDBACK_CODES
+from mrff_model.item_ids import ITEM_IDS
 from mrff_model.item_statistics import ItemStatistics
 from mrff_model.next_head import NextHead, surprise_among_all
 from mrff_model.same_time import SAME_TIME
@@ -72,7 +73,8 @@ class MRFFNetwork(Network):
 
         head = head_of(shape)
         width = shape.feature_dim if head.reads_items else 0
-        self.item_features = ItemTower(features, width, shape.initial_scale, shape.feature_mix)
+        known = ITEM_IDS[shape.item_ids](features, shape.hash_rows)
+        self.item_features = ItemTower(known, width, shape.initial_scale, shape.feature_mix)
         users = features.users if shape.user_features and clicks and head.reads_items else ()
         self.user_features = (
             FeatureEmbedding(users, shape.feature_dim, shape.initial_scale) if users else None

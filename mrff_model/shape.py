@@ -15,6 +15,8 @@ class NetworkShape:
     backbone: str  # a key of `mrff_model.backbones.BACKBONES`
     feature_mix: str  # of an item's: "concat", side by side, or "sum"
     feature_dim: int  # width of one feature's embedding
+    item_ids: str  # a key of `mrff_model.item_ids.ITEM_IDS`
+    hash_rows: int  # of each of an item's two hashes, where it has no row of its own
     hidden_dim: int  # d; 0: the item features' concatenated width
     num_layers: int
     num_heads: int  # H, divides d

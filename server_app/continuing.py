@@ -52,6 +52,7 @@ def continued_state(config: RunConfig, catalogue: Catalogue) -> tuple[TrainingSt
     best = (old.best_public, old.best_group) if old.best_round else (old.public, old.group)
     ids = {feature.name for feature in schema.item_features if feature.kind == "id"}
     new = NewItems.of(catalogue.item_codes, ids, earlier.num_items)
+    _check_places(saved, config)
     try:
         shared = _begun({**fresh.public, **fresh.group}, {**best[0], **best[1]}, new)
     except ValueError as error:
@@ -130,6 +131,16 @@ def _check_private(
         if there[name].shape != here[name].shape:
             shapes = f"{tuple(there[name].shape)} there, {tuple(here[name].shape)} here"
             raise _misfit(run or "", f"private {name} has shape {shapes}", saved, config)
+
+
+def _check_places(saved: RunConfig, config: RunConfig) -> None:
+    """A longer table is one that grew only where items have the same rows in both runs."""
+    there, here = (
+        (c.network.item_ids, c.network.hash_rows if c.network.item_ids == "hashed" else 0)
+        for c in (saved, config)
+    )
+    if there != here:
+        raise _misfit(config.run.start_from or "", "items have other rows", saved, config)
 
 
 def _begun(fresh: Arrays, old: Arrays, new: NewItems) -> Arrays:

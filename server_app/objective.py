@@ -11,8 +11,8 @@ def settled(config: RunConfig, schema: Schema) -> RunConfig:
 
     Raises:
         ConfigError: a measure to choose the best round by that the objective does not have, or
-            data without labels, with one label only, or without item features, for an objective
-            that needs them.
+            data without labels, with one label only, without item features, or with ids alone
+            where a network reads none, for an objective that needs them.
     """
     from mrff.metrics import READS, metric_named  # brings PyTorch
 
@@ -35,5 +35,10 @@ def settled(config: RunConfig, schema: Schema) -> RunConfig:
             f"training.objective={objective} cannot go with data.dataset={name}: its items have "
             "neither an id nor other features to be told apart by; prepare it with an id "
             '([items.features], item = "id")'
+        )
+    if config.network.item_ids == "features" and all(f.kind == "id" for f in schema.item_features):
+        raise ConfigError(
+            f"network.item-ids=features cannot go with data.dataset={name}: its items have an id "
+            "and nothing else; use network.item-ids=hashed"
         )
     return config

@@ -72,6 +72,12 @@ class NetworkSettings:
         Limits(1, 512, word="auto"),
         fitted=True,
     )
+    item_ids: str = setting(
+        "full",
+        "how items are told apart: a row each, two hashed rows, or by their features alone",
+        Limits(choices=("full", "hashed", "features")),
+    )
+    hash_rows: int = setting(4096, "rows of each hash, for item-ids=hashed", Limits(1, 2**24))
     hidden_dim: int | None = setting(
         "auto", "d; auto: the features' widths added up", Limits(1, 4096, word="auto")
     )

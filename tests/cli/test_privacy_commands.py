@@ -281,6 +281,10 @@ def test_an_audit_with_canaries_in_updates_says_what_it_rests_on(
             "private-parameters=user or head, got all",
         ),
         (
+            [*IN_DATA, "-c", "privacy.mode=none", "-c", "item-ids=hashed"],
+            "item-ids=hashed does not give them; use network.item-ids=full",
+        ),
+        (
             [*IN_DATA, "-c", "privacy.mode=distributed-user"],
             "trains one node without a secure sum",
         ),

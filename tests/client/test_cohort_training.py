@@ -77,6 +77,8 @@ def test_cohort_equals_serial_over_three_rounds(
         {"backbone": "hstu", "num_heads": 3, "dropout": 0.2},
         {"backbone": "linear", "num_heads": 3, "dropout": 0.2, "max_windows_per_user": "all"},
         {"head": "linear", "num_experts": 1, "dropout": 0.2},
+        {"item_ids": "hashed", "hash_rows": 3, "dropout": 0.2, "max_windows_per_user": "all"},
+        {"item_ids": "features", "objective": "both", "next_weight": 0.3},
         {"head": "target-attention", "num_experts": 1, "max_windows_per_user": "all"},
     ],
 )

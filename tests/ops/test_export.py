@@ -86,6 +86,7 @@ def export(run: str, user: str, out: Path) -> int:
         *zip(BACKBONES, NETWORKS[: len(BACKBONES)], strict=True),
         ("sasrec", {"head": "target-attention", "num_experts": 1, "num_layers": 1}),
         ("sasrec", {"head": "linear", "num_experts": 1, "num_layers": 1}),
+        ("sasrec", {"item_ids": "hashed", "hash_rows": 7, "hidden_dim": 6}),
         ("sasrec", {"gate_mode": "evidence", "hidden_dim": 6, "history_rates": False}),
     ],
 )

@@ -187,6 +187,13 @@ def test_items_that_nothing_tells_apart_are_refused(events: Path, tmp_path: Path
     assert "\n" not in str(error.value)
 
 
+def test_ids_alone_that_the_network_does_not_read_are_refused(events: Path, tmp_path: Path) -> None:
+    features = tuple(f for f in load_dataset(events).schema.item_features if f.kind == "id")
+    data = kept_as(events, tmp_path / "d", item_features=features)
+    with pytest.raises(ConfigError, match=r"item-ids=features cannot go with .*=hashed"):
+        run(data, tmp_path, "run", item_ids="features")
+
+
 def test_a_catalogue_of_one_item_leaves_nothing_to_get_wrong(tmp_path: Path) -> None:
     prepare("csv", source=plays(tmp_path, users=5, songs=1), out=tmp_path / "d")
     assert run(tmp_path / "d", tmp_path, "run")["test"]["hr1"] == 1.0

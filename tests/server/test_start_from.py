@@ -92,6 +92,20 @@ def test_the_shared_model_goes_on_and_new_rows_begin_at_their_like(world: World)
     assert still.lineage == [EarlierRun("first", first.best_round, (0,)).text]
 
 
+def test_hashed_items_stay_where_they_are(world: World) -> None:
+    """The table grows with nothing: new items have rows by their codes."""
+    hashed = {"item_ids": "hashed", "hash_rows": 9}
+    world.run("hashed", data=world.before, num_server_rounds=2, **hashed)
+    world.run("hashed-on", start_from="hashed", sampling_rate=NOBODY, **hashed)
+    before, after = world.state("hashed"), world.state("hashed-on")
+    name = "item_features.item_table.weight"
+    np.testing.assert_array_equal(after.public[name], before.best_public[name])
+    assert len(after.public["item_bias.weight"]) == 1 + ITEMS + MORE
+    for run, others in (("hashed", {**hashed, "hash_rows": 10}), ("first", hashed)):
+        with pytest.raises(ConfigError, match="items have other rows"):  # and not more of them
+            world.run("other", start_from=run, **others)
+
+
 def test_moments_go_on_with_zeros_for_new_rows(world: World) -> None:
     world.run("moments", start_from="first", sampling_rate=NOBODY)
     name = "item_features.item_table.weight"

@@ -146,7 +146,8 @@ def audit(folder: Path, settings: Mapping[str, Any], setup: AuditSetup) -> Audit
 
     Raises:
         ConfigError: too few canaries, canaries that the mode cannot have, items no feature tells
-            apart, items that are not shared, or noise to be switched off where there is none.
+            apart, items that have no row of their own or are not shared, or noise to be switched
+            off where there is none.
     """
     if setup.canaries < 10:
         raise ConfigError(f"canaries must be at least 10, got {setup.canaries}")
@@ -215,6 +216,11 @@ def _check(config: RunConfig, setup: AuditSetup) -> None:
             "an audit looks for canaries in the items' embeddings, which all users share: use "
             f"clusters=off, got {network.clusters}, and private-parameters=user or head, got "
             f"{network.private_parameters}"
+        )
+    if setup.canaries_in == "data" and network.item_ids != "full":
+        raise ConfigError(
+            "an audit looks for canaries in rows of their own items, which "
+            f"network.item-ids={network.item_ids} does not give them; use network.item-ids=full"
         )
 
 
