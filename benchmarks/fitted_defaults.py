@@ -28,11 +28,14 @@ WORLDS: dict[str, dict[str, int]] = {
     "median-2": {"users": 4000, "items": 800, "events_per_user": 2},
     "median-5": {"users": 3000, "items": 1500, "events_per_user": 5},
     "median-20": {"users": 1500, "items": 1000, "events_per_user": 20},
-    "positive-1": {"users": 2000, "items": 500, "events_per_user": 20, "positive_percent": 1},
-    "positive-99": {"users": 2000, "items": 500, "events_per_user": 20, "positive_percent": 99},
+    "positive-1": {"users": 10_000, "items": 500, "events_per_user": 20, "positive_percent": 1},
+    "positive-99": {"users": 10_000, "items": 500, "events_per_user": 20, "positive_percent": 99},
     "many-items": {"users": 800, "items": 6000, "events_per_user": 20},
 }
-"""Options of the synthetic recipe, all of them sparse."""
+"""Options of the synthetic recipe, all of them sparse.
+
+A rare label needs users: of 2,000 held-out rows 20 would have it, too few for an AUC.
+"""
 
 
 def main() -> None:
