@@ -88,6 +88,11 @@ def rows_suffice(network: MRFFNetwork) -> bool:
     return network.kept_private == "user"
 
 
+def has_shared_items(network: MRFFNetwork) -> bool:
+    """Whether an item is the same to all users: nothing of its embedding is private."""
+    return not any(name.startswith("item_features.") for name in tensors_of(network, "private"))
+
+
 def initial_shared(network: Network, *, experts_alike: bool = False) -> tuple[Arrays, Arrays]:
     """The network's public arrays, and one array per weight of every expert.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,6 +115,15 @@ class ItemTower(FeatureEmbedding):
         """Embeds every item once and for all: for a network that answers and learns no more."""
         nothing = torch.zeros(1, self.width, device=next(self.parameters()).device)
         self._fixed = torch.cat([nothing, self.embed_all()])
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """As `fix`, for a while."""
+        self.fix()
+        try:
+            yield
+        finally:
+            self._fixed = None
 
     def embed_distinct(self, items: Tensor) -> Tensor:
         """The same with one look-up per distinct item.

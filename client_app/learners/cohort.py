@@ -7,6 +7,7 @@ never a parameter. Users of similar length form chunks of bounded memory.
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,13 @@ from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
 from mrff.wire.requests import Part
 from mrff_model.batch import Batch, Output
-from mrff_model.building import load_shared, parameters_of_one, rows_suffice, tensors_of
+from mrff_model.building import (
+    has_shared_items,
+    load_shared,
+    parameters_of_one,
+    rows_suffice,
+    tensors_of,
+)
 from mrff_model.losses import user_losses
 from mrff_model.network import Beforehand, MRFFNetwork
 
@@ -131,8 +138,10 @@ class CohortLearner:
                 memory=min(limits.memory, MOST_COPIES_BYTES),
                 memory_per_user=limits.memory_per_user + row,
             )
-        for _ in compute(chunks_of(sizes, limits), score_rows):
-            pass
+        alike = self._ranks and has_shared_items(network)
+        with network.item_features.fixed() if alike else nullcontext():
+            for _ in compute(chunks_of(sizes, limits), score_rows):
+                pass
         return Scored(logits, labels, routes, cohort.routes, ranks if self._ranks else None)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from mrff.ops.recommend import answer, order_of
 from mrff.ops.trained_run import BestModel
 from mrff.ops.user_model import UserModel, user_at, with_history
 from mrff.ops.wish import Wish
-from mrff_model.building import tensors_of
+from mrff_model.building import has_shared_items
 
 
 class UnknownUserError(DataError):
@@ -51,7 +51,7 @@ class Served:
         """
         opened = list(nodes.open_all(as_split=False))
         network = copy.deepcopy(opened[0].mrff)  # opening a newer model must not change this one
-        if not any(name.startswith("item_features.") for name in tensors_of(network, "private")):
+        if has_shared_items(network):
             network.item_features.fix()
         opened = [replace(node, network=network) for node in opened]
         places = {

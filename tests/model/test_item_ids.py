@@ -76,3 +76,15 @@ def test_features_alone_are_as_the_features_were() -> None:
     assert alike[same].all()
     assert network.next_head is not None
     assert len(network.next_head.item_bias.weight) == NUM_ITEMS + 1
+
+
+def test_embedded_once_and_for_all_items_are_what_they_were() -> None:
+    network = small_network(small_config(item_ids="hashed", hash_rows=5), small_dataset())
+    items = torch.tensor([[0, 3], [NUM_ITEMS, 1]])
+    before, everything = network.item_features.embed(items), network.item_features.embed_all()
+    with network.item_features.fixed():
+        assert torch.equal(network.item_features.embed(items), before)
+        assert torch.equal(network.item_features.embed_all(), everything)
+        with torch.no_grad():
+            network.item_features.item_id_table.weight.add_(1.0)
+    assert not torch.equal(network.item_features.embed(items), before)  # it learns on
