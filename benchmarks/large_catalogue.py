@@ -64,7 +64,7 @@ def measured(options: Any, home: Path, data: Path, way: str) -> dict[str, Any]:
         simulate(values, nodes=options.nodes, cpus_per_node=1, app=None)
         started = time.perf_counter()
         run = str(home / "runs" / name)
-        command = [str(Path(sys.executable).parent / "mrff"), "recommend", run, "1"]
+        command = [str(Path(sys.executable).parent / "mrff"), "recommend", run, "--user", "user-1"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         listed = time.perf_counter() - started
     told = [json.loads(line) for line in (home / "runs" / name / "history.jsonl").open()]
