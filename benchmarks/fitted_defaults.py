@@ -21,6 +21,7 @@ from mrff.data.dataset import load_dataset
 from mrff.data.floors import floors
 from mrff.data.prepare import prepare
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import read_settings, run_on
 
@@ -52,7 +53,7 @@ def main() -> None:
     rows = []
     with (
         termination_interrupts(),  # or a run would outlive this script
-        FlowerEngine(home / "flower", nodes=options.nodes, cpus_per_node=1) as engine,
+        FlowerEngine(home / "flower", Federation(options.nodes)) as engine,
     ):
         for name in [*options.datasets, *options.worlds]:
             folder = options.data.expanduser().absolute() / name

@@ -19,6 +19,7 @@ from typing import Any
 from measuring import read_options, show
 from population import prepared_folder
 
+from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import read_settings, simulate
 from server_app.run.history import read_history
@@ -48,7 +49,7 @@ def measure(folder: Path, home: Path, nodes: int, options: argparse.Namespace) -
         "run.fit-settings": False, **read_settings(None, options.set),
     }  # fmt: skip
     with termination_interrupts():
-        simulate(values, nodes=nodes, cpus_per_node=options.cpus_per_node, app=None)
+        simulate(values, Federation(nodes, options.cpus_per_node))
     history = read_history(home / "runs" / name / "history.jsonl")
     rounds = [entry for entry in history if entry["kind"] == "round"]
     seconds = [entry["seconds"] for entry in rounds]

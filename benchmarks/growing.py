@@ -25,6 +25,7 @@ from mrff.data.dataset import Dataset, load_dataset, load_item_ids, load_times
 from mrff.data.prepare import prepare
 from mrff.data.schema import Feature
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import Values, read_settings, run_on
 from server_app.run.history import read_history
@@ -56,7 +57,7 @@ def main() -> None:
     rows = []
     with (
         termination_interrupts(),  # or a run would outlive this script
-        FlowerEngine(home / "flower", nodes=options.nodes, cpus_per_node=1) as engine,
+        FlowerEngine(home / "flower", Federation(options.nodes)) as engine,
     ):
         for number in range(1, options.slices + 1):
             new = source.prepare(number, options.slices)

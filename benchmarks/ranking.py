@@ -18,6 +18,7 @@ import pandas as pd
 from measuring import read_options
 
 from mrff.config import RunConfig
+from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import read_settings, simulate
 
@@ -41,7 +42,7 @@ def main() -> None:
     for seed in options.seeds:
         values = read_settings(options.config, [*options.set, f"training.seed={seed}"])
         with termination_interrupts():  # or the run would outlive this script
-            summary = simulate(values, nodes=options.nodes, cpus_per_node=1, app=None)
+            summary = simulate(values, Federation(options.nodes))
         rows = pd.concat([rows, pd.DataFrame(rows_of(summary, RunConfig.from_flat(values)))])
         if options.csv:
             write(rows, options.csv)

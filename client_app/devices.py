@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mrff.config import ConfigError, TrainingSettings
 
@@ -28,6 +29,16 @@ def device_for(training: TrainingSettings) -> torch.device:
             "training.device=cuda, but PyTorch sees no GPU here; use training.device=auto or cpu"
         )
     return torch.device("cpu")
+
+
+def moved(field: Tensor, device: torch.device) -> Tensor:
+    """``field`` on the device; to a GPU through pinned memory, so that the host goes on meanwhile.
+
+    On a CPU it is what it was, without a copy.
+    """
+    if device.type != "cuda" or field.device.type != "cpu":
+        return field.to(device)
+    return field.pin_memory().to(device, non_blocking=True)
 
 
 def chunk_memory(device: torch.device) -> int:

@@ -16,10 +16,15 @@ DEPLOYMENT = "tests/deployment/"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In parallel, what takes longest begins first, so that both workers end at about one time.
+    """Skips what needs a GPU where there is none; in parallel, what takes longest begins first.
 
-    First the tests of real processes, then files with slow tests, then the others.
+    First the tests of real processes, then files with slow tests, then the others: so both workers
+    end at about one time.
     """
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="PyTorch sees no GPU"))
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: (not item.nodeid.startswith(DEPLOYMENT), item.path not in slow))

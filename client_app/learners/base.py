@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.devices import moved
 from client_app.learners.counted import counted_records
 from mrff.algorithms.learning import Cohort, SharedModel
 from mrff.config import RunConfig, TrainingSettings
@@ -53,10 +54,10 @@ def work_on(model: SharedModel, cohort: Cohort, config: RunConfig, like: Tensor)
         for step in range(training.local_steps)
     )
     return Work(
-        batch=batch.map(lambda field: field.to(like.device)),
+        batch=batch.map(lambda field: moved(field, like.device)),
         private={name: values.to(like) for name, values in cohort.private.items()},
         weights=torch.from_numpy(user_weights(targets, training.user_weighting)).to(like),
-        dropout_keys=[key.to(like.device) for key in keys],
+        dropout_keys=[moved(key, like.device) for key in keys],
         loss=loss_weights(config),
         loads=None if model.loads is None else model.loads.to(like),
         training=training,

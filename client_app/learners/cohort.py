@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from client_app.devices import chunk_memory
+from client_app.devices import chunk_memory, moved
 from client_app.learners.base import (
     Work,
     as_batch,
@@ -114,8 +114,8 @@ class CohortLearner:
             )  # fmt: skip
             batch = as_batch(records, cohort.dataset, chosen.users, self.config)
             places = held_out_places(batch, data.holdout)
-            batch = batch.map(lambda field: field.to(device))
-            own = {name: values.to(device) for name, values in chosen.private.items()}
+            batch = batch.map(lambda field: moved(field, device))
+            own = {name: moved(values, device) for name, values in chosen.private.items()}
             evidence = self._evidence(chosen)
             output = outputs(
                 network, own, batch, places.to(device) if self._ranks else None, evidence
@@ -156,8 +156,8 @@ class CohortLearner:
             chosen = cohort.part(rows)
             batch = training_batch(cohort.dataset, chosen.users, self.config)
             batch = with_drawn_items(batch, chosen, self.config, model.round_number)
-            batch = batch.map(lambda field: field.to(some.device))
-            own = {name: values.to(some.device) for name, values in chosen.private.items()}
+            batch = batch.map(lambda field: moved(field, some.device))
+            own = {name: moved(values, some.device) for name, values in chosen.private.items()}
             output = outputs(network, own, batch)
             measured = user_losses(output, batch, weights)[0]
             losses[rows] = measured.double().cpu().numpy()
@@ -194,7 +194,7 @@ class CohortLearner:
             return None
         device = next(self.network.parameters()).device
         batch = training_batch(cohort.dataset, cohort.users, self.config)
-        return batch.map(lambda field: field.to(device))
+        return batch.map(lambda field: moved(field, device))
 
     @property
     def _ranks(self) -> bool:

@@ -38,13 +38,21 @@ def run(
     config: Config = None,
     nodes: Nodes = 4,
     cpus_per_node: CpusPerNode = 1,
+    gpus: Annotated[
+        str, typer.Option(metavar="auto|N", help="GPUs a node computes with; below 1: a share.")
+    ] = "auto",
+    ray_address: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", envvar="RAY_ADDRESS", help="A Ray cluster to run on."),
+    ] = "",
     app: App = None,
 ) -> None:
-    """Train in Flower's simulation on this machine."""
+    """Train in Flower's simulation, on this machine or on a Ray cluster."""
+    from mrff.ops.federation import Federation
     from mrff.ops.simulation import read_settings, simulate  # pyarrow is slow to import
 
     values = read_settings(config, changes)
-    simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+    simulate(values, Federation(nodes, cpus_per_node, gpus, ray_address), app)
 
 
 def demo(
@@ -54,6 +62,7 @@ def demo(
     from mrff.data.dataset import load_dataset  # these bring pyarrow, results torch
     from mrff.data.floors import floors
     from mrff.ops.datasets import prepare_dataset
+    from mrff.ops.federation import Federation
     from mrff.ops.simulation import read_settings, simulate
     from server_app.run.results import final_line
 
@@ -63,7 +72,7 @@ def demo(
     prepare_dataset(config.data.dataset, source=None, out=config.dataset_path)
     dataset = load_dataset(config.dataset_path, config.times_read)
     lowest = floors(dataset, holdout=config.data.holdout, part="test")
-    summary = simulate(values, nodes=nodes, cpus_per_node=cpus_per_node, app=app)
+    summary = simulate(values, Federation(nodes, cpus_per_node), app)
     test = summary["test"]
 
     pooled = "everybody's data pooled"

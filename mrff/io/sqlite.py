@@ -2,7 +2,8 @@
 
 On a local file system the journal is written ahead (WAL): whoever reads, a backup for one, stops
 nobody. WAL needs memory that processes share, which a network file system does not give. There,
-and where the file system cannot be told, SQLite's rollback journal takes its place.
+where the file system cannot be told, and in folders that are said to be shared by machines,
+SQLite's rollback journal takes its place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PASSING = ".passing.sqlite"  # ends the names of databases that no backup may ke
 BUSY_SECONDS = 60  # how long one process waits for another
 NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "ceph", "lustre", "gluster", "beegfs", "gpfs")
 MOUNTS = Path("/proc/mounts")
+SHARED = ".shared"  # a file of that name: several machines write in its folder and below
 _DAMAGED = ("malformed", "not a database", "no such table", "no such rowid")
 log = getLogger("flwr")
 
@@ -94,16 +96,31 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def declare_shared(folder: Path) -> None:
+    """From now on every machine takes ``folder``, and all below it, for one that others write in.
+
+    Raises:
+        OSError: it cannot be made, or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SHARED).touch()
+    not_local.cache_clear()
+
+
 @lru_cache(maxsize=4096)
 def not_local(folder: Path) -> bool:
-    """Whether ``folder`` lies on a network file system, or on one that cannot be told."""
-    kind = _file_system(folder.resolve())
-    if kind is not None and not kind.startswith(NETWORK):
+    """Whether other machines may write in ``folder``: it is shared, on a network or unknown."""
+    folder = folder.resolve()
+    kind = _file_system(folder)
+    if any((place / SHARED).exists() for place in (folder, *folder.parents)):
+        found = f"in a folder that machines share (there is a file {SHARED})"
+    elif kind is None:
+        found = "on an unknown file system"
+    elif kind.startswith(NETWORK):
+        found = f"on a network file system ({kind})"
+    else:
         return False
-    log.info(
-        "%s is on %s: its databases keep a rollback journal, since WAL needs a local file system",
-        folder, f"a network file system ({kind})" if kind else "an unknown file system",
-    )  # fmt: skip
+    log.info("%s is %s: its databases keep a rollback journal, not WAL", folder, found)
     return True
 
 

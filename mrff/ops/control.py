@@ -105,7 +105,7 @@ class Control:
 
         Args:
             run_config: ``KEY=VALUE`` with values in TOML, or one path of a TOML file.
-            federation: for a simulation, see `federation_config`.
+            federation: for a simulation, see `mrff.ops.federation.Federation.options`.
         """
         # In one: of several options Flower keeps only the last of each group of settings.
         more = ["--run-config", " ".join(run_config)] if run_config else []
@@ -180,19 +180,6 @@ def is_healthy(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def federation_config(nodes: int, cpus_per_node: int, *, cpus: int) -> str:
-    """What Flower is told of a simulation on a machine of ``cpus`` processors.
-
-    Flower starts as many workers as Ray has room for, however few the nodes: Ray is given no more
-    processors than the nodes can use.
-    """
-    wanted = min(cpus, nodes * cpus_per_node)
-    return (
-        f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node} "
-        f"init-args-num-cpus={wanted}"
-    )
 
 
 def environment(flower_home: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ it started is stopped when the command ends.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import uuid
@@ -18,13 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mrff.ops import processes
-from mrff.ops.control import (
-    Control,
-    FlowerError,
-    federation_config,
-    is_healthy,
-    simulation_command,
-)
+from mrff.ops.control import Control, FlowerError, is_healthy, simulation_command
+from mrff.ops.federation import Federation
 
 _START_SECONDS = 60.0
 _LOCK_FILE = ".lock"
@@ -36,16 +30,17 @@ class FlowerEngine:
     Args:
         parent: where the engine makes a folder for Flower's own files and logs, which is also the
             neutral working directory. It is removed at the end, and kept when something failed.
-        nodes, cpus_per_node: of every run.
+        federation: of every run.
     """
 
-    def __init__(self, parent: Path, *, nodes: int, cpus_per_node: int) -> None:
-        self.nodes, self._cpus_per_node = nodes, cpus_per_node
+    def __init__(self, parent: Path, federation: Federation) -> None:
+        self.federation = federation
         self.folder = parent.absolute() / f"engine-{uuid.uuid4().hex[:8]}"
         self._variables = {
             "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports on its users unless told not to
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "PYTHONUNBUFFERED": "1",
+            **federation.variables,
             processes.MARK: str(self.folder),
         }
         self._superlink: subprocess.Popen[bytes] | None = None
@@ -92,9 +87,7 @@ class FlowerEngine:
         Raises:
             FlowerError: the run was refused or did not complete.
         """
-        cpus = os.cpu_count() or 1
-        federation = federation_config(self.nodes, self._cpus_per_node, cpus=cpus)
-        run_id = self._control.submit(app, [str(run_config)], federation)
+        run_id = self._control.submit(app, [str(run_config)], self.federation.options())
         self._control.follow(run_id, log)
 
     def stop(self) -> None:

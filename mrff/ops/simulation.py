@@ -14,9 +14,11 @@ from mrff.config import ConfigError, RunConfig, full_names
 from mrff.data.dataset import load_sizes
 from mrff.data.errors import DataError
 from mrff.data.recipes import RECIPES
-from mrff.data.schema import Schema
+from mrff.data.schema import SCHEMA_FILE, Schema
 from mrff.data.windows import nobody_fits
+from mrff.ops.cluster import check_cluster
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import AUTO, Federation, Machine, this_machine
 from mrff.ops.flower_app import app_folder
 from mrff.ops.start_from import check_start, inherited
 from server_app.data_folder import check_everybody_has_users, is_prepared
@@ -28,19 +30,19 @@ Values = dict[str, bool | int | float | str]
 log = getLogger("flwr")
 
 
-def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None) -> dict[str, Any]:
+def simulate(values: Values, federation: Federation, app: Path | None = None) -> dict[str, Any]:
     """Checks the configuration, runs it through Flower and returns the run's summary.
 
     Raises:
         ConfigError: settings that cannot be used; nothing was started.
         CheckpointError: a run to resume that is not there, or damaged; nothing was started.
         DataError: a dataset that is neither prepared nor can be; nothing was started.
-        FlowerError: the run failed.
+        FlowerError: no run is possible on the Ray cluster that was named, or the run failed.
     """
     from server_app.run.resumption import as_resumed  # brings PyTorch
 
     values = inherited(as_resumed(values))
-    config = RunConfig.from_flat(values)
+    config, nodes = RunConfig.from_flat(values), federation.nodes
     check_names(config)
     app_folder(app)
     if config.run.resume:
@@ -53,8 +55,24 @@ def simulate(values: Values, *, nodes: int, cpus_per_node: int, app: Path | None
             "secure sums in a simulation: nodes have keys of the moment and one owner; it shows "
             "that the arithmetic holds and hides nothing"
         )
-    with FlowerEngine(config.home / "flower", nodes=nodes, cpus_per_node=cpus_per_node) as engine:
+    federation = federation.on(_machines(federation, config), config.training.device)
+    if federation.gpus != AUTO and not federation.gpus_per_node:
+        values = {**values, "training.device": "cpu"}  # nodes see a GPU that none of them reserves
+    with FlowerEngine(config.home / "flower", federation) as engine:
         return run_on(engine, values, app=app)
+
+
+def _machines(federation: Federation, config: RunConfig) -> list[Machine]:
+    if not federation.ray_address:
+        return [this_machine()]
+    schema = config.dataset_path / SCHEMA_FILE
+    files = [schema] if is_prepared(config) else []  # else the run makes it in the home
+    machines = check_cluster(federation, config.home, files)
+    log.info(
+        "the Ray cluster at %s has room on %s",
+        federation.ray_address, ", ".join(machine.name for machine in machines),
+    )  # fmt: skip
+    return machines
 
 
 def run_on(
@@ -74,7 +92,7 @@ def run_on(
     if not config.run.resume:
         values["run.name"] = name
     if not config.server.expected_nodes:
-        values["server.expected-nodes"] = engine.nodes
+        values["server.expected-nodes"] = engine.federation.nodes
     with tempfile.TemporaryDirectory() as folder:
         engine.run(app_folder(app), write_settings(values, Path(folder)), log)
     summary = config.home / "runs" / Path(name).name / "summary.json"

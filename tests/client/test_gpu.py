@@ -32,7 +32,7 @@ from tests.support.small_training import (
 GPU = "cuda"
 
 pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU"),
+    pytest.mark.gpu,
     pytest.mark.usefixtures("double_precision"),
 ]
 

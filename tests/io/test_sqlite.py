@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from mrff.io import sqlite
-from mrff.io.sqlite import DamagedDatabaseError, DatabaseError, not_local, opened, transaction
+from mrff.io.sqlite import (
+    DamagedDatabaseError,
+    DatabaseError,
+    declare_shared,
+    not_local,
+    opened,
+    transaction,
+)
 
 SCHEMA = "CREATE TABLE numbers (number INTEGER)"
 MOUNTS = """\
@@ -61,6 +68,20 @@ def test_the_journal_follows_the_file_system_and_the_log_says_so_once(
     not_local.cache_clear()
     assert journal(path) == "delete"  # who cannot tell takes what works everywhere
     not_local.cache_clear()
+
+
+def test_a_folder_that_is_said_to_be_shared_keeps_a_rollback_journal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the mount says: a machine may export its local disk."""
+    path = tmp_path / "home" / "state" / "node-0-of-2" / "data.sqlite"
+    assert journal(path) == "wal"
+    with caplog.at_level(logging.INFO, "flwr"):
+        declare_shared(tmp_path / "home")
+        assert journal(path) == "delete"
+    assert "in a folder that machines share" in caplog.text
+    assert not path.with_name("data.sqlite-wal").exists()
+    assert journal(tmp_path / "data.sqlite") == "wal"  # beside the home
 
 
 def test_a_transaction_is_whole_or_absent(tmp_path: Path) -> None:

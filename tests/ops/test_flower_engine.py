@@ -13,26 +13,9 @@ from typing import ClassVar
 
 import pytest
 
-from mrff.ops.control import environment, federation_config, is_healthy, program
+from mrff.ops.control import environment, is_healthy, program
 from mrff.ops.engine import FlowerEngine
-
-
-@pytest.mark.parametrize(
-    ("nodes", "cpus_per_node", "cpus", "ray_cpus"),
-    [
-        (2, 1, 16, 2),  # or Flower would start 16 workers for two nodes
-        (2, 4, 16, 8),
-        (943, 1, 16, 16),  # more nodes than processors take turns
-        (1, 4, 2, 2),  # a node that wants more than there is: Flower refuses it
-    ],
-)
-def test_ray_gets_no_more_processors_than_the_nodes_can_use(
-    nodes: int, cpus_per_node: int, cpus: int, ray_cpus: int
-) -> None:
-    assert federation_config(nodes, cpus_per_node, cpus=cpus) == (
-        f"num-supernodes={nodes} client-resources-num-cpus={cpus_per_node} "
-        f"init-args-num-cpus={ray_cpus}"
-    )
+from mrff.ops.federation import Federation
 
 
 class WrongAnswers(BaseHTTPRequestHandler):
@@ -105,7 +88,7 @@ def test_flowers_json_has_no_colours_where_they_are_forced(
 
 @pytest.mark.slow
 def test_the_engine_starts_behind_a_proxy(through_a_proxy: list[str], tmp_path: Path) -> None:
-    with FlowerEngine(tmp_path, nodes=1, cpus_per_node=1) as engine:
+    with FlowerEngine(tmp_path, Federation(1)) as engine:
         assert engine.is_running
         assert engine._control.runs() == []
     assert through_a_proxy == []

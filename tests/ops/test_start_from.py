@@ -9,6 +9,7 @@ import pytest
 
 from mrff.config import ConfigError, RunConfig
 from mrff.ops import simulation
+from mrff.ops.federation import Federation
 from mrff.ops.simulation import simulate
 from mrff.ops.start_from import check_start, inherited
 from server_app.run.checkpoint import CheckpointError
@@ -54,7 +55,7 @@ def test_what_does_not_fit_is_refused_before_flower_starts(
 
     def start(run: str, **changes: int) -> None:
         values = {key.replace("__", ".").replace("_", "-"): v for key, v in changes.items()}
-        simulate({"run.start-from": run, **values}, nodes=2, cpus_per_node=1, app=None)
+        simulate({"run.start-from": run, **values}, Federation(2))
 
     with pytest.raises(ConfigError, match="num-layers 2 there, 1 here"):
         start(RUN, network__num_layers=1)

@@ -17,6 +17,7 @@ from mrff.data.prepare import Wanted, prepare, prepare_asked
 from mrff.data.schema import Schema
 from mrff.data.versions import as_of
 from mrff.ops.export import export_user
+from mrff.ops.federation import Federation
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.recommend import answer
 from mrff.ops.simulation import simulate
@@ -221,7 +222,7 @@ def test_a_run_is_not_resumed_on_a_catalogue_that_grew(world: World) -> None:
         world.run("", resume="first", num_server_rounds=9, sampling_rate=1.0)
     asked = {"data.home": str(world.home), "data.data-dir": str(world.data), "run.resume": "first"}
     with pytest.raises(CheckpointError, match=reason):  # before Flower starts
-        simulate(asked, nodes=NODES, cpus_per_node=1, app=None)
+        simulate(asked, Federation(NODES))
 
 
 def test_records_protected_apart_begin_anew(world: World) -> None:

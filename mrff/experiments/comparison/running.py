@@ -17,6 +17,7 @@ from mrff.experiments.comparison.plan import ComparisonPlan
 from mrff.experiments.comparison.progress import Watch
 from mrff.ops import processes
 from mrff.ops.engine import FlowerEngine, stop_left_behind
+from mrff.ops.federation import Federation
 from mrff.ops.simulation import run_on
 
 
@@ -49,7 +50,7 @@ def run_cells(cells: Sequence[Cell], plan: ComparisonPlan, place: Workplace, wat
         engine = None
         if any(cell.is_federated for cell in cells):
             engine = stack.enter_context(
-                FlowerEngine(engines, nodes=plan.nodes, cpus_per_node=plan.cpus_per_node)
+                FlowerEngine(engines, Federation(plan.nodes, plan.cpus_per_node))
             )
         crew = _Crew(engine, threads=plan.cpus_per_node, app=place.app, watch=watch)
         pool = stack.enter_context(ThreadPoolExecutor(place.jobs))

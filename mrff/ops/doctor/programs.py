@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from mrff.ops.control import FlowerError
 from mrff.ops.doctor.finding import FAULT, OK, WARNING, Finding, Place
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import Federation
 
 SHOWN = ("flwr", "torch", "ray")
 SHARED_MEMORY = Path("/dev/shm")
@@ -63,7 +64,7 @@ def ray(place: Place) -> Finding:
         return Finding(FAULT, f"it cannot be imported ({error})", "install flwr[simulation] again")
     cluster = os.environ.get("RAY_ADDRESS")
     if cluster:
-        return Finding(OK, f"{ray.__version__}, simulations run on the cluster at {cluster}")
+        return Finding(OK, f"{ray.__version__}, mrff run goes to the cluster at {cluster}")
     disk = shutil.disk_usage(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
     if disk.free < LEAST_SHARE * disk.total:
         return Finding(
@@ -87,7 +88,7 @@ def flower(place: Place) -> Finding:
     """Starts a SuperLink as a simulation does, and ends it."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with FlowerEngine(Path(folder), nodes=1, cpus_per_node=1):
+            with FlowerEngine(Path(folder), Federation(nodes=1)):
                 return Finding(OK, "a SuperLink started, answered and was ended")
         except FlowerError as error:
             logs = [path.read_text(errors="replace") for path in Path(folder).glob("*/*.log")]

@@ -13,6 +13,7 @@ from typing import Any
 from mrff.config import RunConfig
 from mrff.ops.control import FlowerError
 from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import Federation
 from mrff.ops.simulation import Values, run_on
 from server_app.run.history import read_history
 from server_app.run.run_folder import RunFolder
@@ -62,9 +63,7 @@ class Workshop:
         folder, log = RunFolder(self.home / "runs" / name), self.home / f"{name}.log"
         self.home.mkdir(parents=True, exist_ok=True)
         # An engine each: to end a run is to end its engine, and nothing of it is left.
-        engine = FlowerEngine(
-            self.home / "flower", nodes=self.nodes, cpus_per_node=self.cpus_per_node
-        )
+        engine = FlowerEngine(self.home / "flower", Federation(self.nodes, self.cpus_per_node))
         try:
             with ThreadPoolExecutor(1) as thread, engine:
                 began = time.monotonic()
