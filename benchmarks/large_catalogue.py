@@ -23,6 +23,7 @@ from typing import Any
 from measuring import read_options, show
 
 from mrff.data.prepare import prepare
+from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
 from mrff.ops.simulation import read_settings, simulate
 
@@ -61,7 +62,7 @@ def measured(options: Any, home: Path, data: Path, way: str) -> dict[str, Any]:
         "network.item-ids": way, "run.name": name,
     }  # fmt: skip
     with memory() as most:
-        simulate(values, nodes=options.nodes, cpus_per_node=1, app=None)
+        simulate(values, Federation(options.nodes))
         started = time.perf_counter()
         run = str(home / "runs" / name)
         command = [str(Path(sys.executable).parent / "mrff"), "recommend", run, "--user", "user-1"]
