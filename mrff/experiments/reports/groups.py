@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from mrff.data.dataset import load_dataset, load_times, load_titles
+from mrff.experiments.reports.activity import People, tested_people
 from mrff.experiments.reports.group_effect import Effect, UserGroups, routed
 from mrff.experiments.reports.likings import Likes, Liking
 from mrff.ops.nodes import NodesAtHand
@@ -60,6 +61,7 @@ class GroupPicture:
     effect: Effect | None = None  # None: there is one group, or no test
     agreement: tuple[str, list[float]] | None = None  # another run's name, and by layer the
     # adjusted Rand index of its groups with these
+    people: People | None = None  # None: nobody is tested
 
     @property
     def verdict(self) -> str:
@@ -131,11 +133,15 @@ def group_picture(nodes: NodesAtHand, other: NodesAtHand | None = None) -> Group
         np.add.at(flows[-1], pair, 1)
     layers = [_groups(likes, of_layer, experts, titles) for of_layer in routes.T]
     agreement = _agreement(found, other) if other else None
-    return GroupPicture(flows, layers, len(users), found.effect, agreement)
+    people = None
+    if found.tested is not None:
+        holdout = nodes.best.config.data.holdout
+        people = tested_people(dataset, users, found.tested, holdout=holdout)
+    return GroupPicture(flows, layers, len(users), found.effect, agreement, people)
 
 
 def _routed(nodes: NodesAtHand) -> UserGroups | None:
-    return routed(list(nodes.open_all()), nodes.best.round)
+    return routed(list(nodes.open_all()), nodes.best.round, nodes.best.mixture)
 
 
 def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -> list[Group]:
