@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from client_app.kept_scores import KeptScores
 from mrff.data.dataset import Dataset
 from mrff.data.floors import predict_by_rates
 from mrff.experiments.comparison.bootstrap import Difference, paired_difference, resampled
-from mrff.experiments.comparison.measures import TESTED, Floats, Weighted
+from mrff.experiments.comparison.measures import TESTED, Floats, Weighted, restricted
 from mrff.experiments.reports.curves import FLOORS
 from mrff.experiments.reports.figures import DASHES, PALETTE, new_figure
 from strategies.linear_phase import TESTED as RANKED_BY
@@ -152,7 +152,7 @@ def _fares(people: People, inside: Floats) -> dict[str, Fare]:
         for who, scores in {"": people.scores, **people.others}.items():
             measure = TESTED[name].of(scores)
             if measure is not None:
-                asked.setdefault(name, {})[who] = [partial(_within, measure, inside)]
+                asked.setdefault(name, {})[who] = [partial(restricted, measure, inside)]
     asked = {name: of for name, of in asked.items() if "" in of}
     drawn_from = len(people.rows), people.scores.labels.shape[1]
     found = resampled(asked, drawn_from, resamples=RESAMPLES, seed=[0])
@@ -169,7 +169,3 @@ def _fares(people: People, inside: Floats) -> dict[str, Fare]:
         others = {who: float(values[0, 0]) for who, values in of.items()}
         fares[name] = Fare(float(own[0, 0]), float(low), float(high), others, gains)
     return fares
-
-
-def _within(measure: Weighted, inside: Floats, weights: ArrayLike) -> Floats:
-    return measure(np.atleast_2d(np.asarray(weights, dtype=np.float64)) * inside)

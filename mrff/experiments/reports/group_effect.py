@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from client_app.learners.cohort import CohortLearner
 from client_app.node import Node
 from mrff.data.windows import eligible_users
 from mrff.experiments.comparison.bootstrap import Difference, paired_difference, resampled
-from mrff.experiments.comparison.measures import TESTED
+from mrff.experiments.comparison.measures import TESTED, Weighted, restricted
 from mrff.linear import Mixture
 from mrff.metrics.metric import Ranks, Scored
 from mrff_model.building import tensors_of
@@ -40,6 +41,11 @@ class Effect:
     label: str
     own: float
     gain: Difference  # with an interval of 95 % over users
+    sides: tuple[Weighted, Weighted]  # the measure by users' weights: with own experts, with one
+
+    def within(self, inside: np.ndarray) -> Difference:
+        """The gain of the users ``inside`` (U,) alone."""
+        return _compared(self.sides, inside.astype(np.float64))[1]
 
 
 def routed(
@@ -109,12 +115,20 @@ def _effect(keys: np.ndarray, own: list[Scored], shared: list[Scored]) -> Effect
     sides = {"own": _kept(keys, own, clicks=clicks), "shared": _kept(keys, shared, clicks=clicks)}
     name = "auc" if own[0].ranks is None else "ndcg10"
     measures = {side: TESTED[name].of(kept) for side, kept in sides.items()}
-    known = {side: [measure] for side, measure in measures.items() if measure is not None}
-    if len(known) < 2:
+    own_side, shared_side = measures["own"], measures["shared"]
+    if own_side is None or shared_side is None:
         return None
-    found = resampled({name: known}, (len(keys), 1), resamples=RESAMPLES, seed=[0])[name]
-    gain = paired_difference(found["own"], found["shared"], confidence=CONFIDENCE, seed=[1])
-    return Effect(TESTED[name].label, float(found["own"][0, 0]), gain)
+    pair = own_side, shared_side
+    value, gain = _compared(pair, np.ones(len(keys)))
+    return Effect(TESTED[name].label, value, gain, pair)
+
+
+def _compared(sides: tuple[Weighted, Weighted], inside: np.ndarray) -> tuple[float, Difference]:
+    """The first side's measure, and how far it is above the second's, among some users."""
+    asked = {str(n): [partial(restricted, side, inside)] for n, side in enumerate(sides)}
+    found = resampled({"": asked}, (len(inside), 1), resamples=RESAMPLES, seed=[0])[""]
+    gain = paired_difference(found["0"], found["1"], confidence=CONFIDENCE, seed=[1])
+    return float(found["0"][0, 0]), gain
 
 
 def _kept(keys: np.ndarray, parts: list[Scored], *, clicks: bool) -> KeptScores:

@@ -6,7 +6,7 @@ all on this machine, or for a look at one's own node.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -15,9 +15,11 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from mrff.data.dataset import load_dataset, load_times, load_titles
+from mrff.experiments.comparison.bootstrap import Difference
 from mrff.experiments.reports.activity import People, tested_people
 from mrff.experiments.reports.group_effect import Effect, UserGroups, routed
 from mrff.experiments.reports.likings import Likes, Liking
+from mrff.experiments.reports.members import Members, members
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
 
@@ -35,6 +37,8 @@ class Group:
     like_rate: float | None
     likings: list[Liking]  # the most surprising ones first
     critical: float = 3.0  # standard errors that chance does not reach
+    members: Members | None = None
+    gain: Difference | None = None  # of its members by their own experts; None: not known
 
     @property
     def named(self) -> list[Liking]:
@@ -132,6 +136,11 @@ def group_picture(nodes: NodesAtHand, other: NodesAtHand | None = None) -> Group
         flows.append(np.zeros((experts, experts), np.int64))
         np.add.at(flows[-1], pair, 1)
     layers = [_groups(likes, of_layer, experts, titles) for of_layer in routes.T]
+    if found.effect is not None:
+        layers = [
+            [replace(g, gain=found.effect.within(column == n)) for n, g in enumerate(groups)]
+            for column, groups in zip(found.routes.T, layers, strict=True)
+        ]
     agreement = _agreement(found, other) if other else None
     people = None
     if found.tested is not None:
@@ -155,7 +164,8 @@ def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -
         here = routes == group
         number, liked = int(rows[here].sum()), int(np.diff(likes.offsets)[here].sum())
         rate = liked / number if number else None
-        found.append(Group(int(here.sum()), rate, of_group, critical))
+        one = Group(int(here.sum()), rate, of_group, critical)
+        found.append(replace(one, members=members(likes, here, one.named, titles)))
     return found
 
 
