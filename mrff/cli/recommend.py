@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from mrff.cli.terminal import AsJson, DataDir, Run, StateDir, print_json, print_table, several
+from mrff.io.files import write_bytes
 
 if TYPE_CHECKING:
     from mrff.ops.lists import AllUsers
@@ -56,6 +57,11 @@ BeforeTest = Annotated[
     bool, typer.Option("--before-test", help="As if the held-out test rows had not happened.")
 ]
 
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.svg", help="Draw the user's history, list and what is popular."),
+]
+
 
 def recommend(
     run: Run,
@@ -68,6 +74,7 @@ def recommend(
     include_seen: IncludeSeen = None,
     only: Only = None,
     before_test: BeforeTest = False,
+    picture: Picture = None,
     data_dir: DataDir = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
@@ -79,7 +86,12 @@ def recommend(
     asked = {"--user": user is not None, "--history": bool(history), "--all-users": all_users}
     _refuse_what_does_not_fit(
         [name for name, given in asked.items() if given],
-        {"--out": out is not None, "--explain": explain, "--before-test": before_test},
+        {
+            "--out": out is not None,
+            "--explain": explain,
+            "--before-test": before_test,
+            "--picture": picture is not None,
+        },
     )
     pairs = dict(_pair(text) for text in only or ())
     from mrff.ops.nodes import NodesAtHand
@@ -101,7 +113,14 @@ def recommend(
     from mrff.data.dataset import load_titles
     from mrff.ops.recommend import answer
 
-    said = answer(model, load_titles(nodes.dataset_folder), wish, explain=explain)
+    titles = load_titles(nodes.dataset_folder)
+    said = answer(model, titles, wish, explain=explain)
+    if picture is not None:
+        from mrff.ops.list_picture import list_picture, next_item, popular_items
+
+        popular = popular_items(nodes, model, wish, len(said["items"]))
+        drawn = list_picture(said, popular, next_item(model, titles))
+        write_bytes(picture.expanduser().absolute(), drawn.encode())
     print_json(said) if as_json else _print(said, explain=explain)
 
 
@@ -110,8 +129,8 @@ def _refuse_what_does_not_fit(asked: list[str], given: dict[str, bool]) -> None:
     if len(asked) != 1:
         got = " and ".join(asked) or "none of them"
         raise _mistake(f"give one of --user, --history and --all-users, got {got}")
-    needless = {"--user": ["--out"], "--history": ["--out", "--before-test"]}
-    for name in needless.get(asked[0], ["--explain"]):
+    needless = {"--user": ["--out"], "--history": ["--out", "--before-test", "--picture"]}
+    for name in needless.get(asked[0], ["--explain", "--picture"]):
         if given[name]:
             raise _mistake(f"{name} does not go with {asked[0]}")
     if asked == ["--all-users"] and not given["--out"]:

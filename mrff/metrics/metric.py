@@ -55,7 +55,12 @@ class Ranks:
 
     def first_mix(self) -> Ranks:
         """By the run's own mix of scores alone."""
-        return replace(self, better=self.better[..., :1], ties=self.ties[..., :1])
+        return self.by_mix(0)
+
+    def by_mix(self, place: int) -> Ranks:
+        """By one of the mixes alone."""
+        kept = slice(place, place + 1)
+        return replace(self, better=self.better[..., kept], ties=self.ties[..., kept])
 
     def keep(self, rows: np.ndarray, ranks: Ranks) -> None:
         """Notes the ranks of the users ``rows`` (B,)."""

@@ -22,7 +22,7 @@ from tests.support.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-README = (ROOT / "README.md").read_text()
+USING = (ROOT / "docs" / "using.md").read_text()
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
 PHONES = 300  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_readmes_example_of_a_resumed_run_and_a_failed_one_in_between(home: Path
 
     The run that fails has a name that is taken: ``flwr run`` itself exits with 0 then.
     """
-    lines = re.findall(r"^mrff (run .*(?:name|resume)=eight.*?)(?: +#.*)?$", README, re.MULTILINE)
+    lines = re.findall(r"^mrff (run .*(?:name|resume)=eight.*?)(?: +#.*)?$", USING, re.MULTILINE)
     assert len(lines) == 2
     prepare("synthetic", out=home / "data" / "eight", options={"users": 40, "items": 40})
     few = (*lines[0].split(), "-c", "num-server-rounds=2", "-c", f"data-dir={home}/data/eight")

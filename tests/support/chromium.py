@@ -28,6 +28,40 @@ addEventListener("securitypolicyviolation", function (e) {
 ["error", "warn"].forEach(function (kind) {
   console[kind] = function () { problems.push(kind + ": " + [].slice.call(arguments).join(" ")); };
 });
+function numbersOf(colour) { return (colour.match(/[0-9.]+/g) || []).map(Number); }
+function brightness(colour) {  // relative luminance of WCAG 2.2
+  var part = numbersOf(colour).slice(0, 3).map(function (value) {
+    value /= 255;
+    return value <= 0.04045 ? value / 12.92 : Math.pow((value + 0.055) / 1.055, 2.4); });
+  return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+}
+function groundOf(element) {
+  for (; element; element = element.parentElement) {
+    var colour = getComputedStyle(element).backgroundColor, alpha = numbersOf(colour)[3];
+    if (alpha === undefined || alpha === 1) { return colour; }
+  }
+  return "rgb(255, 255, 255)";
+}
+function faintTexts() {  // below 4.5 to 1
+  var faint = [];
+  document.querySelectorAll("main *").forEach(function (element) {
+    var written = [].some.call(element.childNodes, function (node) {
+      return node.nodeType === 3 && node.textContent.trim(); });
+    if (!written || !element.getClientRects().length) { return; }
+    var style = getComputedStyle(element), isDrawn = element instanceof SVGElement;
+    var one = brightness(isDrawn ? style.fill : style.color), two = brightness(groundOf(element));
+    var ratio = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+    if (!(ratio >= 4.5)) { faint.push(element.textContent.trim().slice(0, 40) + " " + ratio); }
+  });
+  return faint;
+}
+function beyondKeys() {  // scrolls, but no key can move it; or has no name
+  var found = [].filter.call(document.querySelectorAll("main *"), function (element) {
+    return /auto|scroll/.test(getComputedStyle(element).overflowX) && element.tabIndex < 0; });
+  [].forEach.call(document.querySelectorAll("[role=img], [role=region], nav"), function (element) {
+    if ((element.getAttribute("aria-label") || "").length < 8) { found.push(element); } });
+  return found.map(function (element) { return element.outerHTML.slice(0, 80); });
+}
 addEventListener("load", function () { setTimeout(function () {
   var root = document.documentElement, charts = {};
   document.querySelectorAll(".chart").forEach(function (chart) {
@@ -40,7 +74,8 @@ addEventListener("load", function () { setTimeout(function () {
         return label.textContent; }),
       right: box.right, text: svg ? getComputedStyle(svg.querySelector("text") || svg).fill : "" };
   });
-  parent.postMessage({ problems: problems, charts: charts, width: innerWidth,
+  parent.postMessage({ faint: faintTexts(), keyless: beyondKeys(), problems: problems,
+    charts: charts, width: innerWidth,
     scroll: Math.max(root.scrollWidth, document.body.scrollWidth),
     ground: getComputedStyle(document.body).backgroundColor,
     fetched: performance.getEntriesByType("resource").map(function (r) { return r.name; }) }, "*");

@@ -42,6 +42,11 @@ def user_log_loss(logits: ArrayLike, labels: ArrayLike) -> Floats:
     return np.asarray(losses.mean(axis=1))
 
 
+def restricted(measure: Weighted, inside: Floats, weights: ArrayLike) -> Floats:
+    """The measure among the users ``inside`` (U,), 1 or 0 each."""
+    return measure(np.atleast_2d(np.asarray(weights, dtype=np.float64)) * inside)
+
+
 def mean_over_users(totals: Floats, counts: Floats) -> Weighted:
     """A mean over targets, from users' totals (U,) over their counts (U,) of targets."""
 

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import plotly.graph_objects as go
 
+from mrff.experiments.comparison.bootstrap import Difference
 from mrff.experiments.reports.figures import (
     PALETTE,
     Entries,
@@ -19,8 +20,9 @@ from mrff.experiments.reports.figures import (
     new_figure,
     of_kind,
 )
-from mrff.experiments.reports.groups import Group, GroupPicture
+from mrff.experiments.reports.groups import SMALL_GAIN, Group, GroupPicture
 from mrff.experiments.reports.likings import Liking
+from mrff.experiments.reports.members import Members
 
 PER_GROUP = 4  # likings of a group in the map, if they are not shared
 MOST_ROWS = 24  # of the map
@@ -139,19 +141,31 @@ def likes_figure(groups: Sequence[Group]) -> go.Figure | None:
 
 
 def likes_rows(groups: Sequence[Group], users: int) -> list[list[str]]:
-    """A row per group: users, like rate, and what it takes more of than is expected, times."""
+    """A row per group: users, who they are, what they take more of, examples, and the gain."""
     rows = []
     for number, group in enumerate(groups):
+        told = group.members or Members()
         rows.append(
             [
                 str(number + 1),
                 f"{group.users:,} ({group.users / max(users, 1):.0%})",
+                told.who or "–",
                 "–" if group.like_rate is None else f"{group.like_rate:.1%}",
                 "; ".join(f"{one.name}\u00a0×{one.times:.1f}" for one in group.named[:5])
                 or "nothing beyond chance",
+                "; ".join(told.examples) or "–",
+                _gain(group.gain),
             ]
         )
     return rows
+
+
+def _gain(gain: Difference | None) -> str:
+    if gain is None or gain.difference != gain.difference:
+        return "–"
+    if max(abs(gain.low), abs(gain.high)) < SMALL_GAIN:
+        return "changes nothing"
+    return f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
 
 
 def _names_of(groups: Sequence[Group]) -> dict[tuple[str, int], str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from client_app.learners.cohort import CohortLearner
 from client_app.node import Node
 from mrff.data.windows import eligible_users
 from mrff.experiments.comparison.bootstrap import Difference, paired_difference, resampled
-from mrff.experiments.comparison.measures import TESTED
+from mrff.experiments.comparison.measures import TESTED, Weighted, restricted
+from mrff.linear import Mixture
 from mrff.metrics.metric import Ranks, Scored
 from mrff_model.building import tensors_of
 from mrff_model.network import MRFFNetwork
+from strategies.linear_phase import TESTED as RANKED_BY
 
 RESAMPLES, CONFIDENCE = 400, 0.95
 
@@ -28,6 +31,7 @@ class UserGroups:
     keys: np.ndarray  # (U,) uint64
     routes: np.ndarray  # (U, layers) int64
     effect: Effect | None
+    tested: KeptScores | None  # ranks by each of `strategies.linear_phase.TESTED`, or one
 
 
 @dataclass(frozen=True)
@@ -37,29 +41,40 @@ class Effect:
     label: str
     own: float
     gain: Difference  # with an interval of 95 % over users
+    sides: tuple[Weighted, Weighted]  # the measure by users' weights: with own experts, with one
+
+    def within(self, inside: np.ndarray) -> Difference:
+        """The gain of the users ``inside`` (U,) alone."""
+        return _compared(self.sides, inside.astype(np.float64))[1]
 
 
-def routed(nodes: Sequence[Node], best_round: int) -> UserGroups | None:
+def routed(
+    nodes: Sequence[Node], best_round: int, mixture: Mixture | None = None
+) -> UserGroups | None:
     """Scores every user with the best model, twice; None: there is nobody.
 
     Args:
         nodes: of one run, which share a network that holds the best shared model.
+        mixture: linear models to rank by beside the network.
     """
-    own = [_scored(node, best_round) for node in nodes if len(_users(node))]
+    own = [_scored(node, best_round, mixture) for node in nodes if len(_users(node))]
     if not own:
         return None
     keys = np.concatenate([node.dataset.user_keys[_users(node)] for node in nodes])
     routes = np.concatenate([scored.routes for scored in own])
     network, effect = nodes[0].mrff, None
     tested = all(node.config.tests for node in nodes)
+    clicks = nodes[0].config.objective != "next"
+    scores = _kept(keys, own, clicks=clicks) if tested else None
     if network.num_experts > 1 and tested and tensors_of(network, "group"):
         kept = _with_one_expert(network, routes)
         shared = [_scored(node, best_round) for node in nodes if len(_users(node))]
         with torch.no_grad():
             for name, values in tensors_of(network, "group").items():
                 values.copy_(kept[name])
-        effect = _effect(keys, own, shared)
-    return UserGroups(keys, routes, effect)
+        alone = own if mixture is None else [_of_network(scored) for scored in own]
+        effect = _effect(keys, alone, shared)
+    return UserGroups(keys, routes, effect, scores)
 
 
 def _users(node: Node) -> np.ndarray:
@@ -69,9 +84,16 @@ def _users(node: Node) -> np.ndarray:
     return eligible_users(node.dataset, holdout=node.config.for_scoring.data.holdout)
 
 
-def _scored(node: Node, best_round: int) -> Scored:
+def _scored(node: Node, best_round: int, mixture: Mixture | None = None) -> Scored:
     cohort = node.cohort(_users(node), up_to_round=best_round)
-    return CohortLearner(node.mrff, node.config.for_scoring).score_as_loaded(cohort, "test")
+    learner = CohortLearner(node.mrff, node.config.for_scoring)
+    return learner.score_as_loaded(cohort, "test", mixture)
+
+
+def _of_network(scored: Scored) -> Scored:
+    """Ranks by the network alone, of those by several mixes."""
+    assert scored.ranks is not None
+    return replace(scored, ranks=scored.ranks.by_mix(RANKED_BY.index("network")))
 
 
 @torch.no_grad()
@@ -89,19 +111,28 @@ def _with_one_expert(network: MRFFNetwork, routes: np.ndarray) -> dict[str, torc
 
 def _effect(keys: np.ndarray, own: list[Scored], shared: list[Scored]) -> Effect | None:
     """By what the run learns: clicks where it does."""
-    sides = {"own": _kept(keys, own), "shared": _kept(keys, shared)}
+    clicks = own[0].ranks is None
+    sides = {"own": _kept(keys, own, clicks=clicks), "shared": _kept(keys, shared, clicks=clicks)}
     name = "auc" if own[0].ranks is None else "ndcg10"
     measures = {side: TESTED[name].of(kept) for side, kept in sides.items()}
-    known = {side: [measure] for side, measure in measures.items() if measure is not None}
-    if len(known) < 2:
+    own_side, shared_side = measures["own"], measures["shared"]
+    if own_side is None or shared_side is None:
         return None
-    found = resampled({name: known}, (len(keys), 1), resamples=RESAMPLES, seed=[0])[name]
-    gain = paired_difference(found["own"], found["shared"], confidence=CONFIDENCE, seed=[1])
-    return Effect(TESTED[name].label, float(found["own"][0, 0]), gain)
+    pair = own_side, shared_side
+    value, gain = _compared(pair, np.ones(len(keys)))
+    return Effect(TESTED[name].label, value, gain, pair)
 
 
-def _kept(keys: np.ndarray, parts: list[Scored]) -> KeptScores:
+def _compared(sides: tuple[Weighted, Weighted], inside: np.ndarray) -> tuple[float, Difference]:
+    """The first side's measure, and how far it is above the second's, among some users."""
+    asked = {str(n): [partial(restricted, side, inside)] for n, side in enumerate(sides)}
+    found = resampled({"": asked}, (len(inside), 1), resamples=RESAMPLES, seed=[0])[""]
+    gain = paired_difference(found["0"], found["1"], confidence=CONFIDENCE, seed=[1])
+    return float(found["0"][0, 0]), gain
+
+
+def _kept(keys: np.ndarray, parts: list[Scored], *, clicks: bool) -> KeptScores:
     logits, labels = (np.concatenate([getattr(p, n) for p in parts]) for n in ("logits", "labels"))
     ranks = [part.ranks for part in parts if part.ranks is not None]
     joined = Ranks.joined(ranks, np.arange(len(keys))) if ranks else None
-    return KeptScores(keys, None if ranks else logits, labels, joined)
+    return KeptScores(keys, logits if clicks else None, labels, joined)

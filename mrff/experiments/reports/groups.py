@@ -6,7 +6,7 @@ all on this machine, or for a look at one's own node.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -15,8 +15,11 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from mrff.data.dataset import load_dataset, load_times, load_titles
+from mrff.experiments.comparison.bootstrap import Difference
+from mrff.experiments.reports.activity import People, tested_people
 from mrff.experiments.reports.group_effect import Effect, UserGroups, routed
 from mrff.experiments.reports.likings import Likes, Liking
+from mrff.experiments.reports.members import Members, members
 from mrff.ops.nodes import NodesAtHand
 from mrff.ops.trained_run import RunError, find_run, load_best
 
@@ -34,6 +37,8 @@ class Group:
     like_rate: float | None
     likings: list[Liking]  # the most surprising ones first
     critical: float = 3.0  # standard errors that chance does not reach
+    members: Members | None = None
+    gain: Difference | None = None  # of its members by their own experts; None: not known
 
     @property
     def named(self) -> list[Liking]:
@@ -60,6 +65,7 @@ class GroupPicture:
     effect: Effect | None = None  # None: there is one group, or no test
     agreement: tuple[str, list[float]] | None = None  # another run's name, and by layer the
     # adjusted Rand index of its groups with these
+    people: People | None = None  # None: nobody is tested
 
     @property
     def verdict(self) -> str:
@@ -130,12 +136,21 @@ def group_picture(nodes: NodesAtHand, other: NodesAtHand | None = None) -> Group
         flows.append(np.zeros((experts, experts), np.int64))
         np.add.at(flows[-1], pair, 1)
     layers = [_groups(likes, of_layer, experts, titles) for of_layer in routes.T]
+    if found.effect is not None:
+        layers = [
+            [replace(g, gain=found.effect.within(column == n)) for n, g in enumerate(groups)]
+            for column, groups in zip(found.routes.T, layers, strict=True)
+        ]
     agreement = _agreement(found, other) if other else None
-    return GroupPicture(flows, layers, len(users), found.effect, agreement)
+    people = None
+    if found.tested is not None:
+        holdout = nodes.best.config.data.holdout
+        people = tested_people(dataset, users, found.tested, holdout=holdout)
+    return GroupPicture(flows, layers, len(users), found.effect, agreement, people)
 
 
 def _routed(nodes: NodesAtHand) -> UserGroups | None:
-    return routed(list(nodes.open_all()), nodes.best.round)
+    return routed(list(nodes.open_all()), nodes.best.round, nodes.best.mixture)
 
 
 def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -> list[Group]:
@@ -149,7 +164,8 @@ def _groups(likes: Likes, routes: np.ndarray, experts: int, titles: list[str]) -
         here = routes == group
         number, liked = int(rows[here].sum()), int(np.diff(likes.offsets)[here].sum())
         rate = liked / number if number else None
-        found.append(Group(int(here.sum()), rate, of_group, critical))
+        one = Group(int(here.sum()), rate, of_group, critical)
+        found.append(replace(one, members=members(likes, here, one.named, titles)))
     return found
 
 

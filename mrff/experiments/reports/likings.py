@@ -82,6 +82,8 @@ class Likes:
         """
         found: list[list[Liking]] = [[] for _ in range(groups)]
         for feature in self.dataset.schema.item_features:
+            if feature.kind == "bucket":  # a release year says when somebody came, not what for
+                continue
             codes, sums = self._sums(feature, routes, groups)
             for group, of_group in enumerate(sums):
                 found[group] += _likings(feature, codes, of_group, titles)

@@ -38,6 +38,26 @@ def render(template: str, **data: Any) -> str:
     )  # fmt: skip
 
 
+def described(figure: Any) -> str:
+    """A chart in words, for who cannot see it: where every line begins and ends."""
+    told = []
+    for trace in figure.data:
+        if trace.type != "scatter":
+            told.append({"sankey": "flows of users", "heatmap": "a map of ratios"}[trace.type])
+            continue
+        known = [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if None not in (x, y)]
+        if known:
+            (start, first), (end, last) = known[0], known[-1]
+            name = trace.name or "value"
+            from_to = f" to {_number(last)} at {_number(end)}" if len(known) > 1 else ""
+            told.append(f"{name}: {_number(first)} at {_number(start)}{from_to}")
+    return "; ".join(told).replace("<br>", ", ") or "no values"
+
+
+def _number(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -48,7 +68,12 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters |= {"measure": measure, "duration": duration, "megabytes": megabytes}
+    environment.filters |= {
+        "measure": measure,
+        "described": described,
+        "duration": duration,
+        "megabytes": megabytes,
+    }
     environment.tests["numeric"] = _is_numeric
     return environment
 

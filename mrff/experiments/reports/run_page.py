@@ -8,9 +8,21 @@ from typing import Any, Literal
 from mrff.config import RunConfig
 from mrff.data.dataset import load_dataset
 from mrff.data.floors import Floor, Floors, floors
+from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.reports import curves, group_charts
-from mrff.experiments.reports.figures import Entries, Entry, is_known, of_kind
+from mrff.experiments.reports.activity import (
+    SHOWN,
+    Class,
+    People,
+    classes,
+    everybody,
+    fares_figure,
+    told,
+)
+from mrff.experiments.reports.calibration import calibration_figure
+from mrff.experiments.reports.figures import Entries, Entry, column, is_known, of_kind
 from mrff.experiments.reports.groups import GroupPicture, read_picture
+from mrff.experiments.reports.overview import verdict
 from mrff.experiments.reports.page import measure, render
 from mrff.ops.trained_run import find_run, load_history, read_json
 from server_app.run.absences import absences, where_missing
@@ -41,13 +53,15 @@ def run_page(
     picture, why_not = None, "--public"
     if not public:
         picture, why_not = read_picture(run, data_dir, state_dir, against)
+    people = picture.people if picture else None
     return render(
         "run.html.j2",
         name=folder.name,
         config=config,
         finished=bool(summary),
         nodes_missing=_missing(history, summary),
-        **_quality(history, data, config),
+        **_quality(history, data, config, people),
+        **_users(people),
         **_lists(history),
         **_groups(history, picture, why_not),
         **_cost_of_privacy(history, config),
@@ -56,7 +70,38 @@ def run_page(
     )
 
 
-def _quality(history: Entries, data: Path, config: RunConfig) -> dict[str, Any]:
+def _users(people: People | None) -> dict[str, Any]:
+    """How users of little and much history fare, and what predictions are worth."""
+    found = classes(people) if people else []
+    names = [name for name in SHOWN if any(name in one.fares for one in found)]
+    return {
+        "fares": {TESTED[name].label: fares_figure(found, name) for name in names},
+        "class_headings": ("users", "rows before the test", "number", *_fare_headings(names)),
+        "class_rows": [
+            [one.name, told(one.rows), f"{one.users:,}", *_fare_cells(one, names)] for one in found
+        ],
+        "calibration": calibration_figure(people.scores) if people else None,
+    }
+
+
+def _fare_headings(names: list[str]) -> list[str]:
+    of = [(TESTED[name].label, f"best simpler {TESTED[name].label}") for name in names]
+    return [heading for pair in of for heading in pair]
+
+
+def _fare_cells(one: Class, names: list[str]) -> list[str]:
+    cells = []
+    for name in names:
+        fare = one.fares.get(name)
+        best = max(fare.others.items(), key=lambda pair: pair[1], default=None) if fare else None
+        cells.append("–" if fare is None else f"{fare.own:.4f}")
+        cells.append("–" if best is None else f"{best[1]:.4f} ({best[0]})")
+    return cells
+
+
+def _quality(
+    history: Entries, data: Path, config: RunConfig, people: People | None
+) -> dict[str, Any]:
     """The curves of what is measured, and the table of clicks beside the floors of rates."""
     validations, test = of_kind(history, "validation"), _test(history)
     titles = [title for title, name in curves.MEASURES.items() if is_known(validations, name)]
@@ -64,15 +109,18 @@ def _quality(history: Entries, data: Path, config: RunConfig) -> dict[str, Any]:
     scored = clicks and config.tests
     valid, why_not = _floors(data, config, "valid") if scored else (None, "")
     rows: list[list[str]] = []
+    levels: dict[str, float] = {}
     if test is not None and clicks:
         lowest, _ = _floors(data, config, "test")
         for field, name in curves.FLOORS.items():
             floor: Floor | None = getattr(lowest, field, None)
             if floor is not None:
+                levels[name] = floor.auc
                 rows.append([name, measure(floor.auc), measure(floor.log_loss), "pooled data"])
         rows.append(["MRFF", measure(test["auc"]), measure(test["log_loss"]), "sums of updates"])
     return {
         "test": test,
+        "conclusion": verdict(test, levels, everybody(people) if people else {}),
         "tiles": [] if test is None else _tiles(test),
         "test_rows": rows,
         "best_round": curves.best_round(history),
@@ -140,7 +188,9 @@ def _groups(history: Entries, picture: GroupPicture | None, why_not: str) -> dic
 
 
 def _cost_of_privacy(history: Entries, config: RunConfig) -> dict[str, Any]:
+    spent = [v for v in column(of_kind(history, "round"), "privacy.epsilon") if v is not None]
     return {
+        "epsilon_spent": spent[-1] if spent else None,
         "epsilon": curves.epsilon_figure(history, config.privacy.epsilon_budget or 0.0),
         "noise": curves.noise_figure(history),
         "predictable": is_known(of_kind(history, "round"), "privacy.predictable_noise"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mrff.data.dataset import Dataset
+from mrff.data.schema import Feature
 from mrff.experiments.reports.groups import Group, GroupPicture, _groups
 from mrff.experiments.reports.likings import Likes, Liking
 from tests.support.small_data import small_dataset
@@ -110,3 +111,19 @@ def test_the_verdict_says_whether_groups_mean_anything() -> None:
     assert "1 of 2 groups take more of anything" in with_name.verdict
     assert with_name.layers[0][1].name == "g: Horror"
     assert "one group" in GroupPicture([], [[nothing]], 5).verdict
+
+
+def test_a_release_year_names_nobody() -> None:
+    """It says when people came, and not what for: ordered parts of a number are left out."""
+    dataset, times = population(200, 30, 0)
+    routes = np.arange(200) % 2
+    labels = (dataset.items % 2 == np.repeat(routes, 30)).astype(np.int8)
+    year = Feature("year", "bucket", 3, values=("old", "new"))
+    dataset = replace(
+        dataset, labels=labels,
+        schema=replace(dataset.schema, item_features=(*dataset.schema.item_features, year)),
+        item_features={**dataset.item_features, "year": (np.arange(13) % 2 + 1).astype(np.int32)},
+    )  # fmt: skip
+    names = [name for group in named(dataset, times, routes) for name in group]
+    assert names
+    assert not [name for name in names if name.startswith("year")]

@@ -286,7 +286,7 @@ def test_a_run_that_ranks_shows_its_lists_and_what_they_are_ranked_by(
     page = report(str(tmp_path / "runs" / "one"), tmp_path / "r.html")
     summary = json.loads((tmp_path / "runs" / "one" / "summary.json").read_text())
     assert f"<dd>{summary['test']['hr10']:.4f}</dd>" in page
-    table = page[page.index("<th>lists by</th>") :]
+    table = page[page.index(">lists by</th>") :]
     table = table[: table.index("</table>")]
     for name, told in (("popularity", "popularity"), ("network", "its network alone")):
         cells = "".join(
