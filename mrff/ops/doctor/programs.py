@@ -64,7 +64,7 @@ def ray(place: Place) -> Finding:
         return Finding(FAULT, f"it cannot be imported ({error})", "install flwr[simulation] again")
     cluster = os.environ.get("RAY_ADDRESS")
     if cluster:
-        return Finding(OK, f"{ray.__version__}, mrff run goes to the cluster at {cluster}")
+        return Finding(OK, f"{ray.__version__}, mrff run computes on the cluster at {cluster}")
     disk = shutil.disk_usage(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
     if disk.free < LEAST_SHARE * disk.total:
         return Finding(
