@@ -91,7 +91,7 @@ class GroupPicture:
         if gain.high < -SMALL_GAIN:
             return f"Groups cost something here: {brings}, and {likes}."
         if named:
-            return f"Groups mean something, and change little: {brings}, and {likes}."
+            return f"Groups like different things, and change nothing here: {brings}, and {likes}."
         return f"Groups mean nothing here: {brings}, and {likes}."
 
 

@@ -12,8 +12,10 @@ from client_app.kept_scores import KeptScores
 from mrff.data.dataset import load_dataset
 from mrff.data.floors import exact_auc, predict_by_rates
 from mrff.experiments.comparison.bootstrap import Difference
+from mrff.experiments.comparison.measures import TESTED
 from mrff.experiments.reports.activity import Fare, People, classes, everybody
 from mrff.experiments.reports.calibration import calibration_figure, wilson
+from mrff.experiments.reports.group_effect import Effect
 from mrff.experiments.reports.groups import group_picture
 from mrff.experiments.reports.overview import verdict
 from mrff.metrics.metric import Ranks
@@ -47,8 +49,10 @@ def test_classes_are_fifths_of_users_by_rows_and_their_measures_are_their_own() 
 
 def test_users_with_the_same_number_of_rows_are_in_one_class() -> None:
     found = classes(people([4] * 9 + [50], [0.0] * 10, [0, 1] * 5))
-    assert [(one.rows, one.users) for one in found][-1] == ((50, 50), 1) or len(found) == 1
-    assert sum(one.users for one in found) == 10
+    assert [(one.name, one.rows, one.users) for one in found] == [
+        ("cold", (4, 4), 9),
+        ("heavy", (50, 50), 1),
+    ]
 
 
 def test_an_interval_holds_the_difference_and_a_clear_one_does_not_touch_zero() -> None:
@@ -57,6 +61,20 @@ def test_an_interval_holds_the_difference_and_a_clear_one_does_not_touch_zero() 
     logits = (2.0 * labels + random.normal(size=400)).tolist()
     gain = everybody(people([5] * 400, logits, labels.tolist()))["auc"].gains["coin"]
     assert 0.2 < gain.low < gain.difference < gain.high < 0.5
+
+
+def test_what_an_expert_brings_is_told_of_its_own_users() -> None:
+    """Own experts rank the first twenty users right, and the others as one for everybody does."""
+    labels = [0, 1] * 20
+    own = people([5] * 40, [*([-1.0, 1.0] * 10), *([0.0] * 20)], labels).scores
+    shared = people([5] * 40, [0.0] * 40, labels).scores
+    sides = TESTED["auc"].of(own), TESTED["auc"].of(shared)
+    assert sides[0] is not None
+    assert sides[1] is not None
+    effect = Effect("AUC", 0.75, Difference(), (sides[0], sides[1]))
+    first = np.arange(40) < 20
+    assert effect.within(first).difference == pytest.approx(0.5)
+    assert effect.within(~first).difference == pytest.approx(0.0)
 
 
 def test_hits_are_those_of_the_answers_that_count() -> None:

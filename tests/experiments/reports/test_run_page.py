@@ -215,6 +215,9 @@ def test_a_private_run_shows_its_budget_and_what_is_not_known(
     traces = charts(private)["Privacy budget spent"]["data"]
     np.testing.assert_allclose(numbers(traces[0]["y"]), spent)
     assert traces[1]["name"] == "budget 100.0000"
+    tile = re.search(r"<dt>epsilon</dt><dd>([0-9.]+)</dd>", private)
+    assert tile
+    assert tile[1] == f"{spent[-1]:.3f}"
     assert "Signal against noise" in charts(private)
     assert "Training loss over rounds" not in charts(private)
     assert "Churn" not in charts(private)  # nobody may count it
