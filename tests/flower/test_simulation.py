@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 USING = (ROOT / "docs" / "using.md").read_text()
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
-PHONES = 300  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
+PHONES = 100  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
 pytestmark = pytest.mark.slow
 
 
