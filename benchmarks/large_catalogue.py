@@ -22,6 +22,7 @@ from typing import Any
 
 from measuring import read_options, show
 
+from client_app.devices import free_memory
 from mrff.data.prepare import prepare
 from mrff.ops.federation import Federation
 from mrff.ops.processes import termination_interrupts
@@ -104,11 +105,11 @@ def memory() -> Iterator[list[int]]:
 
 
 def available() -> int:
-    """Bytes of memory that new programs could have (Linux)."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("/proc/meminfo has no MemAvailable: this benchmark needs Linux")
+    """Bytes of memory that new programs could have."""
+    free = free_memory()
+    if free is None:
+        raise SystemExit("there is no /proc/meminfo: this benchmark needs Linux")
+    return free
 
 
 if __name__ == "__main__":

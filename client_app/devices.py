@@ -54,8 +54,13 @@ def chunk_memory(device: torch.device) -> int:
 
 def host_memory() -> int:
     """The same of the host, where private parameters lie; Linux says how much is free."""
+    free = free_memory()
+    return HOST_MOST if free is None else min(HOST_MOST, free // HOST_SHARE)
+
+
+def free_memory() -> int | None:
+    """Bytes that new programs could have; None where it is not Linux."""
     if not _MEMINFO.is_file():
-        return HOST_MOST
+        return None
     numbers = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-    free = int(numbers["MemAvailable"].split()[0]) * 1024
-    return min(HOST_MOST, free // HOST_SHARE)
+    return int(numbers["MemAvailable"].split()[0]) * 1024
