@@ -21,7 +21,7 @@ compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; need
 	@docker/demo.sh
 
 test: .venv/dev  ## set up and run every test, real Flower runs included
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
 check: lint  ## the linters, and the tests that take least: for every change while at work
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow" $(QUICK)

@@ -32,14 +32,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays on one worker; so does all of the deployment, whose tests measure time."""
-    from xdist.scheduler import LoadScopeScheduling
+    """A file stays on one worker, for the sake of what its tests share."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return DEPLOYMENT if nodeid.startswith(DEPLOYMENT) else nodeid.split("::")[0]
-
-    return ByFile(config, log)
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
