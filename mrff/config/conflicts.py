@@ -37,6 +37,7 @@ def conflicts(config: Derived) -> Iterator[str]:
             f"{config.privacy.mode}: their sums name the items of a one-user node; "
             "use training.linear-items=off"
         )
+    yield from _start_conflicts(config)
     yield from _statistics_conflicts(config)
     yield from _evidence_conflicts(config)
     yield from _secure_conflicts(config)
@@ -50,6 +51,20 @@ def conflicts(config: Derived) -> Iterator[str]:
         yield (
             "run.name may hold letters, digits, '.', '_' and '-' only, and is not off, "
             f"got {name!r}"
+        )
+
+
+def _start_conflicts(config: Derived) -> Iterator[str]:
+    start, ids = config.training.item_start, config.network.item_ids
+    if start != "random" and ids != "full":
+        yield (
+            f"training.item-start={start} cannot go with network.item-ids={ids}: no item has a row "
+            "of its own; use training.item-start=random"
+        )
+    if start != "random" and config.network.private_parameters == "all":
+        yield (
+            f"training.item-start={start} cannot go with network.private-parameters=all: items' "
+            "rows begin on nodes; use training.item-start=random"
         )
 
 
