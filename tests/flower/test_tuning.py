@@ -51,7 +51,7 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
         first.send_signal(signal.SIGINT)  # in the second trial
         assert first.wait(timeout=120) == 130
     told = (tmp_path / "first.log").read_text()
-    assert "trial 0 (defaults): 0." in told
+    assert "trial 0 (fitted defaults): 0." in told
     assert "mrff: interrupted" in told
     assert nothing_works_below(home)
 
@@ -63,8 +63,8 @@ def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> No
     second = mrff("tune", "tiny", "--budget", enough, *FEW, home=home)
     assert second.returncode == 0, second.stdout[-2000:] + second.stderr[-2000:]
     assert "going on after 1 trials that are done" in second.stderr
-    assert "(defaults)" not in second.stderr  # it is done
-    assert "(fitted defaults): 0." in second.stderr
+    assert "(fitted defaults)" not in second.stderr  # it is done
+    assert "(defaults): 0." in second.stderr
     assert "best floor 0." in second.stdout
     best = home / "tune" / "tiny" / "best.toml"
     text = best.read_text()

@@ -136,7 +136,7 @@ def _asked(folder: Path, schema: Schema, values: Values) -> tuple[Search, RunCon
     }
     off_axes = {key: value for key, value in found.items() if key not in space}
     fits = {key: found.get(key, plain[key]) for key in space}
-    points: dict[str, Values] = {DEFAULTS: plain, FITTED: fits}
+    points: dict[str, Values] = {FITTED: fits, DEFAULTS: plain}  # the likelier one first
     return Search(
         space=space,
         base=base,

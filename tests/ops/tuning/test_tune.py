@@ -47,12 +47,12 @@ def test_the_clock_is_read_only_where_times_are_times(small_data: Path, tmp_path
     assert all(CLOCK in values for values in dated)
 
 
-def test_item_sums_are_tried_second_unless_something_excludes_them(
+def test_item_sums_are_tried_first_unless_something_excludes_them(
     small_data: Path, tmp_path: Path
 ) -> None:
     _, seen = searched(small_data, tmp_path / "open", {})
-    assert [one["network.item-statistics"] for one in seen[:2]] == [False, True]
-    assert seen[1]["network.item-bias"] is False
+    assert [one["network.item-statistics"] for one in seen[:2]] == [True, False]
+    assert seen[0]["network.item-bias"] is False
     excluding: list[Values] = [{"network.item-bias": True}, {"network.private-parameters": "all"}]
     for number, values in enumerate(excluding):
         _, seen = searched(small_data, tmp_path / str(number), values)
