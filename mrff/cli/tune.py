@@ -32,8 +32,8 @@ def tune(
 ) -> None:
     """Search settings for a dataset by validation, and write a file for mrff run --config.
 
-    DATASET is the name of a prepared dataset, or its folder. The first run has the defaults, the
-    second those that fit the data. The test is never scored. Settings given with -c or --config
+    DATASET is the name of a prepared dataset, or its folder. The first run has what fits the data,
+    the second the plain defaults. The test is never scored. Settings given with -c or --config
     stay as they are. The same command goes on where it ended, after Ctrl-C as well.
     """
     # These bring torch and pyarrow.
