@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,6 +31,23 @@ def device_for(training: TrainingSettings) -> torch.device:
             "training.device=cuda, but PyTorch sees no GPU here; use training.device=auto or cpu"
         )
     return torch.device("cpu")
+
+
+@contextmanager
+def multiplying(device: torch.device, precision: str) -> Iterator[None]:
+    """Matrix products on a GPU are rounded as ``training.precision`` says, meanwhile.
+
+    tf32 keeps 10 bits of a factor; what is stored, added up and sent stays in float32. On a CPU
+    nothing changes.
+    """
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    if precision != "fp32" and device.type == "cuda":
+        products.fp32_precision = precision
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def moved(field: Tensor, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from client_app.devices import chunk_memory, moved
+from client_app.devices import chunk_memory, moved, multiplying
 from client_app.learners.base import (
     Work,
     as_batch,
@@ -209,9 +209,11 @@ class CohortLearner:
         return 4 * (items if items <= training.full_softmax_items else training.drawn_items)
 
     def _local_training(self, shared: Tensors, work: Work, keep_apart: bool) -> Outcome:
-        if self._takes_one_sgd_step() and not keep_apart:
-            return one_sgd_step(self.network, shared, work)
-        outcome = changes_of_each(self.network, shared, work)
+        device, precision = work.weights.device, self.config.training.precision
+        with multiplying(device, precision):
+            if self._takes_one_sgd_step() and not keep_apart:
+                return one_sgd_step(self.network, shared, work)
+            outcome = changes_of_each(self.network, shared, work)
         return outcome if keep_apart else summed(outcome, shared, work.weights)
 
     def _takes_one_sgd_step(self) -> bool:

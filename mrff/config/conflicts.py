@@ -55,6 +55,13 @@ def conflicts(config: Derived) -> Iterator[str]:
 
 
 def _start_conflicts(config: Derived) -> Iterator[str]:
+    precision, mode = config.training.precision, config.privacy.mode
+    if precision != "fp32" and mode != "none":
+        yield (
+            f"training.precision={precision} cannot go with privacy.mode={mode}: how a product is "
+            "rounded depends on who else is computed with, beyond what clipping bounds; use "
+            "training.precision=fp32"
+        )
     start, ids = config.training.item_start, config.network.item_ids
     if start != "random" and ids != "full":
         yield (
