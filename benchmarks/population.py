@@ -62,7 +62,8 @@ def chosen_population(options: argparse.Namespace) -> Population:
 def open_population(folder: Path, *, users: int, settings: Mapping[str, Value]) -> Population:
     """The first ``users`` eligible users of a prepared folder; 0: all of them."""
     named = {"data.dataset": folder.name, "data.data-dir": str(folder)}
-    config, dataset = RunConfig.from_flat({**settings, **named}), load_dataset(folder)
+    config = RunConfig.from_flat({**settings, **named})
+    dataset = load_dataset(folder, config.times_read)
     network = network_of(dataset, config)
     rows = eligible_users(dataset, holdout=config.data.holdout)
     rows = rows[:users] if users else rows

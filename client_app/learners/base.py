@@ -36,6 +36,7 @@ class Work:
     loads: Tensor | None  # see `mrff_model.losses.user_losses`
     training: TrainingSettings
     targets: np.ndarray  # (B,) how many each user has
+    rates: list[Tensor] | None = None  # `MRFFNetwork.rates_of` the batch, where they are known
 
     @property
     def user_weights(self) -> np.ndarray:

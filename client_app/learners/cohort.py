@@ -30,6 +30,7 @@ from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
+from client_app.learners.remembered import rates_of
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -47,7 +48,7 @@ from mrff_model.building import (
     tensors_of,
 )
 from mrff_model.losses import user_losses
-from mrff_model.network import Beforehand, MRFFNetwork
+from mrff_model.network import NOTHING_KNOWN, Beforehand, MRFFNetwork
 
 # Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
 CACHE_POSITIONS = 4096
@@ -72,7 +73,10 @@ class CohortLearner:
         keep_apart = mechanism.needs != "sum"
 
         def work(rows: np.ndarray) -> tuple[Outcome, Work]:
-            chunk = work_on(model, cohort.part(rows), config, next(self.network.parameters()))
+            chosen = cohort.part(rows)
+            chunk = work_on(model, chosen, config, next(self.network.parameters()))
+            rates = rates_of(self.network, self.config, chosen, chunk.batch, "train")
+            chunk = replace(chunk, rates=rates)
             return self._local_training(shared, chunk, keep_apart), chunk
 
         sizes = training_sizes(cohort.dataset, cohort.users, self.config.data)
@@ -117,9 +121,9 @@ class CohortLearner:
             batch = batch.map(lambda field: moved(field, device))
             own = {name: moved(values, device) for name, values in chosen.private.items()}
             evidence = self._evidence(chosen)
-            output = outputs(
-                network, own, batch, places.to(device) if self._ranks else None, evidence
-            )
+            rates = rates_of(network, self.config, chosen, batch, part)
+            known = Beforehand(rates, evidence)
+            output = outputs(network, own, batch, places.to(device) if self._ranks else None, known)
             logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
@@ -158,7 +162,8 @@ class CohortLearner:
             batch = with_drawn_items(batch, chosen, self.config, model.round_number)
             batch = batch.map(lambda field: moved(field, some.device))
             own = {name: moved(values, some.device) for name, values in chosen.private.items()}
-            output = outputs(network, own, batch)
+            known = Beforehand(rates_of(network, self.config, chosen, batch, "train"))
+            output = outputs(network, own, batch, known=known)
             measured = user_losses(output, batch, weights)[0]
             losses[rows] = measured.double().cpu().numpy()
 
@@ -235,19 +240,19 @@ def outputs(
     private: Tensors,
     batch: Batch,
     rank_at: Tensor | None = None,
-    evidence: Batch | None = None,
+    known: Beforehand = NOTHING_KNOWN,
 ) -> Output:
     """The network's output for B users, each with their private parameters (B, ...).
 
     Args:
         rank_at: see `MRFFNetwork.forward`.
-        evidence: see `mrff_model.network.Beforehand`; where it is, nobody has a head of their own.
+        known: see `MRFFNetwork.forward`; where there is evidence, nobody has a head of their own.
     """
     if rows_suffice(network):
         options = {
             "shared_look_ups": True,
             "rank_at": rank_at,
-            "known": Beforehand(evidence=evidence),
+            "known": known,
         }
         return functional_call(network, private, (batch,), options)
     places = () if rank_at is None else (rank_at,)
@@ -265,7 +270,8 @@ def outputs(
 
     with warnings.catch_warnings():  # a few small operations are computed user by user
         warnings.filterwarnings("ignore", "There is a performance drop")
-        return Output(*vmap(output_of)(private, batch, network.rates_of(batch), places))
+        rates = network.rates_of(batch) if known.rates is None else known.rates
+        return Output(*vmap(output_of)(private, batch, rates, places))
 
 
 def _without_spoilers(rows: np.ndarray, finite: np.ndarray) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from client_app.learners.rates import move, private_rate
 from mrff.sums import Outcome, Tensors
 from mrff.sums.outcome import visited_experts
 from mrff_model.losses import user_losses
-from mrff_model.network import MRFFNetwork
+from mrff_model.network import Beforehand, MRFFNetwork
 
 
 def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
@@ -24,7 +24,8 @@ def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
     batch, training, weights = work.batch, work.training, work.weights
     own = {name: rows.detach().requires_grad_() for name, rows in work.private.items()}
     arguments = (batch, work.dropout_keys[0])
-    output = functional_call(network, own, arguments, {"shared_look_ups": True})
+    options = {"shared_look_ups": True, "known": Beforehand(work.rates)}
+    output = functional_call(network, own, arguments, options)
     losses, bce = user_losses(output, batch, work.loss, work.loads)
     finite = torch.isfinite(losses.detach())
     visited = visited_experts(output.routes, network.num_experts)

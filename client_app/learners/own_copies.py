@@ -56,7 +56,8 @@ def changes_of_each(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcom
         lambda name: private_rate(name, training, targets),
         training.private_weight_decay,
     )
-    copies, own, rates = begin, work.private, network.rates_of(batch)
+    rates = network.rates_of(batch) if work.rates is None else work.rates
+    copies, own = begin, work.private
     routes_of, losses, bce_of = [], [], []
     for number, key in enumerate(work.dropout_keys):
         batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0, 0))
