@@ -37,7 +37,7 @@ def conflicts(config: Derived) -> Iterator[str]:
             f"{config.privacy.mode}: their sums name the items of a one-user node; "
             "use training.linear-items=off"
         )
-    yield from _start_conflicts(config)
+    yield from _precision_conflicts(config)
     yield from _statistics_conflicts(config)
     yield from _evidence_conflicts(config)
     yield from _secure_conflicts(config)
@@ -54,24 +54,13 @@ def conflicts(config: Derived) -> Iterator[str]:
         )
 
 
-def _start_conflicts(config: Derived) -> Iterator[str]:
+def _precision_conflicts(config: Derived) -> Iterator[str]:
     precision, mode = config.training.precision, config.privacy.mode
     if precision != "fp32" and mode != "none":
         yield (
             f"training.precision={precision} cannot go with privacy.mode={mode}: how a product is "
             "rounded depends on who else is computed with, beyond what clipping bounds; use "
             "training.precision=fp32"
-        )
-    start, ids = config.training.item_start, config.network.item_ids
-    if start != "random" and ids != "full":
-        yield (
-            f"training.item-start={start} cannot go with network.item-ids={ids}: no item has a row "
-            "of its own; use training.item-start=random"
-        )
-    if start != "random" and config.network.private_parameters == "all":
-        yield (
-            f"training.item-start={start} cannot go with network.private-parameters=all: items' "
-            "rows begin on nodes; use training.item-start=random"
         )
 
 

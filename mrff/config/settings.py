@@ -174,11 +174,6 @@ class TrainingSettings:
         0.0, "log-odds that a click is predicted with before round 1", Limits(-20.0, 20.0),
         fitted=True,
     )  # fmt: skip
-    item_start: str = setting(
-        "random",
-        "rows of items before round 1: drawn, or what the public catalogue says of them",
-        Limits(choices=("random", "catalogue")),
-    )
     full_softmax_items: int = setting(
         2048, "largest catalogue that the next item is compared with as a whole", Limits(0)
     )
