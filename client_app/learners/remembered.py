@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client_app.devices import host_memory
 from mrff.algorithms.learning import Cohort
 from mrff.config import RunConfig
 from mrff.wire.requests import Part
 from mrff_model.batch import Batch
 from mrff_model.network import MRFFNetwork
 
-MOST_BYTES = 256 * 2**20  # of a part; what comes after is computed whenever it is needed
+MOST_BYTES = 256 * 2**20  # of a part, and no more than a share of what is free; what comes
+# after is computed whenever it is needed
 Records = Literal["train"] | Part
 
 
@@ -57,7 +59,7 @@ class Memory:
         self._widths = [rate.shape[-1] for rate in rates]
         values = torch.cat(rates, dim=-1)[mask]
         found = dict(zip(names, values.split(mask.sum((1, 2)).tolist()), strict=True))
-        if self._bytes + values.nbytes <= MOST_BYTES:
+        if self._bytes + values.nbytes <= min(MOST_BYTES, host_memory()):
             self._bytes += values.nbytes
             self.known |= found
         return found
