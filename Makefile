@@ -9,7 +9,7 @@ QUICK := tests/test_house.py tests/test_adding.py $(addprefix tests/,config io l
 	strategies sums wire)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo compose-demo test test-fast check lint bench site clean
+.PHONY: help demo compose-demo test test-all test-fast check lint bench site clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -20,7 +20,10 @@ demo: .venv/runtime  ## set up, download ml-100k, train on 4 nodes, compare with
 compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; needs Docker with compose
 	@docker/demo.sh
 
-test: .venv/dev  ## set up and run every test, real Flower runs included
+test: .venv/dev  ## set up and run the tests, real Flower runs included
+	@$(BIN)/python -m pytest -n 4 --no-loadscope-reorder -m "not long"
+
+test-all: .venv/dev  ## every test: those of several minutes as well, as CI does
 	@$(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
 check: lint  ## the linters, and the tests that take least: for every change while at work

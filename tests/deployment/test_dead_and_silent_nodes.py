@@ -34,6 +34,7 @@ def federation(ml_100k: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield federation
 
 
+@pytest.mark.long
 def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     federation: Federation, tmp_path: Path, ml_100k: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_killed_nodes_go_on_under_a_new_id_and_under_their_own(
     assert lost == 0
 
 
+@pytest.mark.long
 def test_a_frozen_node_is_missing_after_the_time_set_and_used_again_when_thawed(
     federation: Federation,
 ) -> None:

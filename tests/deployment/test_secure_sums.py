@@ -25,6 +25,7 @@ SETTINGS: Values = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_node_killed_in_each_stage_costs_its_own_sum_and_nothing_else(
     tmp_path: Path, ml_100k: Path
 ) -> None:

@@ -104,6 +104,7 @@ def assert_same_as_on_one(home: Path, name: str) -> None:
             np.testing.assert_allclose(other[array], value, atol=1e-5, err_msg=array)
 
 
+@pytest.mark.long
 def test_two_raylets_train_what_one_does(cluster: Any, home: Path) -> None:
     raylets = {raylet_of(node) for node in cluster.list_all_nodes()}
     worked: set[int] = set()
@@ -124,6 +125,7 @@ def test_two_raylets_train_what_one_does(cluster: Any, home: Path) -> None:
     assert all(node.remaining_processes_alive() for node in cluster.list_all_nodes())
 
 
+@pytest.mark.long
 def test_a_raylet_that_is_killed_in_a_round_costs_its_workers_only(
     cluster: Any, home: Path
 ) -> None:

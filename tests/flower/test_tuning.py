@@ -30,6 +30,7 @@ def hears_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.long
 def test_a_search_is_interrupted_goes_on_and_its_file_runs(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare("synthetic", out=home / "data" / "tiny", options={"users": 60, "items": 20})

@@ -44,6 +44,7 @@ def test_the_tutorial_runs_and_the_notebook_is_of_its_text(tmp_path: Path) -> No
     assert "epsilon" in shown
 
 
+@pytest.mark.long
 def test_the_first_hour_word_for_word(tmp_path: Path) -> None:
     """Own data, a private run, and two nodes over TLS."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
