@@ -30,7 +30,7 @@ from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
-from client_app.learners.remembered import rates_of
+from client_app.learners.remembered import Rates
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -71,12 +71,12 @@ class CohortLearner:
         total, config = mechanism.begin(shared), local_settings(self.config, mechanism)
         done = Trained.nothing_yet(cohort, len(self.network.layers))
         keep_apart = mechanism.needs != "sum"
+        rates = Rates(self.network, self.config, "train")
 
         def work(rows: np.ndarray) -> tuple[Outcome, Work]:
             chosen = cohort.part(rows)
             chunk = work_on(model, chosen, config, next(self.network.parameters()))
-            rates = rates_of(self.network, self.config, chosen, chunk.batch, "train")
-            chunk = replace(chunk, rates=rates)
+            chunk = replace(chunk, rates=rates.of(chosen, chunk.batch))
             return self._local_training(shared, chunk, keep_apart), chunk
 
         sizes = training_sizes(cohort.dataset, cohort.users, self.config.data)
@@ -109,6 +109,7 @@ class CohortLearner:
         ranks = Ranks.nothing_yet(len(cohort), data.holdout, ranking.mixes)
         labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
+        rates = Rates(network, self.config, part)
 
         def score_rows(rows: np.ndarray) -> None:
             chosen = cohort.part(rows)
@@ -121,8 +122,7 @@ class CohortLearner:
             batch = batch.map(lambda field: moved(field, device))
             own = {name: moved(values, device) for name, values in chosen.private.items()}
             evidence = self._evidence(chosen)
-            rates = rates_of(network, self.config, chosen, batch, part)
-            known = Beforehand(rates, evidence)
+            known = Beforehand(rates.of(chosen, batch), evidence)
             output = outputs(network, own, batch, places.to(device) if self._ranks else None, known)
             logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
@@ -154,7 +154,7 @@ class CohortLearner:
         network, data, weights = self.network, self.config.data, loss_weights(self.config)
         load_shared(network, model.public, model.group)
         some = next(network.parameters())
-        losses = np.zeros(len(cohort))
+        losses, rates = np.zeros(len(cohort)), Rates(network, self.config, "train")
 
         def measure(rows: np.ndarray) -> None:
             chosen = cohort.part(rows)
@@ -162,7 +162,7 @@ class CohortLearner:
             batch = with_drawn_items(batch, chosen, self.config, model.round_number)
             batch = batch.map(lambda field: moved(field, some.device))
             own = {name: moved(values, some.device) for name, values in chosen.private.items()}
-            known = Beforehand(rates_of(network, self.config, chosen, batch, "train"))
+            known = Beforehand(rates.of(chosen, batch))
             output = outputs(network, own, batch, known=known)
             measured = user_losses(output, batch, weights)[0]
             losses[rows] = measured.double().cpu().numpy()

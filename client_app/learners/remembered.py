@@ -72,25 +72,35 @@ class Memory:
         return list(rates.split(self._widths, dim=-1))
 
 
-def rates_of(
-    network: MRFFNetwork, config: RunConfig, users: Cohort, batch: Batch, part: Records
-) -> list[Tensor]:
-    """`MRFFNetwork.rates_of` the records of ``users`` in a part of the split, where they count."""
-    if network.inputs is None or batch.items.device.type != "cpu":
-        return network.rates_of(batch)
-    memory = _memories.setdefault(network, defaultdict(Memory))[part]
-    memory.begin((_statistics(network), config))
-    names, fresh = _rows_of(users), dict[bytes, Tensor]()
-    new = np.array([name not in memory.known for name in names])
-    if new.any():
-        some = batch if new.all() else batch.map(lambda field: field[torch.from_numpy(new)])
-        rates = network.rates_of(some)
-        if not rates:
-            return rates
-        wanted = [name for name, is_new in zip(names, new, strict=True) if is_new]
-        fresh = memory.learn(wanted, some.mask, rates)
-    found = ChainMap(fresh, memory.known)
-    return memory.assembled([found[name] for name in names], batch.mask)
+class Rates:
+    """`MRFFNetwork.rates_of` records in a part of the split, where targets count.
+
+    The network holds the shared model of the message that is answered.
+    """
+
+    def __init__(self, network: MRFFNetwork, config: RunConfig, part: Records) -> None:
+        self.network = network
+        self._memory: Memory | None = None
+        if network.inputs is not None and next(network.parameters()).device.type == "cpu":
+            self._memory = _memories.setdefault(network, defaultdict(Memory))[part]
+            self._memory.begin((_statistics(network), config))
+
+    def of(self, users: Cohort, batch: Batch) -> list[Tensor]:
+        """Of the users' records, (B, W, L, R) each."""
+        memory = self._memory
+        if memory is None:
+            return self.network.rates_of(batch)
+        names, fresh = _rows_of(users), dict[bytes, Tensor]()
+        new = np.array([name not in memory.known for name in names])
+        if new.any():
+            some = batch if new.all() else batch.map(lambda field: field[torch.from_numpy(new)])
+            rates = self.network.rates_of(some)
+            if not rates:
+                return rates
+            wanted = [name for name, is_new in zip(names, new, strict=True) if is_new]
+            fresh = memory.learn(wanted, some.mask, rates)
+        found = ChainMap(fresh, memory.known)
+        return memory.assembled([found[name] for name in names], batch.mask)
 
 
 def _rows_of(users: Cohort) -> list[bytes]:
