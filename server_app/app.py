@@ -19,7 +19,7 @@ from mrff.wire.records import array_record
 from mrff.wire.requests import RunFacts
 from server_app.beginning import begin
 from server_app.data_folder import check_everybody_has_users, open_catalogue
-from server_app.fitting import fitted, keep_chosen
+from server_app.fitting import fitted
 from server_app.names import check_names
 from server_app.nodes import MissingNodesError, wait_for_nodes
 from server_app.objective import settled
@@ -52,8 +52,6 @@ def main(grid: Grid, context: Context) -> None:
             replace_dead_workers()
         with open_run_folder(config, run_id=context.run_id) as folder:
             state = begin(config, catalogue, folder)
-            if not config.run.resume:
-                keep_chosen(config, folder, found)
             server_half = mechanism.server(server_view(config, catalogue.schema, folder.name))
             server = config.server
             nodes = wait_for_nodes(

@@ -19,7 +19,6 @@ from mrff.data.schema import Ancestor
 from mrff.wire.requests import Arrays, EarlierRun
 from mrff_model.building import tensors_of
 from mrff_model.growing import NewItems, may_grow
-from mrff_model.scopes import is_fixed
 from server_app.model import initial_state
 from server_app.run.checkpoint import load_checkpoint
 from server_app.run.run_folder import named_run
@@ -155,8 +154,6 @@ def _begun(fresh: Arrays, old: Arrays, new: NewItems) -> Arrays:
             raise ValueError(f"{name} is in {'this run' if name in fresh else 'that run'} only")
     shared = dict(fresh)
     for name in sorted(fresh.keys() & old.keys()):
-        if is_fixed(name):  # summed anew before round 1
-            continue
         if may_grow(name, old[name].shape, fresh[name].shape):
             shared[name] = new.extended(name, old[name], len(fresh[name]))
         elif old[name].shape == fresh[name].shape:

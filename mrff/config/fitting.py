@@ -25,9 +25,6 @@ TASTE_ROWS = 4.0  # rows per item from which a taste in closed form helps (docs/
 MANY_ROWS = 500_000  # and of all items, from which it is worth twice the width
 LINEAR_ITEMS = 4000  # more gained nothing (docs/ranking.md); the cost grows with the cube
 
-GROW_WITH_DATA = frozenset({"network.closed-form-factors"})
-"""Settings that a model which goes on need not keep: no array that is trained has their size."""
-
 
 @dataclass(frozen=True)
 class DataFacts:

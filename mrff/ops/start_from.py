@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from mrff.config import FREE_KEYS, ONLY_OF, ConfigError, RunConfig
-from mrff.config.declaration import AUTO
-from mrff.config.fitting import GROW_WITH_DATA
 from mrff.data.dataset import load_catalogue
 
 Values = dict[str, bool | int | float | str]
@@ -14,7 +12,6 @@ def inherited(values: Values) -> Values:
     """The settings with those of the run that ``run.start-from`` names, where none are given.
 
     The number of rounds and other settings that may differ in a resumed run are not taken over.
-    What the data chose and may choose again is left to it.
     Sizes that were left to the objective stay what they were, and draws are others than before.
 
     Raises:
@@ -43,9 +40,6 @@ def inherited(values: Values) -> Values:
         "network.feature-dim": earlier.network_arguments()["feature_dim"],
         "training.seed": (earlier.training.seed + 1) % 2**63,
     }
-    if values.get("run.fit-settings", True):
-        chosen = read_json(folder.fitted)
-        taken |= dict.fromkeys(GROW_WITH_DATA & chosen.keys(), AUTO)
     learned = values.get("training.objective", earlier.objective)
     for key, objectives in ONLY_OF.items():
         if learned not in objectives:
@@ -59,7 +53,6 @@ def check_start(config: RunConfig) -> None:
     Raises:
         CheckpointError, ConfigError: it cannot.
     """
-    from mrff.ops.trained_run import read_json
     from server_app.beginning import check_same_data  # these bring PyTorch
     from server_app.continuing import continued_state
     from server_app.run.checkpoint import load_checkpoint
@@ -70,6 +63,4 @@ def check_start(config: RunConfig) -> None:
         folder = named_run(config, "resume", config.run.resume)
         check_same_data(load_checkpoint(folder.checkpoints), config, catalogue.schema)
         return
-    folder = named_run(config, "start-from", config.run.start_from or "")
-    config = config.for_data(catalogue.schema.kind).with_fitted(read_json(folder.config))
-    continued_state(config, catalogue)
+    continued_state(config.for_data(catalogue.schema.kind), catalogue)

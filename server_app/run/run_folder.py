@@ -62,11 +62,6 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
-    def fitted(self) -> Path:
-        """The settings that its data chose, by full name; see `server_app.fitting`."""
-        return self.path / "fitted.json"
-
-    @property
     def summary(self) -> Path:
         """What came out; only a finished run has it."""
         return self.path / "summary.json"

@@ -11,21 +11,17 @@ import numpy as np
 import pytest
 
 from client_app.node import open_node
-from mrff.config import ConfigError, RunConfig, fitting
+from mrff.config import ConfigError, RunConfig
 from mrff.data.dataset import load_catalogue
 from mrff.data.facts import facts_of
 from mrff.data.prepare import prepare
 from mrff.data.schema import Schema
 from mrff.data.shard import shard
-from mrff.ops.start_from import check_start, inherited
+from mrff.ops.start_from import inherited
 from mrff.wire.requests import Request, RequestError, RoundFacts, RunFacts
 from server_app.model import initial_state
-from server_app.run.checkpoint import load_checkpoint
 from tests.support.federation import run_federation
 from tests.support.tied_data import tied
-
-VECTORS = "item_statistics.vectors"
-SAID = {"item_statistics": True, "closed_form_factors": 8}
 
 
 @pytest.fixture(scope="module")
@@ -191,35 +187,3 @@ def test_nonsense_from_a_server_is_refused(data: Path, tmp_path: Path, fitted: s
 def test_a_value_beyond_its_limits_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"network\.dropout must be between"):
         node_for(data, tmp_path, '{"network.dropout": 7.0}', {})
-
-
-def test_what_grows_with_the_data_is_chosen_again_where_the_data_chose_it(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Twice the rows tell tastes of twice the width; whoever said 8 keeps 8."""
-    fit = {"nodes": 2, "fit_settings": True}
-    run_federation(data, tmp_path, name="chose", **fit)  # type: ignore[arg-type]
-    run_federation(data, tmp_path, name="said", **SAID, **fit)  # type: ignore[arg-type]
-    key = "network.closed-form-factors"
-    assert stored(tmp_path, "chose")[key] == stored(tmp_path, "said")[key] == 8
-    monkeypatch.setattr(fitting, "MANY_ROWS", 10)
-    for first, value in (("chose", 16), ("said", 8)):
-        name = f"after-{first}"
-        run_federation(data, tmp_path, name=name, start_from=first, **fit)  # type: ignore[arg-type]
-        assert stored(tmp_path, name)[key] == value
-        vectors = load_checkpoint(tmp_path / "runs" / name / "checkpoint").state.public[VECTORS]
-        assert vectors.shape[1] == value
-        assert np.abs(vectors).max(axis=0).min() > 0  # summed anew, in every column
-    run_federation(data, tmp_path, name="third", start_from="after-chose", **fit)  # type: ignore[arg-type]
-    assert stored(tmp_path, "third")[key] == 16
-
-
-def test_what_is_inherited_leaves_open_what_grows(data: Path, tmp_path: Path) -> None:
-    """So that ``mrff run`` chooses again, and its check before the start does not mind."""
-    run_federation(data, tmp_path, name="chose", nodes=2, fit_settings=True)
-    earlier = {"data.home": str(tmp_path), "run.start-from": "chose", "data.data-dir": str(data)}
-    key = "network.closed-form-factors"
-    assert inherited(earlier)[key] == "auto"
-    assert inherited({**earlier, "run.fit-settings": False})[key] == 8
-    assert inherited({**earlier, key: 4})[key] == 4
-    check_start(RunConfig.from_flat(inherited(earlier)))
