@@ -1,4 +1,4 @@
-"""What documents tell people to type is there: commands, their options, settings and values."""
+"""What documents tell people to type is there, and their tables fit a laptop's window."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from mrff.ops.simulation import read_settings
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("docs/*.md", "docs/howto/*", "docs/tutorial.py", "*.md", "conf/*.toml")
+WIDEST = 110  # characters of a row's source
+WIDE = {"docs/privacy.md"}  # not cut yet
 DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMENTS}
 SETTING = re.compile(r"""(?:-c|--set) ([a-z.-]+=(?![A-Z`]+\b|"?\$)[^\s`\\|),;]+)""")
@@ -53,3 +55,30 @@ def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
     while isinstance(found, click.Group):
         found, words = found.commands[words[0]], words[1:]
     return found, words
+
+
+def wide_rows(text: str) -> list[int]:
+    """The lines, from 1, of table rows that are too wide; fenced and indented code has none."""
+    outside, wide = True, []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith(("```", "~~~")):
+            outside = not outside
+        elif outside and re.match(r" {0,3}\|", line) and len(line) > WIDEST:
+            wide.append(number)
+    return wide
+
+
+def test_no_table_is_wider_than_a_window() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
+    pages = {page for page in pages if "generated" not in page} | {"README.md", "CONTRIBUTING.md"}
+    found = {page: wide_rows((ROOT / page).read_text()) for page in sorted(pages)}
+    assert len(pages) > 30
+    assert [f"{p}:{n}" for p, lines in found.items() if p not in WIDE for n in lines] == []
+    assert all(found[page] for page in WIDE), "a page that is cut stays so"
+
+
+def test_a_wide_row_is_seen_where_it_is_one() -> None:
+    row = "| " + "wide " * 22 + "|"
+    text = f"{row[:WIDEST]}\n{row}\n```sh\n{row}\n```\n    {row}\n{row}"
+    assert len(row) == WIDEST + 3
+    assert wide_rows(text) == [2, 7]

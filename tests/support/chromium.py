@@ -18,8 +18,49 @@ FLAGS = (
     "--hide-scrollbars", "--window-size=1300,1000", "--virtual-time-budget=20000",
 )  # fmt: skip
 
+# Texts whose contrast is below 4.5 to 1 (WCAG 2.2), among what ``selector`` finds in a page.
+CONTRAST = """
+function numbersOf(colour) {  // red, green, blue from 0 to 255, alpha
+  var found = (colour.match(/[0-9.e-]+/g) || []).map(Number).filter(isFinite);
+  var scale = /^color/.test(colour) ? 255 : 1;
+  return found.slice(0, 3).map(function (value) { return value * scale; }).concat(
+    found.length > 3 ? found[3] : 1);
+}
+function over(upper, lower) {  // what is seen of two colours, the lower one opaque
+  return [0, 1, 2].map(function (at) {
+    return upper[3] * upper[at] + (1 - upper[3]) * lower[at]; }).concat(1);
+}
+function brightness(colour) {  // relative luminance
+  var part = colour.slice(0, 3).map(function (value) {
+    value /= 255;
+    return value <= 0.04045 ? value / 12.92 : Math.pow((value + 0.055) / 1.055, 2.4); });
+  return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+}
+function groundOf(element) {
+  if (!element) { return [255, 255, 255, 1]; }
+  var own = numbersOf(getComputedStyle(element).backgroundColor);
+  return own[3] === 1 ? own : over(own, groundOf(element.parentElement));
+}
+function faintTexts(root, selector) {
+  var faint = [];
+  root.querySelectorAll(selector).forEach(function (element) {
+    var written = [].some.call(element.childNodes, function (node) {
+      return node.nodeType === 3 && node.textContent.trim(); });
+    if (!written || !element.getClientRects().length) { return; }
+    var style = getComputedStyle(element), isDrawn = "ownerSVGElement" in element;
+    var ground = groundOf(element);
+    var one = brightness(over(numbersOf(isDrawn ? style.fill : style.color), ground));
+    var two = brightness(ground);
+    var ratio = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+    if (!(ratio >= 4.5)) { faint.push(element.textContent.trim().slice(0, 40) + " " + ratio); }
+  });
+  return faint;
+}
+"""
+
 # Runs before anything else in the page, and reports to the page around it when all is drawn.
-LISTEN = """<script>
+LISTEN = (
+    """<script>
 var problems = [];
 addEventListener("error", function (e) { problems.push("error: " + e.message); });
 addEventListener("unhandledrejection", function (e) { problems.push("rejected: " + e.reason); });
@@ -28,33 +69,9 @@ addEventListener("securitypolicyviolation", function (e) {
 ["error", "warn"].forEach(function (kind) {
   console[kind] = function () { problems.push(kind + ": " + [].slice.call(arguments).join(" ")); };
 });
-function numbersOf(colour) { return (colour.match(/[0-9.]+/g) || []).map(Number); }
-function brightness(colour) {  // relative luminance of WCAG 2.2
-  var part = numbersOf(colour).slice(0, 3).map(function (value) {
-    value /= 255;
-    return value <= 0.04045 ? value / 12.92 : Math.pow((value + 0.055) / 1.055, 2.4); });
-  return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
-}
-function groundOf(element) {
-  for (; element; element = element.parentElement) {
-    var colour = getComputedStyle(element).backgroundColor, alpha = numbersOf(colour)[3];
-    if (alpha === undefined || alpha === 1) { return colour; }
-  }
-  return "rgb(255, 255, 255)";
-}
-function faintTexts() {  // below 4.5 to 1
-  var faint = [];
-  document.querySelectorAll("main *").forEach(function (element) {
-    var written = [].some.call(element.childNodes, function (node) {
-      return node.nodeType === 3 && node.textContent.trim(); });
-    if (!written || !element.getClientRects().length) { return; }
-    var style = getComputedStyle(element), isDrawn = element instanceof SVGElement;
-    var one = brightness(isDrawn ? style.fill : style.color), two = brightness(groundOf(element));
-    var ratio = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
-    if (!(ratio >= 4.5)) { faint.push(element.textContent.trim().slice(0, 40) + " " + ratio); }
-  });
-  return faint;
-}
+"""
+    + CONTRAST
+    + """
 function beyondKeys() {  // scrolls, but no key can move it; or has no name
   var found = [].filter.call(document.querySelectorAll("main *"), function (element) {
     return /auto|scroll/.test(getComputedStyle(element).overflowX) && element.tabIndex < 0; });
@@ -74,13 +91,14 @@ addEventListener("load", function () { setTimeout(function () {
         return label.textContent; }),
       right: box.right, text: svg ? getComputedStyle(svg.querySelector("text") || svg).fill : "" };
   });
-  parent.postMessage({ faint: faintTexts(), keyless: beyondKeys(), problems: problems,
-    charts: charts, width: innerWidth,
+  parent.postMessage({ faint: faintTexts(document, "main *"), keyless: beyondKeys(),
+    problems: problems, charts: charts, width: innerWidth,
     scroll: Math.max(root.scrollWidth, document.body.scrollWidth),
     ground: getComputedStyle(document.body).backgroundColor,
     fetched: performance.getEntriesByType("resource").map(function (r) { return r.name; }) }, "*");
 }, 1500); });
 </script>"""
+)
 AROUND = """<!DOCTYPE html><body style="margin:0"><pre id="told"></pre><script>
 addEventListener("message", function (e) {
   document.getElementById("told").textContent = JSON.stringify(e.data); });

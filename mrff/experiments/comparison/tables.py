@@ -18,6 +18,9 @@ from mrff.experiments.comparison.plan import ComparisonPlan
 
 _BEFORE = {"method": "method", "kind": "kind", "runs": "runs"}
 _AFTER = {"best_round": "best round", "seconds": "seconds", "megabytes": "MB up"}
+_P = "p (Holm)"
+_WITH_THE_ONE_BEFORE = (_P, *list(_AFTER.values())[1:])
+_WIDEST = 110  # characters of a row, which a laptop's window shows
 Line = dict[str, Text]  # of a method, by column; bold means a difference that is significant
 
 
@@ -43,7 +46,7 @@ def tables(plan: ComparisonPlan, results: pd.DataFrame, found: pd.DataFrame) -> 
         for metric, name in names.items():
             share = f"{plan.statistics.confidence:.0%}"
             headings[f"{metric}_difference"] = f"{name} minus {plan.reference} [{share}]"
-            headings[f"{metric}_p"] = "p (Holm)"
+            headings[f"{metric}_p"] = _P
         lines = lines_of(here, against, plan.statistics.significance)
         for line in lines:
             if line["method"].plain == plan.reference:
@@ -153,14 +156,45 @@ def markdown(plan: ComparisonPlan, made: Sequence[DatasetTable], crashed: Sequen
     """The whole comparison as a Markdown page."""
     parts = [f"# {plan.name}", legend(plan)]
     for table in made:
-        rows = [table.headings, ["---"] * len(table.headings)]
-        rows += [[f"**{t.plain}**" if t.style else t.plain for t in line] for line in table.lines]
-        parts += [f"## {table.title}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
+        lines = [[f"**{t.plain}**" if t.style else t.plain for t in line] for line in table.lines]
+        parts += [f"## {table.title}", *narrow_tables(table.headings, lines)]
         if table.notes:
             parts.append("\n".join(f"* {note}" for note in table.notes))
     if crashed:
         parts += ["## Not finished", "\n".join(f"* {line}" for line in crashed)]
     return "\n\n".join(parts) + "\n"
+
+
+def narrow_tables(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown tables of one table's columns, each with the first and as many as are not too wide.
+
+    Differences have tables of their own, each beside its p, without lines that have none.
+    """
+    groups: list[list[int]] = []  # columns that stay together: a difference and its p, the costs
+    for column, heading in enumerate(headings):
+        if heading in _WITH_THE_ONE_BEFORE:
+            groups[-1].append(column)
+        else:
+            groups.append([column])
+    made: list[list[int]] = []
+    for group in groups[1:]:
+        together = [*(made[-1] if made else [0]), *group]
+        ends = [headings[columns[-1]] == _P for columns in (together, made[-1] if made else [0])]
+        rows = [_row([line[column] for column in together]) for line in (headings, *lines)]
+        if not made or ends[0] != ends[1] or max(map(len, rows)) > _WIDEST:
+            made.append([0, *group])
+        else:
+            made[-1] = together
+    tables = []
+    for columns in made:
+        first, *others = ([line[column] for column in columns] for line in (headings, *lines))
+        shown = [first, ["---"] * len(columns), *(line for line in others if any(line[1:]))]
+        tables.append("\n".join(map(_row, shown)))
+    return tables
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def terminal(table: DatasetTable) -> Table:

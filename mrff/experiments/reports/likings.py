@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mrff.data.dataset import Dataset, rows_between
 from mrff.data.schema import Feature
+from mrff.experiments.reports.feature_names import named_value, tells_time
 
 TIMES, ACTIVITIES = 20, 5  # parts, of as many rows and of as many users each
 MOST_VALUES = 200  # of a feature: the ones that are liked most
@@ -82,7 +83,7 @@ class Likes:
         """
         found: list[list[Liking]] = [[] for _ in range(groups)]
         for feature in self.dataset.schema.item_features:
-            if feature.kind == "bucket":  # a release year says when somebody came, not what for
+            if tells_time(feature):  # when its likers came, not what for
                 continue
             codes, sums = self._sums(feature, routes, groups)
             for group, of_group in enumerate(sums):
@@ -141,20 +142,14 @@ def _likings(
         prior = PRIOR_LIKES * expected / everything
         found.append(
             Liking(
-                (feature.name, code), _name(feature, code, titles),
+                (feature.name, code),
+                titles[code] if feature.kind == "id" else named_value(feature, code),
                 float(likes / everything), float(expected / everything),
                 float((likes + prior) / (expected + prior)),
                 float((likes - expected) / np.sqrt(variance)),
             )
         )  # fmt: skip
     return found
-
-
-def _name(feature: Feature, code: int, titles: list[str]) -> str:
-    if feature.kind == "id":
-        return titles[code]
-    value = feature.values[code - 1] if code <= len(feature.values) else str(code)
-    return f"{feature.name}: {value}"
 
 
 def _parts(values: NDArray[np.int64], number: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mrff.experiments.reports.feature_names import named_value
 from mrff.experiments.reports.likings import LEAST_LIKES, Likes, Liking
 
 EXAMPLES, TITLES = 3, 3
@@ -42,8 +43,7 @@ def _traits(likes: Likes, here: NDArray[np.bool_]) -> list[str]:
             error = np.sqrt(expected * (1.0 - expected) / len(inside))
             if inside.sum() < LEAST_LIKES or not inside.mean() > expected + 3.0 * error:
                 continue
-            value = feature.values[code - 1] if code <= len(feature.values) else str(code)
-            told = f"{feature.name} {value} {inside.mean():.0%}, of all {expected:.0%}"
+            told = f"{named_value(feature, code)} {inside.mean():.0%}, of all {expected:.0%}"
             found.append((inside.mean() / expected, told))
     return [told for _, told in sorted(found, reverse=True)[:2]]
 

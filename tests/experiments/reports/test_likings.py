@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mrff.data.dataset import Dataset
+from mrff.data.encoding import bucket
 from mrff.data.schema import Feature
 from mrff.experiments.reports.groups import Group, GroupPicture, _groups
 from mrff.experiments.reports.likings import Likes, Liking
@@ -113,17 +114,43 @@ def test_the_verdict_says_whether_groups_mean_anything() -> None:
     assert "one group" in GroupPicture([], [[nothing]], 5).verdict
 
 
-def test_a_release_year_names_nobody() -> None:
-    """It says when people came, and not what for: ordered parts of a number are left out."""
+def names_with(feature: Feature) -> set[str]:
+    """Of groups that like the items of either value of it, beside those of other features."""
     dataset, times = population(200, 30, 0)
     routes = np.arange(200) % 2
     labels = (dataset.items % 2 == np.repeat(routes, 30)).astype(np.int8)
-    year = Feature("year", "bucket", 3, values=("old", "new"))
-    dataset = replace(
-        dataset, labels=labels,
-        schema=replace(dataset.schema, item_features=(*dataset.schema.item_features, year)),
-        item_features={**dataset.item_features, "year": (np.arange(13) % 2 + 1).astype(np.int32)},
-    )  # fmt: skip
-    names = [name for group in named(dataset, times, routes) for name in group]
-    assert names
-    assert not [name for name in names if name.startswith("year")]
+    schema = replace(dataset.schema, item_features=(*dataset.schema.item_features, feature))
+    codes = {feature.name: (np.arange(13) % 2 + 1).astype(np.int32)}
+    told = replace(
+        dataset, labels=labels, schema=schema, item_features={**dataset.item_features, **codes}
+    )
+    found = {name for group in named(told, times, routes) for name in group}
+    assert any(name.startswith("item") for name in found)
+    return {name for name in found if name.startswith(feature.name)}
+
+
+@pytest.mark.parametrize(
+    ("name", "edges", "told"),
+    [
+        ("price", (12, 30), {"price below 12", "price 12 to 30"}),
+        ("duration", (5000,), {"duration below 5,000", "duration from 5,000"}),
+        ("weight", (0.5, 1.25e6), {"weight below 0.5", "weight 0.5 to 1,250,000"}),
+        ("altitude", (-20, 2000), {"altitude below -20", "altitude -20 to 2,000"}),
+        ("year", (1990, 2000), set()),
+        ("made", (1990, 2000), set()),
+        ("releaseDate", (1, 2), set()),
+        ("uploaded_at", (1.6e9, 1.7e9), set()),
+    ],
+)
+def test_parts_of_a_number_are_named_by_their_bounds_but_not_those_of_a_time(
+    name: str, edges: tuple[float, ...], told: set[str]
+) -> None:
+    """A release says when people came, and not what for."""
+    feature, _ = bucket(name, np.zeros(1), edges)
+    assert names_with(feature) == told
+
+
+def test_a_release_year_names_nobody_as_a_category_either() -> None:
+    assert names_with(Feature("year", "categorical", 3, values=("1994", "1995"))) == set()
+    kept = names_with(Feature("yearbook", "categorical", 3, values=("yes", "no")))
+    assert kept == {"yearbook: yes", "yearbook: no"}

@@ -37,7 +37,7 @@ def test_examples_are_those_who_like_it_most_with_titles() -> None:
     found = members(likes, np.arange(40) < 10, [LIKING], TITLES)
     users = likes.dataset.user_ids
     assert found.examples == tuple(f"{users[user]} (item 7)" for user in (9, 8, 7))
-    assert found.who == "median 20 rows; work baker 100%, of all 25%"
+    assert found.who == "median 20 rows; work: baker 100%, of all 25%"
 
 
 def test_nobody_is_an_example_of_a_group_without_a_taste() -> None:
@@ -51,3 +51,15 @@ def test_a_trait_that_all_share_alike_is_none() -> None:
     likes = population()
     half = np.arange(40) % 2 == 0
     assert members(likes, half, [], TITLES).who == "median 20 rows"
+
+
+def test_a_trait_is_named_by_its_bounds() -> None:
+    likes = population()
+    age = Feature("age", "bucket", 4, values=("below 30", "30..50", "from 50"))
+    codes = {"age": np.repeat([2, 1], [10, 30]).astype(np.int32)}
+    dataset = replace(
+        likes.dataset, schema=replace(likes.dataset.schema, user_features=(age,)),
+        user_features=codes,
+    )  # fmt: skip
+    found = members(replace(likes, dataset=dataset), np.arange(40) < 10, [], TITLES)
+    assert found.who == "median 20 rows; age 30 to 50 100%, of all 25%"
