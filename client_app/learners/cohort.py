@@ -30,7 +30,7 @@ from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
-from client_app.learners.remembered import Rates
+from client_app.learners.remembered import RememberedRates
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -71,7 +71,7 @@ class CohortLearner:
         total, config = mechanism.begin(shared), local_settings(self.config, mechanism)
         done = Trained.nothing_yet(cohort, len(self.network.layers))
         keep_apart = mechanism.needs != "sum"
-        rates = Rates(self.network, self.config, "train")
+        rates = RememberedRates(self.network, self.config, "train")
 
         def work(rows: np.ndarray) -> tuple[Outcome, Work]:
             chosen = cohort.part(rows)
@@ -109,7 +109,7 @@ class CohortLearner:
         ranks = Ranks.nothing_yet(len(cohort), data.holdout, ranking.mixes)
         labels = np.zeros((len(cohort), data.holdout), dtype=np.float32)
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
-        rates = Rates(network, self.config, part)
+        rates = RememberedRates(network, self.config, part)
 
         def score_rows(rows: np.ndarray) -> None:
             chosen = cohort.part(rows)
@@ -154,7 +154,7 @@ class CohortLearner:
         network, data, weights = self.network, self.config.data, loss_weights(self.config)
         load_shared(network, model.public, model.group)
         some = next(network.parameters())
-        losses, rates = np.zeros(len(cohort)), Rates(network, self.config, "train")
+        losses, rates = np.zeros(len(cohort)), RememberedRates(network, self.config, "train")
 
         def measure(rows: np.ndarray) -> None:
             chosen = cohort.part(rows)

@@ -72,7 +72,7 @@ class Memory:
         return list(rates.split(self._widths, dim=-1))
 
 
-class Rates:
+class RememberedRates:
     """`MRFFNetwork.rates_of` records in a part of the split, where targets count.
 
     The network holds the shared model of the message that is answered.
