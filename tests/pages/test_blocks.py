@@ -20,6 +20,7 @@ PAGES = [
     *("using.md", "data.md", "serving.md", "growing.md", "tuning.md"),
 ]
 BLOCKS = {page: shell_blocks((DOCS / page).read_text()) for page in PAGES}
+LONG = {"howto/weekly-retraining.md"}  # two runs
 RUN = [page for page in PAGES if any(block.world for block in BLOCKS[page])]
 
 
@@ -88,7 +89,9 @@ def test_blocks_are_found_with_what_is_said_of_them() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=[pytest.mark.long] if p in LONG else []) for p in RUN]
+)
 def test_blocks_that_can_run_do(page: str, tmp_path: Path) -> None:
     """Those of a page one after the other, in one folder and one home."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
