@@ -55,6 +55,7 @@ def continued_state(config: RunConfig, catalogue: Catalogue) -> tuple[TrainingSt
     _check_places(saved, config)
     try:
         shared = _begun({**fresh.public, **fresh.group}, {**best[0], **best[1]}, new)
+        shared = _mixed(shared, {**fresh.public, **fresh.group}, config.run.start_share)
     except ValueError as error:
         raise _misfit(folder.name, str(error), saved, config) from None
     last = EarlierRun(folder.name, old.best_round or old.round, tuple(old.epoch_starts))
@@ -161,6 +162,17 @@ def _begun(fresh: Arrays, old: Arrays, new: NewItems) -> Arrays:
         else:
             raise ValueError(f"{name} has shape {old[name].shape} there, {fresh[name].shape} here")
     return shared
+
+
+def _mixed(begun: Arrays, fresh: Arrays, share: float) -> Arrays:
+    """A share of what was learned and the rest as drawn: "shrink and perturb" (Ash and Adams, "On
+    warm-starting neural network training", NeurIPS 2020).
+
+    A model that has learned the old rows by heart learns less from new ones than a new model.
+    """
+    if share == 1.0:
+        return begun
+    return {name: share * begun[name] + (1.0 - share) * fresh[name] for name in begun}
 
 
 def _with_rows(moments: BlockState, shape: tuple[int, ...]) -> BlockState:

@@ -344,6 +344,10 @@ class RunSettings:
         "off", "name or path of a run whose best model this one begins with: docs/growing.md",
         Limits(word="off"), free=True,
     )  # fmt: skip
+    start_share: float = setting(
+        1.0, "of that run's model in the first one, the rest as drawn: docs/growing.md",
+        Limits(above=0.0, high=1.0), free=True,
+    )  # fmt: skip
     resume: str | None = setting(
         "off", "name or path of a run to continue from its last checkpoint, with its settings",
         Limits(word="off"), free=True,

@@ -93,6 +93,22 @@ def test_the_shared_model_goes_on_and_new_rows_begin_at_their_like(world: World)
     assert still.lineage == [EarlierRun("first", first.best_round, (0,)).text]
 
 
+def test_a_share_of_what_was_learned_and_the_rest_as_drawn(world: World) -> None:
+    """Nobody is trained; a share of one is what the other tests see."""
+    world.run("all", start_from="first", sampling_rate=NOBODY)
+    world.run("drawn", sampling_rate=NOBODY)
+    world.run("some", start_from="first", sampling_rate=NOBODY, start_share=0.25)
+    learned, drawn, some = map(world.state, ("all", "drawn", "some"))
+    moved = 0
+    for name, array in {**some.public, **some.group}.items():
+        one, other = ({**state.public, **state.group}[name] for state in (learned, drawn))
+        np.testing.assert_allclose(array, 0.25 * one + 0.75 * other, atol=1e-6, err_msg=name)
+        assert array.dtype == np.float32
+        moved += not np.allclose(one, other)
+    assert moved > 5
+    assert some.lineage == learned.lineage
+
+
 def test_hashed_items_stay_where_they_are(world: World) -> None:
     """The table grows with nothing: new items have rows by their codes."""
     hashed = {"item_ids": "hashed", "hash_rows": 9}
