@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from textwrap import dedent
 
 import numpy as np
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
-_HERE = re.compile(r"    cat > plays\.toml <<'END'\n(.*?)    END\n", re.DOTALL)
+_HERE = re.compile(r"^cat > plays\.toml <<'END'\n(.*?)^END\n", re.DOTALL | re.MULTILINE)
 
 
 def plays(folder: Path, *, users: int = 120, songs: int = 30, seed: int = 0) -> Path:
@@ -31,5 +30,5 @@ def plays(folder: Path, *, users: int = 120, songs: int = 30, seed: int = 0) -> 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plays.csv").write_text("\n".join(lines) + "\n")
     (described,) = _HERE.findall(DOCS.read_text())
-    (folder / "plays.toml").write_text(dedent(described))
+    (folder / "plays.toml").write_text(described)
     return folder / "plays.toml"
