@@ -49,7 +49,8 @@ class Trial:
         self.server_seconds = 0.0
         self._folder, self._layout, self._threshold = folder, layout, threshold
         self._session = Session("t", "train", 1, 1)
-        self._config = RunConfig.from_flat(full_names({"secure-aggregation": True}))
+        settings = full_names({"secure-aggregation": True, "secure-threshold": threshold})
+        self._config = RunConfig.from_flat(settings)
 
     def sum(self, nodes: Sequence[str], sending: Sequence[str]) -> np.ndarray:
         """Over those who send; the others drop out after they have shared."""
