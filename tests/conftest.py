@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mrff.data.prepare import prepare
 from tests.support.trained import train_next_runs, train_small_run
 
 DEPLOYMENT = "tests/deployment/"
+# Other tests share the machine: an example's milliseconds say nothing.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,7 +3,8 @@
 Users' own rates, what others make of their items, their tastes in closed form, the clock: nothing
 of it depends on a trained parameter, and a user's records are the same in every round. A process
 that answers many messages, as the workers of a simulation do, keeps these numbers; a deployed
-node's process answers one. On a GPU they are computed anew, which costs less than to move them.
+node's process answers one. On a GPU they are computed anew, which costs less than to move them,
+and where updates are compressed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ class RememberedRates:
     def __init__(self, network: MRFFNetwork, config: RunConfig, part: Records) -> None:
         self.network = network
         self._memory: Memory | None = None
-        if network.inputs is not None and next(network.parameters()).device.type == "cpu":
+        # Whoever was computed in another chunk differs in the last bits, which rounding at random
+        # makes large: a compressed run that is resumed has to end as it would have.
+        keeps = config.server.compression == "none"
+        if keeps and network.inputs is not None and _device(network).type == "cpu":
             self._memory = _memories.setdefault(network, defaultdict(Memory))[part]
             self._memory.begin((_statistics(network), config))
 
@@ -117,6 +121,10 @@ def _rows_of(users: Cohort) -> list[bytes]:
             whole.update(column[first:last].data)
         found.append(whole.digest())
     return found
+
+
+def _device(network: MRFFNetwork) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _statistics(network: MRFFNetwork) -> bytes:
