@@ -42,6 +42,9 @@ def conflicts(config: Derived) -> Iterator[str]:
     yield from _evidence_conflicts(config)
     yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
+    share = config.run.start_share
+    if share != 1.0 and not config.run.start_from:
+        yield f"run.start-share={share:g} needs run.start-from, whose model it takes a share of"
     if name and resume:
         yield (
             f"run.name={name!r} cannot go with run.resume={resume!r}: "

@@ -107,6 +107,8 @@ def test_a_share_of_what_was_learned_and_the_rest_as_drawn(world: World) -> None
         moved += not np.allclose(one, other)
     assert moved > 5
     assert some.lineage == learned.lineage
+    with pytest.raises(ConfigError, match=r"start-share=0\.25 needs run\.start-from"):
+        world.run("nothing", start_share=0.25)
 
 
 def test_hashed_items_stay_where_they_are(world: World) -> None:
