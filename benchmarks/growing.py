@@ -44,6 +44,7 @@ def main() -> None:
         slices=5,
         rounds=300,
         continued_rounds={"type": int, "default": 0, "help": "0: a third of the rounds"},
+        start_share={"type": float, "default": 1.0, "help": "run.start-share of what goes on"},
         seeds={"type": int, "nargs": "+", "default": [0]},
         nodes=2,
         csv={"type": Path, "default": None},
@@ -62,7 +63,7 @@ def main() -> None:
         for number in range(1, options.slices + 1):
             new = source.prepare(number, options.slices)
             for seed in options.seeds:
-                plan = Plan(settings, home, number, seed)
+                plan = Plan(settings, home, number, seed, options.start_share)
                 anew = plan.run(engine, "anew", options.rounds)
                 best = anew.summary[f"validation_{anew.summary['best_by']}"]
                 rows.append({**new, **anew.row(best)})
@@ -96,8 +97,11 @@ class Slices:
 class Plan:
     """The runs of a slice with a seed."""
 
-    def __init__(self, settings: Values, home: Path, number: int, seed: int) -> None:
+    def __init__(
+        self, settings: Values, home: Path, number: int, seed: int, start_share: float
+    ) -> None:
         self.settings, self.home, self.number, self.seed = settings, home, number, seed
+        self.start_share = start_share
 
     def run(self, engine: FlowerEngine, way: str, rounds: int) -> Run:
         """Trains anew, or goes on from the slice before."""
@@ -114,6 +118,7 @@ class Plan:
         if way == "continued":
             before = self._name("continued" if self.number > 2 else "anew", self.number - 1)
             values["run.start-from"] = before
+            values["run.start-share"] = self.start_share
         return Run(way, self.seed, run_on(engine, values, app=None))
 
     def _name(self, way: str, number: int) -> str:

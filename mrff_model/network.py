@@ -28,6 +28,7 @@ from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head_inputs import HeadInputs
 from mrff_model.heads import HeadSizes, Seen, head_of
 from mrff_model.heads.base import FEEDBACK_CODES
+from mrff_model.history_times import HistoryTimes
 from mrff_model.item_ids import ITEM_IDS
 from mrff_model.item_statistics import ItemStatistics
 from mrff_model.next_head import NextHead, surprise_among_all
@@ -83,11 +84,13 @@ class MRFFNetwork(Network):
         dim = shape.hidden_dim or item_width
         self.window_length, self.shows_labels = shape.window_length, shape.history_feedback
         self.input_projection, self.positions, self.feedback = None, None, None
+        self.history_times = None
         if head.reads_states:
             if dim != item_width:
                 self.input_projection = nn.Linear(item_width, dim)
             self.positions = nn.Embedding(shape.window_length, dim)
             self.feedback = nn.Embedding(FEEDBACK_CODES, dim) if shape.history_feedback else None
+            self.history_times = HistoryTimes(dim) if shape.history_times else None
         self.layers = nn.ModuleList(
             _block(shape, dim, item_width) if head.reads_states else NoBlock()
             for _ in range(shape.num_layers)
@@ -224,7 +227,7 @@ class MRFFNetwork(Network):
         return history, targets
 
     def _positioned(self, items: Tensor, batch: Batch, shared_look_ups: bool) -> Tensor:
-        """What enters the first layer: item, position and feedback, (B, W, L, d)."""
+        """What enters the first layer: item, position, feedback and gap, (B, W, L, d)."""
         if self.positions is None:
             return items
         x = items if self.input_projection is None else self.input_projection(items)
@@ -232,6 +235,8 @@ class MRFFNetwork(Network):
         if not shared_look_ups:  # per-record gradients need a row per record
             places = places.expand(x.shape[:3])  # (B, W, L)
         x = x + self.positions(places)
+        if self.history_times is not None:
+            x = x + self.history_times(batch)
         return x if self.feedback is None else x + self.feedback(self.time_rule.feedback(batch))
 
     def _through(

@@ -31,6 +31,7 @@ _SCOPES: tuple[tuple[str, Scope], ...] = (
     (r"input_projection\.(weight|bias)", "public"),
     (r"positions\.weight", "public"),
     (r"feedback\.weight", "public"),
+    (r"history_times\.table\.weight", "public"),
     (_LAYER + r"(attention|attention_norm|expert_norm|gate)\..+", "public"),
     (r"output_norm\.(weight|bias)", "public"),
     (r"head\..+", "public"),
@@ -52,7 +53,8 @@ _BANK_NAME = re.compile(r"layers\.(\d+)\.experts\.([a-z_]+)")
 _EXPERT_NAME = re.compile(r"layers\.(\d+)\.experts\.(\d+)\.([a-z_]+)")
 _BODY = re.compile(  # of any copy of the network: what comes before its heads
     r"(clusters\.\d+\.)?"
-    r"(item_features|user_features|input_projection|positions|feedback|layers|output_norm)\..+"
+    r"(item_features|user_features|input_projection|positions|feedback|history_times|layers"
+    r"|output_norm)\..+"
 )
 _CLUSTER_NAME = re.compile(r"clusters\.(\d+)\.(.+)")
 

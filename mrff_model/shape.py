@@ -35,6 +35,7 @@ class NetworkShape:
     gate_input: str  # "history": items and the gate below; "earlier": as that, of the items before
     # the window; "hidden": the hidden states
     history_feedback: bool  # past labels are part of the history
+    history_times: bool  # and so is how long after one another items came
     same_time: str  # labels of the target's own time: "known" as history, or "unknown"
     history_rates: bool  # the head reads the user's own rates (`mrff_model.own_rates`)
     time_inputs: bool  # and what the clock says (`mrff_model.time_columns`)

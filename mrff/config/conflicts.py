@@ -157,6 +157,11 @@ def _network_conflicts(network: NetworkSettings) -> Iterator[str]:
             f"network.hidden-dim must be a multiple of network.num-heads={network.num_heads}, "
             f"got {network.hidden_dim}"
         )
+    if network.history_times and network.head == "linear":
+        yield (
+            "network.history-times=true cannot go with network.head=linear: it has no layers that "
+            "read the history; use network.history-times=false"
+        )
     if not network.clusters:
         return
     if network.num_experts != 1:

@@ -28,7 +28,7 @@ class TimesRead:
     """What a run reads of the times of rows; by default nothing."""
 
     same_time: str = "known"  # `data.same-time`
-    inputs: bool = False  # `network.time-inputs`
+    inputs: bool = False  # `network.time-inputs` or `network.history-times`: real times
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Derived(Groups):
     @property
     def times_read(self) -> TimesRead:
         """What the run reads of the times of rows."""
-        return TimesRead(self.data.same_time, self.network.time_inputs)
+        network = self.network
+        return TimesRead(self.data.same_time, network.time_inputs or network.history_times)
 
     @property
     def same_time_mark(self) -> str:

@@ -105,6 +105,7 @@ _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     "no-rates": ("the head reads no rates of the user's own", {"history-rates": False}),
     "no-statistics": ("the head reads nothing of what others make of items", _NO_STATISTICS),
     "no-closed-form": ("no taste in closed form", {"closed-form-factors": "off"}),
+    "no-history-times": ("past items do not say when they came", {"history-times": False}),
     "no-clock": ("the head reads no times", {"time-inputs": False}),
     "layers-1": ("1 layer", {"num-layers": 1}),
     "layers-3": ("3 layers", {"num-layers": 3}),

@@ -125,6 +125,9 @@ class NetworkSettings:
         Limits(choices=("history", "earlier", "hidden"), word="auto"),
     )
     history_feedback: bool = setting(True, "past labels are part of the history")
+    history_times: bool = setting(
+        False, "so is how long after the one before each came; for data with real times"
+    )
     history_rates: bool = setting(True, "the head reads the user's own rates on items alike")
     time_inputs: bool = setting(
         False,

@@ -101,7 +101,8 @@ def load_dataset(folder: Path, read: TimesRead = NO_TIMES) -> Dataset:
     if read.inputs and real is None:
         raise DataError(
             f"{rows.path} has no real times, its last is {times.max()}: network.time-inputs=true "
-            "needs dates, or numbers in one unit since 1970; use network.time-inputs=false"
+            "and network.history-times=true need dates, or numbers in one unit since 1970; "
+            "use network.time-inputs=false and network.history-times=false"
         )
     sizes = np.bincount(owners, minlength=len(user_ids))
     return Dataset(

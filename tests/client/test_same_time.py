@@ -98,3 +98,20 @@ def test_both_learners_read_the_same_clock(private: str) -> None:
         train(LEARNERS[name](network, config), config, model, cohort) for name in LEARNERS
     )
     assert_same(together, serial)
+
+
+@pytest.mark.parametrize("objective", ["next", "both"])
+@pytest.mark.usefixtures("double_precision")
+def test_both_learners_learn_the_same_gaps_of_the_history(objective: str) -> None:
+    clock = (10**9 + np.cumsum(np.arange(27) ** 4)) * 10**9
+    dataset = at_times(small_dataset((9, 4, 14)), clock)
+    dataset = replace(dataset, knows_same_time=True)
+    config = small_config(history_times=True, objective=objective)
+    network = network_of(config, dataset)
+    model, cohort = model_of(network), cohort_of(dataset, network, np.arange(3))
+    serial, together = (
+        train(LEARNERS[name](network, config), config, model, cohort) for name in LEARNERS
+    )
+    assert_same(together, serial)
+    assert np.abs(serial.sums.updates["history_times.table.weight"][1:]).max() > 0
+    assert not serial.sums.updates["history_times.table.weight"][0].any()

@@ -3,6 +3,7 @@
 from mrff.data.errors import DataError
 from mrff.data.recipes.amazon import AmazonElectronics
 from mrff.data.recipes.ciaodvd import CiaoDVD
+from mrff.data.recipes.domains import Domains
 from mrff.data.recipes.kuaishou import KuaiRand, KuaiSAR
 from mrff.data.recipes.movielens import MovieLens1M, MovieLens100K
 from mrff.data.recipes.own_data import OwnData
@@ -19,6 +20,7 @@ RECIPES: dict[str, Recipe] = {
         CiaoDVD(),
         AmazonElectronics(),
         OwnData(),
+        Domains(),
         Synthetic(),
     )
 }

@@ -64,6 +64,7 @@ _SHARED: dict[str, Axis] = {
     "network.dropout": OneOf((0.1, 0.3, 0.5)),
     "network.num-experts": OneOf((1, 2, 4)),
     "network.user-network-dim": OneOf(("off", 8)),
+    "network.history-times": OneOf((False, True)),
     "training.sampling-rate": OneOf((0.05, 0.1, 0.2, 0.5)),
     "server.server-learning-rate": Range(0.002, 0.03),
     "server.item-bias-learning-rate-factor": Range(1.0, 60.0),

@@ -153,6 +153,7 @@ def _open_axes(config: RunConfig, values: Values, folder: Path) -> Space:
         load_dataset(folder, replace(config.times_read, inputs=True))
     except DataError:  # its times are no times of day
         space.pop("network.time-inputs", None)
+        space.pop("network.history-times", None)
     try:
         RunConfig.from_flat({"network.item-bias": False, **values, "network.item-statistics": True})
     except ConfigError:

@@ -1,0 +1,138 @@
+"""Do groups pay where a federation is made of different worlds? AUC in each domain, by method.
+
+    mrff data prepare domains --from domains.toml --out ~/.mrff/data/four-domains
+    python benchmarks/domains.py --dataset ~/.mrff/data/four-domains --config conf/domains.toml \
+        --methods one-group mrff ifca fedper --seeds 0 1 2 3 4 --home /tmp/domains
+
+Each method is trained through Flower on all domains together; `alone` is the first one, trained on
+each domain by itself. Differences to the first method are paired over a domain's users and seeds,
+p-values by Holm over all of them. Runs that are in ``--home`` already are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from cold_users import RESAMPLES, write_known
+from measuring import read_options
+from numpy.typing import NDArray
+
+from client_app.kept_scores import FILE, KeptScores, read_scores
+from mrff.config.methods import METHODS
+from mrff.data.dataset import Dataset, load_dataset
+from mrff.experiments.comparison.bootstrap import holm, paired_difference, resampled
+from mrff.experiments.comparison.measures import auc_of
+from mrff.ops.engine import FlowerEngine
+from mrff.ops.federation import Federation
+from mrff.ops.processes import termination_interrupts
+from mrff.ops.simulation import Values, read_settings, run_on
+
+ALONE = "alone"
+
+
+def main() -> None:
+    """Prints a row per domain and method."""
+    options = read_options(
+        __doc__,
+        *("dataset", "config", "set"),
+        dataset={"required": True},
+        home={"type": Path, "required": True, "help": "runs that are there are read"},
+        methods={"nargs": "+", "default": ["one-group", "mrff"], "choices": METHODS},
+        seeds={"type": int, "nargs": "+", "default": [0]},
+        nodes=2,
+        csv={"type": Path, "default": None},
+    )
+    home, folder = options.home.expanduser().absolute(), options.dataset.expanduser().absolute()
+    dataset = load_dataset(folder)
+    domains = domains_of(dataset)
+    found: dict[str, list[KeptScores]] = {}
+    with (
+        termination_interrupts(),
+        FlowerEngine(home / "flower", Federation(options.nodes)) as engine,
+    ):
+        for method in options.methods:
+            given = {**read_settings(options.config, options.set), **METHODS[method].overrides}
+            training = Training(engine, home, given)
+            found[method] = [training.scores(method, folder, seed) for seed in options.seeds]
+        first = options.methods[0]
+        training = Training(
+            engine, home, {**read_settings(options.config, options.set), **METHODS[first].overrides}
+        )
+        for domain, users in domains.items():
+            part = home / "data" / domain
+            if not part.exists():
+                write_known(folder, dataset, users, part)
+            found[f"{ALONE} {domain}"] = [
+                training.scores(f"{ALONE}-{domain}", part, seed) for seed in options.seeds
+            ]
+    table = compared(found, {n: dataset.user_keys[u] for n, u in domains.items()}, first)
+    print(table.to_string(index=False))
+    if options.csv:
+        table.to_csv(options.csv, index=False)
+
+
+def domains_of(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+    """The users of each domain; their ids begin with its name."""
+    names = np.array([str(name).partition("/")[0] for name in dataset.user_ids])
+    return {str(name): np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
+
+
+class Training:
+    """Runs with the same settings."""
+
+    def __init__(self, engine: FlowerEngine, home: Path, settings: Values) -> None:
+        self.engine, self.home, self.settings = engine, home, settings
+
+    def scores(self, name: str, data: Path, seed: int) -> KeptScores:
+        """The users' test predictions of a run, which is made if it is not there."""
+        run = f"{name}-{seed}"
+        if not (self.home / "runs" / run / "summary.json").exists():
+            values: Values = {
+                **self.settings, "data.dataset": data.name, "data.data-dir": str(data),
+                "data.home": str(self.home), "training.seed": seed, "run.name": run,
+                "run.tensorboard": False, "evaluation.keep-test-scores": True,
+            }  # fmt: skip
+            run_on(self.engine, values, app=None)
+        return read_scores(sorted((self.home / "state" / run).glob(f"*/{FILE}")))
+
+
+def compared(
+    found: Mapping[str, list[KeptScores]], keys: Mapping[str, NDArray[np.uint64]], first: str
+) -> pd.DataFrame:
+    """A row per domain and method; ``first`` is what the others are compared with."""
+    rows: list[dict[str, Any]] = []
+    for domain, of_domain in keys.items():
+        together = {name: runs for name, runs in found.items() if not name.startswith(ALONE)}
+        runs_of = {**together, ALONE: found[f"{ALONE} {domain}"]}
+        scores = {
+            name: [run.taken(np.flatnonzero(np.isin(run.user_keys, of_domain))) for run in runs]
+            for name, runs in runs_of.items()
+        }
+        some = scores[first][0]
+        measures = {
+            domain: {
+                name: [auc_of(run.logits, run.labels) for run in runs if run.logits is not None]
+                for name, runs in scores.items()
+            }
+        }
+        drawn_from = (len(some.labels), some.labels.size)
+        values = resampled(measures, drawn_from, resamples=RESAMPLES, seed=[0])[domain]
+        for name, runs in values.items():
+            row = {"domain": domain, "users": len(some.labels), "method": name,
+                   "auc": round(float(runs[:, 0].mean()), 4)}  # fmt: skip
+            if name != first:
+                by = paired_difference(runs, values[first], confidence=0.95, seed=[1])
+                row |= {"difference": round(by.difference, 4), "low": round(by.low, 4),
+                        "high": round(by.high, 4), "p": by.p_value}  # fmt: skip
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    table["p"] = [round(p, 4) for p in holm(table["p"].tolist())]
+    return table
+
+
+if __name__ == "__main__":
+    main()
