@@ -49,6 +49,7 @@ def make_strategy(
         reply_timeout=server.reply_timeout_seconds,
         min_reply_fraction=server.min_reply_fraction,
         scores_test=evaluation.score_test,
+        chooses_groups=server.groups == "validated",
         tests=config.tests,
         linear_items=config.training.linear_items if evaluation.score_test else None,
         catalogue=num_items,

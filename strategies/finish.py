@@ -60,6 +60,10 @@ class Finish:
         log.info("linear models of %d items; ranked by %s", items, mix)
         return mixture
 
+    def validated(self) -> EvaluationReport:
+        """The model on validation targets, by the network alone."""
+        return self._evaluated("valid", None)[0]
+
     def test(self, mixture: Mixture | None) -> EvaluationReport:
         """The best model on test targets, ranking by mixes if there are any."""
         if not self.conduct.scores_test:

@@ -29,6 +29,7 @@ from mrff.wire.traffic import Traffic
 from mrff_model.scopes import is_fixed
 from strategies.exchange import Exchange, messages_for
 from strategies.finish import Finish, asked_to_evaluate
+from strategies.groups_phase import chosen_groups
 from strategies.model_step import ModelStep
 from strategies.queries import Query
 from strategies.reports import Collected, EvaluationReport, RoundReport, metric_record
@@ -290,6 +291,15 @@ class MRFF(Strategy):
         best = Request(RunFacts.of(config), facts, state.best_public, state.best_group)
         ask = partial(self._ask, grid)
         finish = Finish(best, self.evaluation, self.conduct, ask, self.mechanism)
+        chosen = None
+        if self.conduct.chooses_groups:
+            chosen = chosen_groups(finish, state, self.schedule.best_by)
+        if chosen is not None:
+            told, state.best_group = chosen
+            self.observer.groups_chosen(told)
+            state.best_value = told.with_groups if told.kept else told.with_one
+            finish = replace(finish, best=replace(best, group=state.best_group))
+            self._checkpoint()
         if self.conduct.linear_items is not None:
             mixture = finish.fit_linear(self.conduct.linear_items)
             self.observer.linear_fitted(mixture)

@@ -98,6 +98,21 @@ class EvaluationReport:
         )
 
 
+@dataclass(frozen=True)
+class GroupsChosen:
+    """Whether groups stay (``kept``), and why: a metric of the validation with them and without.
+
+    ``with_one`` is None where it is undefined with one expert for all.
+    """
+
+    round: int
+    kept: bool
+    metric: str
+    with_groups: float
+    with_one: float | None
+    traffic: Traffic = field(default_factory=Traffic)
+
+
 Collected = tuple[CohortSums, Traffic]
 
 
@@ -120,6 +135,10 @@ class Observer(Protocol):
         """After linear models were solved for and mixes tried; the first is the one chosen."""
         ...
 
+    def groups_chosen(self, chosen: GroupsChosen) -> None:
+        """After validation has said whether groups stay; what follows is of the model chosen."""
+        ...
+
     def save(self, state: TrainingState) -> None:
         """Make ``state`` durable; nodes are told of it as soon as this returns."""
         ...
@@ -138,6 +157,9 @@ class Silent:
         """Nothing."""
 
     def linear_fitted(self, mixture: Mixture) -> None:
+        """Nothing."""
+
+    def groups_chosen(self, chosen: GroupsChosen) -> None:
         """Nothing."""
 
     def save(self, state: TrainingState) -> None:

@@ -39,6 +39,7 @@ def conflicts(config: Derived) -> Iterator[str]:
         )
     yield from _precision_conflicts(config)
     yield from _statistics_conflicts(config)
+    yield from _group_choice_conflicts(config)
     yield from _evidence_conflicts(config)
     yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
@@ -64,6 +65,21 @@ def _precision_conflicts(config: Derived) -> Iterator[str]:
             f"training.precision={precision} cannot go with privacy.mode={mode}: how a product is "
             "rounded depends on who else is computed with, beyond what clipping bounds; use "
             "training.precision=fp32"
+        )
+
+
+def _group_choice_conflicts(config: Derived) -> Iterator[str]:
+    if config.server.groups != "validated":
+        return
+    if config.privacy.is_private:
+        yield (
+            f"server.groups=validated cannot go with privacy.mode={config.privacy.mode}: private "
+            "runs validate nothing; use server.groups=kept"
+        )
+    if config.network.clusters:
+        yield (
+            f"server.groups=validated cannot go with network.clusters={config.network.clusters}: "
+            "copies of a network have no expert in common; use server.groups=kept"
         )
 
 

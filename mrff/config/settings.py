@@ -268,6 +268,10 @@ class ServerSettings:
     expert_pooling: float = setting(
         0.5, "how far experts follow everybody's mean; above 0 they start alike", Limits(0.0, 1.0)
     )
+    groups: str = setting(
+        "kept", "validated: one expert for all where validation gains less than 0.001 by groups",
+        Limits(choices=("kept", "validated")),
+    )  # fmt: skip
     server_decay_rounds: int | None = setting(
         "auto", "rounds of a cosine to the final rate; auto: all of the run", Limits(1, word="auto")
     )

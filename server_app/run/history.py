@@ -10,9 +10,11 @@ from typing import Any
 
 from mrff.io.files import write_bytes
 from mrff.wire.traffic import Traffic
-from strategies.reports import EvaluationReport, RoundReport
+from strategies.reports import EvaluationReport, GroupsChosen, RoundReport
 
+Report = RoundReport | EvaluationReport | GroupsChosen
 TIMED = ("bytes_down", "bytes_up", "seconds")
+GROUPS = "groups"  # the kind of entry that says whether groups stay
 
 
 class History:
@@ -42,6 +44,10 @@ class History:
         about = {"kind": "query", "what": what, "round": server_round}
         self._append({**about, **self._kept(asdict(traffic))})
 
+    def add_groups(self, chosen: GroupsChosen) -> None:
+        """Appends whether groups stay."""
+        self._append({"kind": GROUPS, **self._fields(chosen)})
+
     def cut_after(self, server_round: int, validated_round: int) -> None:
         """Drops what a resumed run will do again: later rounds, tests, an unfinished line.
 
@@ -55,7 +61,7 @@ class History:
         ]
         write_bytes(self._path, b"".join(_line(entry) for entry in kept))
 
-    def _fields(self, report: RoundReport | EvaluationReport) -> dict[str, Any]:
+    def _fields(self, report: Report) -> dict[str, Any]:
         return self._kept(_fields(report))
 
     def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is unfinished
 
 
-def _fields(report: RoundReport | EvaluationReport) -> dict[str, Any]:
+def _fields(report: Report) -> dict[str, Any]:
     fields = asdict(report)
     if fields.get("privacy", {}) is None:  # nothing to say in mode none
         del fields["privacy"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mrff.metrics import shown
+from mrff.metrics import METRICS, shown
 from mrff.wire.traffic import Rejection
-from strategies.reports import EvaluationReport, RoundReport
+from strategies.reports import EvaluationReport, GroupsChosen, RoundReport
 
 SHOWN = 3  # rejected or missing nodes named per phase; the history has all of them
 
@@ -41,6 +41,16 @@ def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
     )
     among = "" if report.drawn is None else f"  {among_drawn(report.drawn)}"
     return f"round {report.round} {name}  {measured}{among}  users {report.users}{best}"
+
+
+def groups_line(chosen: GroupsChosen) -> str:
+    """What validation said of groups, and what follows."""
+    label, way = (
+        METRICS[chosen.metric].label,
+        "groups stay" if chosen.kept else "one expert for all",
+    )
+    both = f"{_number(chosen.with_groups)} with groups, {_number(chosen.with_one)} without"
+    return f"{way}: validation {label} {both}"
 
 
 def among_drawn(items: int) -> str:

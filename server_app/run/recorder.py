@@ -19,9 +19,9 @@ from mrff.wire.requests import RunFacts
 from mrff.wire.traffic import Traffic
 from server_app.run.checkpoint import Checkpoint, save_checkpoint
 from server_app.run.history import History
-from server_app.run.progress import evaluation_line, rejection_lines, round_line
+from server_app.run.progress import evaluation_line, groups_line, rejection_lines, round_line
 from server_app.run.run_folder import RunFolder
-from strategies.reports import EvaluationReport, RoundReport
+from strategies.reports import EvaluationReport, GroupsChosen, RoundReport
 from strategies.state import TrainingState
 
 log = getLogger("flwr")
@@ -108,6 +108,13 @@ class Recorder:
         mixes = mixture.mixes.astype(np.float32)
         arrays = safetensors.numpy.save({**mixture.part.arrays(), "mixes": mixes})
         write_bytes(self._folder.linear, arrays)
+
+    def groups_chosen(self, chosen: GroupsChosen) -> None:
+        """See `strategies.reports.Observer`."""
+        self._history.add_groups(chosen)
+        self._saved_best = 0  # the same round's model, perhaps with other experts
+        log.info(groups_line(chosen))
+        self._warn(chosen.traffic.rejected, chosen.traffic.missing)
 
     def save(self, state: TrainingState) -> None:
         """See `strategies.reports.Observer`."""

@@ -12,11 +12,11 @@ from mrff.config.derived import SAME_TIME_MARKS
 from mrff.io.files import write_json
 from mrff.metrics import METRICS, shown
 from server_app.run.absences import absences, where_missing
-from server_app.run.history import read_history
-from server_app.run.progress import among_drawn, duration, megabytes
+from server_app.run.history import GROUPS, read_history
+from server_app.run.progress import among_drawn, duration, groups_line, megabytes
 from server_app.run.recorder import RunIdentity
 from server_app.run.run_folder import RunFolder
-from strategies.reports import EvaluationReport
+from strategies.reports import EvaluationReport, GroupsChosen
 from strategies.state import TrainingState
 
 
@@ -24,6 +24,15 @@ def _validated(history: list[dict[str, Any]]) -> int:
     """Users of the last validation."""
     found = [entry["users"] for entry in history if entry["kind"] == "validation"]
     return int(found[-1]) if found else 0
+
+
+def _groups(history: list[dict[str, Any]]) -> str:
+    """Whether groups stayed, in words; empty where nobody asked."""
+    found = [entry for entry in history if entry["kind"] == GROUPS]
+    if not found:
+        return ""
+    names = ("round", "kept", "metric", "with_groups", "with_one")
+    return groups_line(GroupsChosen(*(found[-1][name] for name in names)))
 
 
 NOTHING_TESTED = EvaluationReport("test", 0, 0, 0, 0, {})
@@ -66,6 +75,7 @@ def write_summary(
         "validation_users": _validated(history),
         "skipped_users": test.skipped_users,
         "nodes_missing": missing,
+        "groups": _groups(history),
         "bytes_down": state.bytes_down,
         "bytes_up": state.bytes_up,
         "seconds": round(state.seconds, 3),
@@ -108,6 +118,7 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     for name, value in (
         *_people(summary),
         *_missing(summary),
+        *([("groups", summary["groups"])] if summary.get("groups") else []),
         ("best of rounds", f"{summary['best_round']} of {summary['rounds']}"),
         (f"validation {best_by.label}", _number(summary[f"validation_{best_by.name}"])),
         ("sent, received", f"{megabytes(summary['bytes_down'])}, {megabytes(summary['bytes_up'])}"),
