@@ -50,8 +50,8 @@ def gap_codes(batch: Batch) -> Tensor:
     if not batch.times:
         raise ValueError("network.history-times=true needs the times of the targets in a batch")
     (times,) = batch.times
-    gap = F.pad(times[..., 1:-1] - times[..., :-2], (2, 0))[..., : times.shape[-1]]
+    gap = (times[..., 1:] - times[..., :-1]).clamp(min=0)
     edges = torch.tensor(EDGES, dtype=torch.int64, device=times.device) * TICKS
-    known = F.pad(times[..., :-2] >= TICKS, (2, 0))[..., : times.shape[-1]]
-    codes = 1 + torch.bucketize(gap.clamp(min=0), edges, right=True)
-    return torch.where(known & (batch.items > 0), codes, UNKNOWN)
+    spans = 1 + (gap.unsqueeze(-1) >= edges).sum(-1)
+    of_targets = F.pad(torch.where(times[..., :-1] >= TICKS, spans, UNKNOWN), (1, 0))
+    return torch.where(batch.items > 0, F.pad(of_targets, (1, 0))[..., :-1], UNKNOWN)

@@ -32,7 +32,7 @@ def nodes(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> NodesAt
     data = tied(small_data, home / "tied")
     run_federation(
         data, home, nodes=2, name="run", same_time="unknown", sampling_rate=1.0,
-        server_learning_rate=0.1, time_inputs=True,
+        server_learning_rate=0.1, time_inputs=True, history_times=True,
     )  # fmt: skip
     return NodesAtHand(load_best(find_run(str(home / "runs" / "run"))))
 
