@@ -9,7 +9,7 @@ import pytest
 from mrff.ops.processes import wait_for
 from tests.support.deployment import Federation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_nodes_follow_a_compressed_model_and_one_loses_what_it_holds(
