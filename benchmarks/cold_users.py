@@ -12,8 +12,9 @@ seeds, p-values by Holm over methods and conditions. The floor is items' smoothe
 
 from __future__ import annotations
 
+import argparse
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,7 @@ Logits = NDArray[np.float64]
 
 def main() -> None:
     """Prints a row per condition and method."""
-    options = read_options(
-        __doc__,
-        *("dataset", "config", "set"),
-        dataset={"required": True},
-        home={"type": Path, "required": True, "help": "runs that are there are read"},
-        methods={"nargs": "+", "default": ["mrff", "one-group"], "choices": METHODS},
-        seeds={"type": int, "nargs": "+", "default": [0]},
-        nodes=2,
-        csv={"type": Path, "default": None},
-    )
+    options = method_options(__doc__, ["mrff", "one-group"])
     home, folder = options.home.expanduser().absolute(), options.dataset.expanduser().absolute()
     dataset = load_dataset(folder)
     held_out = is_chosen(dataset.user_keys, HELD_OUT)
@@ -85,6 +77,20 @@ def main() -> None:
     print(table.to_string(index=False))
     if options.csv:
         table.to_csv(options.csv, index=False)
+
+
+def method_options(doc: str, methods: list[str]) -> argparse.Namespace:
+    """The command line of a script that trains some of ``methods`` with some seeds."""
+    return read_options(
+        doc,
+        *("dataset", "config", "set"),
+        dataset={"required": True},
+        home={"type": Path, "required": True, "help": "runs that are there are read"},
+        methods={"nargs": "+", "default": methods, "choices": METHODS},
+        seeds={"type": int, "nargs": "+", "default": [0]},
+        nodes=2,
+        csv={"type": Path, "default": None},
+    )
 
 
 def write_known(folder: Path, dataset: Dataset, users: NDArray[np.int64], out: Path) -> None:
@@ -122,8 +128,10 @@ class Cold:
     def of(cls, dataset: Dataset, times: NDArray[np.int64], users: NDArray[np.int64]) -> Cold:
         """The first rows of these users."""
         rows = dataset.offsets[users][:, None] + np.arange(MET[-1] + ASKED)
-        return cls(*(column[rows].astype(np.int64) for column in (dataset.items, dataset.labels)),
-                   times[rows])  # fmt: skip
+        items, labels = (
+            column[rows].astype(np.int64) for column in (dataset.items, dataset.labels)
+        )
+        return cls(items, labels, times[rows])
 
     @property
     def asked(self) -> NDArray[np.int64]:
@@ -175,15 +183,27 @@ def compared(
         for met in MET
     }
     values = resampled(measures, (len(wanted), wanted.size), resamples=RESAMPLES, seed=[0])
-    rows = []
-    for met, of in values.items():
-        for name, runs in of.items():
-            row = {"met": int(met), "method": name, "auc": round(float(runs[:, 0].mean()), 4)}
-            if name != reference:
-                by = paired_difference(runs, of[reference], confidence=0.95, seed=[1])
-                row |= {"difference": round(by.difference, 4), "low": round(by.low, 4),
-                        "high": round(by.high, 4), "p": by.p_value}  # fmt: skip
-            rows.append(row)
+    rows = [
+        row for met, of in values.items() for row in method_rows({"met": int(met)}, of, reference)
+    ]
+    return with_holm(rows)
+
+
+def method_rows(
+    about: dict[str, Any], values: Mapping[str, NDArray[np.float64]], reference: str
+) -> Iterator[dict[str, Any]]:
+    """A line for each method, from what `resampled` gave, beside the reference."""
+    for name, runs in values.items():
+        row = {**about, "method": name, "auc": round(float(runs[:, 0].mean()), 4)}
+        if name != reference:
+            by = paired_difference(runs, values[reference], confidence=0.95, seed=[1])
+            row |= {"difference": round(by.difference, 4), "low": round(by.low, 4),
+                    "high": round(by.high, 4), "p": by.p_value}  # fmt: skip
+        yield row
+
+
+def with_holm(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The lines as a table, their p-values by Holm over all of them."""
     table = pd.DataFrame(rows)
     table["p"] = [round(p, 4) for p in holm(table["p"].tolist())]
     return table

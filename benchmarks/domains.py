@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from cold_users import RESAMPLES, write_known
-from measuring import read_options
+from cold_users import RESAMPLES, method_options, method_rows, with_holm, write_known
 from numpy.typing import NDArray
 
 from client_app.kept_scores import FILE, KeptScores, read_scores
 from mrff.config.methods import METHODS
 from mrff.data.dataset import Dataset, load_dataset
-from mrff.experiments.comparison.bootstrap import holm, paired_difference, resampled
+from mrff.experiments.comparison.bootstrap import resampled
 from mrff.experiments.comparison.measures import auc_of
 from mrff.ops.engine import FlowerEngine
 from mrff.ops.federation import Federation
@@ -36,16 +35,7 @@ ALONE = "alone"
 
 def main() -> None:
     """Prints a row per domain and method."""
-    options = read_options(
-        __doc__,
-        *("dataset", "config", "set"),
-        dataset={"required": True},
-        home={"type": Path, "required": True, "help": "runs that are there are read"},
-        methods={"nargs": "+", "default": ["one-group", "mrff"], "choices": METHODS},
-        seeds={"type": int, "nargs": "+", "default": [0]},
-        nodes=2,
-        csv={"type": Path, "default": None},
-    )
+    options = method_options(__doc__, ["one-group", "mrff"])
     home, folder = options.home.expanduser().absolute(), options.dataset.expanduser().absolute()
     dataset = load_dataset(folder)
     domains = domains_of(dataset)
@@ -54,14 +44,12 @@ def main() -> None:
         termination_interrupts(),
         FlowerEngine(home / "flower", Federation(options.nodes)) as engine,
     ):
+        given = read_settings(options.config, options.set)
         for method in options.methods:
-            given = {**read_settings(options.config, options.set), **METHODS[method].overrides}
-            training = Training(engine, home, given)
+            training = Training(engine, home, {**given, **METHODS[method].overrides})
             found[method] = [training.scores(method, folder, seed) for seed in options.seeds]
         first = options.methods[0]
-        training = Training(
-            engine, home, {**read_settings(options.config, options.set), **METHODS[first].overrides}
-        )
+        training = Training(engine, home, {**given, **METHODS[first].overrides})
         for domain, users in domains.items():
             part = home / "data" / domain
             if not part.exists():
@@ -121,17 +109,9 @@ def compared(
         }
         drawn_from = (len(some.labels), some.labels.size)
         values = resampled(measures, drawn_from, resamples=RESAMPLES, seed=[0])[domain]
-        for name, runs in values.items():
-            row = {"domain": domain, "users": len(some.labels), "method": name,
-                   "auc": round(float(runs[:, 0].mean()), 4)}  # fmt: skip
-            if name != first:
-                by = paired_difference(runs, values[first], confidence=0.95, seed=[1])
-                row |= {"difference": round(by.difference, 4), "low": round(by.low, 4),
-                        "high": round(by.high, 4), "p": by.p_value}  # fmt: skip
-            rows.append(row)
-    table = pd.DataFrame(rows)
-    table["p"] = [round(p, 4) for p in holm(table["p"].tolist())]
-    return table
+        about = {"domain": domain, "users": len(some.labels)}
+        rows += method_rows(about, values, first)
+    return with_holm(rows)
 
 
 if __name__ == "__main__":

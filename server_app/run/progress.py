@@ -45,10 +45,8 @@ def evaluation_line(report: EvaluationReport, *, is_best: bool) -> str:
 
 def groups_line(chosen: GroupsChosen) -> str:
     """What validation said of groups, and what follows."""
-    label, way = (
-        METRICS[chosen.metric].label,
-        "groups stay" if chosen.kept else "one expert for all",
-    )
+    way = "groups stay" if chosen.kept else "one expert for all"
+    label = METRICS[chosen.metric].label
     both = f"{_number(chosen.with_groups)} with groups, {_number(chosen.with_one)} without"
     return f"{way}: validation {label} {both}"
 
