@@ -54,7 +54,8 @@ run up --detach --no-build --wait --wait-timeout 240 \
     serverapp node-0-executor node-1-executor node-2-executor node-3-executor >&2
 
 settings=()
-for setting in "run.name=compose-$(date -u +%Y%m%d-%H%M%S)" server.num-server-rounds=20 \
-    server.reply-timeout-seconds=180 "$@"; do settings+=(--set "$setting"); done
+for setting in "run.name=compose-$(date -u +%Y%m%d-%H%M%S)" server.num-server-rounds=20 "$@"; do
+    settings+=(--set "$setting")
+done
 say "training"
 run run --rm --no-deps -T submit "${settings[@]}" | tee "$output" | sed '$d'

@@ -55,7 +55,7 @@ def test_the_settings_of_containers_are_full_names() -> None:
     loop = re.search(r'for setting in "(.*?) "\$@"', demo, re.S)
     assert loop
     keys = re.findall(r"--set=([a-z.-]+)=", compose) + re.findall(r"([a-z-]+\.[a-z-]+)=", loop[1])
-    assert len(keys) == 6
+    assert len(keys) == 5
     check_full_names(keys)
 
 

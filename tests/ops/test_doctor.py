@@ -90,6 +90,21 @@ def test_little_shared_memory(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
     assert "on the cluster at 10.0.0.1:6379" in CHECKS["Ray"](place).found
 
 
+def test_a_process_that_starts_too_slowly_for_flower(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = CHECKS["process of a node"]
+    assert check(place).state == OK
+    assert check(place).found.endswith("Flower allows 30")
+    monkeypatch.setattr(programs, "EASY_START_SECONDS", 0.0)
+    assert check(place).state == WARNING
+    monkeypatch.setattr(programs, "CLIENT_IMPORTS", "raise ImportError('flwr is broken')")
+    assert check(place).found == "ImportError: flwr is broken"
+    monkeypatch.setattr(programs, "CLIENT_IMPORTS", "import time; time.sleep(60)")
+    monkeypatch.setattr(programs, "MOST_START_SECONDS", 0.2)
+    assert "would answer nothing" in check(place).found
+
+
 def test_a_port_that_is_taken_matters_where_it_was_asked_for(place: Place) -> None:
     with socket.create_server(("", 0)) as listener:
         port = listener.getsockname()[1]
@@ -167,7 +182,7 @@ def test_what_is_broken_is_named_and_ends_with_2(tmp_path: Path) -> None:
     status, lines, error = doctor(home, PYTHONPATH=paths)
     assert (status, error) == (2, "")
     assert {name for name, line in lines.items() if line["state"] == FAULT} == {
-        "GPU", "Ray", "Flower",
+        "GPU", "Ray", "Flower", "process of a node",
     }  # fmt: skip
     assert "torch is broken" in lines["GPU"]["found"]
     assert "uvicorn is broken" in lines["Flower"]["found"]

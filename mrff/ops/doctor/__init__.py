@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from mrff.ops.doctor.finding import FAULT, OK, WARNING, Finding, Place
 from mrff.ops.doctor.machine import clock, disk, gpu, permission
 from mrff.ops.doctor.network import ports, proxies
-from mrff.ops.doctor.programs import flower, packages, python, ray
+from mrff.ops.doctor.programs import client_process, flower, packages, python, ray
 
 CHECKS: Mapping[str, Callable[[Place], Finding]] = {
     "Python": python,
@@ -23,6 +23,7 @@ CHECKS: Mapping[str, Callable[[Place], Finding]] = {
     "clock": clock,
     "Ray": ray,
     "Flower": flower,
+    "process of a node": client_process,
 }
 
 __all__ = ["CHECKS", "FAULT", "OK", "WARNING", "Finding", "Place"]

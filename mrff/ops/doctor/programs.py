@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL as MOST_START_SECONDS
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -23,6 +27,9 @@ from mrff.ops.federation import Federation
 SHOWN = ("flwr", "torch", "ray")
 SHARED_MEMORY = Path("/dev/shm")
 EASY_SHARED_BYTES = 1_000_000_000
+# What flwr-clientapp imports before it fetches the message that it was started for.
+CLIENT_IMPORTS = "import flwr.supernode.cli.flwr_clientapp"
+EASY_START_SECONDS = 10.0
 LEAST_SHARE = 0.05  # of the disk: with less, Ray makes no object that memory has no room for
 
 
@@ -95,6 +102,30 @@ def flower(place: Place) -> Finding:
             last = [line.strip() for log in logs for line in log.splitlines() if line.strip()]
             told = f"{error}; its log ends: {last[-1]}" if last else str(error)
             return Finding(FAULT, told, "mend what the log names, and look again")
+
+
+def client_process(place: Place) -> Finding:
+    """How long a node's process for a message takes to start.
+
+    Flower gives it 30 s, then takes the message back and starts another: on a machine that is
+    slower than this none ever gets it, and the node answers nothing.
+    """
+    began = time.monotonic()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", CLIENT_IMPORTS],
+            capture_output=True, check=True, timeout=MOST_START_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        took = f"not started after {MOST_START_SECONDS} s: a node here would answer nothing"
+        return Finding(WARNING, took, "simulate here, or give nodes a faster or less busy machine")
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.decode(errors="replace").strip().splitlines()
+        return Finding(FAULT, told[-1] if told else str(error), "install flwr again")
+    took = f"starts in {time.monotonic() - began:.1f} s, Flower allows {MOST_START_SECONDS}"
+    if time.monotonic() - began > EASY_START_SECONDS:
+        return Finding(WARNING, took, "give a node here more of the processor")
+    return Finding(OK, took)
 
 
 def _project(place: Place) -> dict[str, Any]:
