@@ -21,6 +21,7 @@ from tests.support.stored import stored_rounds
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_dead_server_app_and_a_dead_superlink_are_resumed_without_loss(
     tmp_path: Path, ml_100k: Path, two_shards: Path
 ) -> None:

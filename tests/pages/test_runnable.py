@@ -29,6 +29,7 @@ def cells(notebook: Path) -> list[dict[str, Any]]:
     return list(content["cells"])
 
 
+@pytest.mark.long
 def test_the_tutorial_runs_and_the_notebook_is_of_its_text(tmp_path: Path) -> None:
     pytest.importorskip("jupytext", reason="the extra dev is not installed")
     out = tmp_path / "tutorial.ipynb"
