@@ -16,9 +16,18 @@ Port = Annotated[
         help="Where a SuperLink is to listen: then it has to be free (else 8000 is looked at).",
     ),
 ]  # fmt: skip
+Deployment = Annotated[
+    bool,
+    typer.Option(
+        "--deployment",
+        help="For a server or node: what only simulations and reports need may be missing.",
+    ),
+]  # fmt: skip
 
 
-def doctor(superlink_port: Port = None, as_json: AsJson = False) -> None:
+def doctor(
+    superlink_port: Port = None, deployment: Deployment = False, as_json: AsJson = False
+) -> None:
     """Check what a run needs: versions, ports, disk, GPU, Ray, Flower, proxies, clock.
 
     Exit status 2 if something would fail.
@@ -27,7 +36,7 @@ def doctor(superlink_port: Port = None, as_json: AsJson = False) -> None:
     from mrff.ops.doctor import CHECKS, FAULT, Place
     from mrff.ops.flower_app import app_folder
 
-    place = Place(RunConfig.from_flat({}).home, app_folder(None), superlink_port)
+    place = Place(RunConfig.from_flat({}).home, app_folder(None), superlink_port, deployment)
     findings = {name: check(place) for name, check in CHECKS.items()}
     if as_json:
         print_json([{"check": name, **asdict(finding)} for name, finding in findings.items()])

@@ -73,3 +73,22 @@ def test_the_demo_trains_in_containers_as_in_one_process(
     assert float(match[1]) == pytest.approx(summary["test"]["auc"], abs=1e-3)
     assert float(match[2]) == pytest.approx(summary["test"]["log_loss"], abs=1e-3)
     assert int(match[3]) == summary["best_round"]
+
+
+def test_the_doctor_finds_the_image_fit_for_a_node(compose: str) -> None:
+    """Without a network, on a file system that cannot be written, as an executor is."""
+    subprocess.run(
+        [*compose.split(), "-f", CHECKOUT / "docker/compose.yaml", "build", "--quiet", "keys"],
+        env={**os.environ, "MRFF_SHARDS": "/nowhere"}, capture_output=True, check=True,
+    )  # fmt: skip
+    looks = [
+        "docker", "run", "--rm", "--read-only", "--cap-drop=ALL", "--network=none",
+        "--tmpfs=/tmp:exec", "--env=MRFF_HOME=/tmp/home", "mrff:local",
+        "mrff", "doctor", "--json",
+    ]  # fmt: skip
+    node = subprocess.run([*looks, "--deployment"], capture_output=True, text=True, check=False)
+    assert node.returncode == 0, node.stdout + node.stderr
+    assert {line["state"] for line in json.loads(node.stdout)} == {"ok"}
+    whole = subprocess.run(looks, capture_output=True, text=True, check=False)
+    faults = [line["check"] for line in json.loads(whole.stdout) if line["state"] == "fault"]
+    assert faults == ["packages", "Ray"], "of a simulation, which the image is not for"

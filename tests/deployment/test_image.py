@@ -9,6 +9,7 @@ import tomllib
 from fnmatch import fnmatch
 
 from mrff.config.names import check_full_names
+from mrff.ops.doctor.programs import NOT_IN_DEPLOYMENTS
 from tests.support.deployment import CHECKOUT
 
 NOT_INSTALLED = {"scikit-learn": "sklearn", "plotly": "plotly"}  # and what they are imported as
@@ -23,6 +24,7 @@ def test_the_image_installs_the_dependencies_of_the_app() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     lines = (CHECKOUT / "docker/requirements.txt").read_text().splitlines()
     assert _names(lines) == _names(project["dependencies"]) - NOT_INSTALLED.keys()
+    assert set(NOT_IN_DEPLOYMENTS) == NOT_INSTALLED.keys(), "what mrff doctor does not ask for"
 
 
 def test_what_containers_run_needs_nothing_else() -> None:

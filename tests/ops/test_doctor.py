@@ -6,7 +6,9 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,18 @@ def test_packages_that_are_missing_old_or_of_an_extra(tmp_path: Path) -> None:
     finding = CHECKS["packages"](app_that_wants(tmp_path, ">=3", "flwr[simulation]"))
     assert finding.state == OK
     assert ", ray 2." in finding.found
+
+
+def test_a_deployment_needs_neither_ray_nor_what_shows_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the image, which has none of them."""
+    monkeypatch.setitem(sys.modules, "ray", None)  # an import of it fails
+    wanted = app_that_wants(tmp_path, ">=3", "flwr[simulation]", "plotly>=99", "scikit-learn>=99")
+    node = replace(wanted, deployment=True)
+    for check in ("packages", "Ray"):
+        assert CHECKS[check](wanted).state == FAULT
+        assert CHECKS[check](node).state == OK
 
 
 @pytest.mark.parametrize("home", ["{tmp}/file/home", "/proc/home"])

@@ -20,11 +20,14 @@ class Place:
         app: the folder of pyproject.toml.
         superlink_port: where a SuperLink of a deployment is to listen; None: the usual one, which
             a simulation does without.
+        deployment: a server or node is to run here, and no simulation: what only simulations and
+            pages of results need may be missing.
     """
 
     home: Path
     app: Path
     superlink_port: int | None = None
+    deployment: bool = False
 
     @property
     def nearest(self) -> Path:

@@ -25,6 +25,8 @@ from mrff.ops.engine import FlowerEngine
 from mrff.ops.federation import Federation
 
 SHOWN = ("flwr", "torch", "ray")
+# What docker/requirements.txt leaves out, Ray aside: reports and comparisons need it.
+NOT_IN_DEPLOYMENTS = ("scikit-learn", "plotly")
 SHARED_MEMORY = Path("/dev/shm")
 EASY_SHARED_BYTES = 1_000_000_000
 # What flwr-clientapp imports before it fetches the message that it was started for.
@@ -44,9 +46,14 @@ def python(place: Place) -> Finding:
 
 
 def packages(place: Place) -> Finding:
-    """All that pyproject.toml needs."""
+    """All that pyproject.toml needs; for a deployment what that needs of it."""
     wrong, versions = {}, {}
-    for needed in _needed([Requirement(text) for text in _project(place)["dependencies"]]):
+    requirements = [Requirement(text) for text in _project(place)["dependencies"]]
+    if place.deployment:
+        requirements = [r for r in requirements if r.name not in NOT_IN_DEPLOYMENTS]
+        for requirement in requirements:
+            requirement.extras.clear()  # Flower's simulation
+    for needed in _needed(requirements):
         try:
             versions[needed.name] = found = version(needed.name)
             fits = needed.specifier.contains(found, prereleases=True)
@@ -65,6 +72,8 @@ def packages(place: Place) -> Finding:
 
 def ray(place: Place) -> Finding:
     """Whether workers of a simulation can be had, and how they hand messages on."""
+    if place.deployment:
+        return Finding(OK, "not looked at: a deployment does without")
     try:
         import ray  # heavy, and perhaps broken
     except (ImportError, OSError) as error:
