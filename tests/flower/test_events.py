@@ -17,6 +17,7 @@ from tests.support.events import plays
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_comparison_on_events_ranks(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare("csv", source=plays(tmp_path, users=30), out=home / "data" / "plays")

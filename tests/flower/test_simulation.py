@@ -172,6 +172,7 @@ def test_plain_flwr_run_twice_from_anywhere_with_a_dataset_prepared_on_first_use
     assert after == before  # neither pyproject.toml nor anything else was rewritten
 
 
+@pytest.mark.long
 def test_kuaisar_with_its_configuration(home: Path) -> None:
     source = shared_data("kuaisar-r")
     prepare("kuaisar-r", source=source, out=home / "data/kuaisar-r")

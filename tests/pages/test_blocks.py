@@ -20,7 +20,7 @@ PAGES = [
     *("using.md", "data.md", "serving.md", "growing.md", "tuning.md"),
 ]
 BLOCKS = {page: shell_blocks((DOCS / page).read_text()) for page in PAGES}
-LONG = {"howto/weekly-retraining.md"}  # two runs
+LONG = {"howto/weekly-retraining.md", "data.md"}  # two runs; many preparations
 RUN = [page for page in PAGES if any(block.world for block in BLOCKS[page])]
 
 
