@@ -131,8 +131,9 @@ def client_process(place: Place) -> Finding:
     except subprocess.CalledProcessError as error:
         told = error.stderr.decode(errors="replace").strip().splitlines()
         return Finding(FAULT, told[-1] if told else str(error), "install flwr again")
-    took = f"starts in {time.monotonic() - began:.1f} s, Flower allows {MOST_START_SECONDS}"
-    if time.monotonic() - began > EASY_START_SECONDS:
+    seconds = time.monotonic() - began
+    took = f"starts in {seconds:.1f} s, Flower allows {MOST_START_SECONDS}"
+    if seconds > EASY_START_SECONDS:
         return Finding(WARNING, took, "give a node here more of the processor")
     return Finding(OK, took)
 
