@@ -94,7 +94,11 @@ class ItemTower(FeatureEmbedding):
 
     def codes(self, items: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
         """Of the features ``names`` of ``items`` (...): (...) or (..., M) each."""
-        return {name: self.get_buffer(f"catalogue_{name}")[items] for name in names}
+        return {name: codes[items] for name, codes in self.catalogue(names).items()}
+
+    def catalogue(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Of the features ``names`` of every item, row 0 is none: (rows,) or (rows, M) each."""
+        return {name: self.get_buffer(f"catalogue_{name}") for name in names}
 
     def embed(self, items: Tensor) -> Tensor:
         """(...) -> (..., width)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrff_model.batch import Batch
 from mrff_model.features import ItemTower
-from mrff_model.inputs import KnownBefore, inputs_of, starts_of
+from mrff_model.inputs import InputShape, KnownBefore, inputs_of, starts_of
 from mrff_model.item_statistics import ItemStatistics
 from mrff_model.own_rates import number_of_rates, own_rates, own_starts
 from mrff_model.same_time import SAME_TIME
@@ -34,13 +34,19 @@ class HeadInputs:
     statistics: ItemStatistics | None
 
     @property
+    def wanted(self) -> InputShape:
+        """What is read of items' statistics."""
+        shape = self.shape
+        return InputShape(self.compared, shape.closed_form_factors, shape.kind_statistics)
+
+    @property
     def start(self) -> list[float]:
         """What each counts in the logit before anything is learned, (R,)."""
         rates = number_of_rates(self.compared) if self.shape.history_rates else 0
         clock = [0.0] * TIME_COLUMNS if self.shape.time_inputs else []
         if self.statistics is None:
             return [*own_starts(rates), *clock]
-        public = starts_of(self.compared, self.shape.closed_form_factors)
+        public = starts_of(self.wanted)
         return [*[0.0] * rates, *public, *clock]
 
     def of(self, batch: Batch, targets: Tensor, *, newest: bool) -> list[Tensor]:
@@ -63,9 +69,9 @@ class HeadInputs:
         if self.statistics is not None:
             known = KnownBefore(
                 self.statistics, batch, targets, until, history, wanted, sizes,
-                alone=not rule.reads_other_windows,
+                self.tower.catalogue(self.compared), alone=not rule.reads_other_windows,
             )  # fmt: skip
-            columns = inputs_of(known, self.shape.closed_form_factors)
+            columns = inputs_of(known, self.wanted)
             found.append(torch.stack([c.expand(targets.shape) for c in columns], dim=-1))
         if self.shape.time_inputs:
             found.append(time_columns(batch, newest=newest))

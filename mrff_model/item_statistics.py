@@ -45,26 +45,37 @@ class ItemStatistics(nn.Module):
                 user's weight.
         """
         known = self.rates[items]  # (..., 2)
-        count, liked = known[..., 0] - counted, known[..., 1] - counted * labels
-        if self.noise is not None:
-            return self._without_noise(count, liked)
-        count, liked = count.clamp(min=0.0), liked.clamp(min=0.0)
-        return (liked + RATE_WEIGHT * self.prior[0]) / (count + RATE_WEIGHT), count
+        return self.rate_of(known[..., 0] - counted, known[..., 1] - counted * labels)
 
-    def _without_noise(self, count: Tensor, liked: Tensor) -> tuple[Tensor, Tensor]:
+    def rate_of(
+        self, count: Tensor, liked: Tensor, weight: float = RATE_WEIGHT, items: Tensor | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The share that was liked, and of how many rows.
+
+        Args:
+            count, liked: (...) sums of `rates` over so many ``items``, without some rows.
+            weight: interactions that the overall rate counts for.
+        """
+        if self.noise is not None:
+            return self._without_noise(count, liked, weight, self.noise[1] * items)
+        count, liked = count.clamp(min=0.0), liked.clamp(min=0.0)
+        return (liked + weight * self.prior[0]) / (count + weight), count
+
+    def _without_noise(
+        self, count: Tensor, liked: Tensor, weight: float, variance: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The same of noisy sums of weights: the rate, and how many exact rows would say as much.
 
-        The posterior mean of a rate with variance 1 / (4 RATE_WEIGHT) among items, of which labels
+        The posterior mean of a rate with variance 1 / (4 ``weight``) among items, of which labels
         with variance 1 / 4 and the noise are seen. What counts for little, by noise below 0 even,
         is near the prior.
         """
         assert self.noise is not None
-        row, variance = self.noise
         above = liked - self.prior[0] * count
         met = count.clamp(min=0.0)
-        prior = RATE_WEIGHT * (row * met + 4.0 * variance)  # its weight, times ``met``
+        prior = weight * (self.noise[0] * met + 4.0 * variance)  # its weight, times ``met``
         rate = self.prior[0] + above * met / (met.square() + prior)
-        return rate.clamp(0.0, 1.0), RATE_WEIGHT * met.square() / prior
+        return rate.clamp(0.0, 1.0), weight * met.square() / prior
 
     def residuals(self, items: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         """Label less what others make of the item."""

@@ -41,6 +41,7 @@ class NetworkShape:
     time_inputs: bool  # and what the clock says (`mrff_model.time_columns`)
     item_statistics: bool  # the head reads `mrff_model.inputs`
     noised_statistics: bool  # they came with noise, see `mrff.privacy.noised_items`
+    kind_statistics: bool  # others' liking of the target's kinds is among them
     closed_form_factors: int  # d, width of a taste in closed form among them; 0: none
     dropout: float
     private_parameters: str  # a key of `mrff_model.scopes.KEPT_PRIVATE`

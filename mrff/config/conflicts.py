@@ -85,6 +85,11 @@ def _group_choice_conflicts(config: Derived) -> Iterator[str]:
 
 def _statistics_conflicts(config: Derived) -> Iterator[str]:
     network, mode = config.network, config.privacy.mode
+    if network.kind_statistics and not network.item_statistics:
+        yield (
+            "network.kind-statistics=true needs network.item-statistics=true: a kind's sums are "
+            "those of its items"
+        )
     if network.closed_form_factors and not network.item_statistics:
         yield (
             f"network.closed-form-factors={network.closed_form_factors} needs "

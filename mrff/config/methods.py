@@ -77,7 +77,11 @@ _AVERAGING: Overrides = {
 }
 _TARGET_ATTENTION: Overrides = {"head": "target-attention", "num-layers": 1}
 # What others made of an item, and a taste in closed form: both read labels of the past.
-_NO_STATISTICS: Overrides = {"item-statistics": False, "closed-form-factors": "off"}
+_NO_STATISTICS: Overrides = {
+    "item-statistics": False,
+    "kind-statistics": False,
+    "closed-form-factors": "off",
+}
 _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     "mrff-hard": ("the gate as in the paper: no task gradient", {"gate-mode": "hard"}),
     "gate-hidden": (
@@ -104,6 +108,7 @@ _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     ),
     "no-rates": ("the head reads no rates of the user's own", {"history-rates": False}),
     "no-statistics": ("the head reads nothing of what others make of items", _NO_STATISTICS),
+    "no-kinds": ("the head reads nothing of kinds of items", {"kind-statistics": False}),
     "no-closed-form": ("no taste in closed form", {"closed-form-factors": "off"}),
     "no-history-times": ("past items do not say when they came", {"history-times": False}),
     "no-clock": ("the head reads no times", {"time-inputs": False}),

@@ -137,6 +137,9 @@ class NetworkSettings:
     item_statistics: bool = setting(
         False, "the head reads what others make of an item, by sums before training", fitted=True
     )
+    kind_statistics: bool = setting(
+        False, "and of its kinds, the values of its features; needs item-statistics"
+    )
     closed_form_factors: int | None = setting(
         "off",
         "width of a user's taste in closed form, which the head reads; needs item-statistics",

@@ -7,16 +7,16 @@ counted there is taken out again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Protocol
 
 from torch import Tensor
 
 from mrff_model.inputs.factors import ClosedFormFactors
-from mrff_model.inputs.known import KnownBefore
+from mrff_model.inputs.kinds import KindRates
+from mrff_model.inputs.known import InputShape, KnownBefore
 from mrff_model.inputs.residuals import Residuals
 
-__all__ = ["INPUTS", "Input", "KnownBefore", "inputs_of", "starts_of"]
+__all__ = ["INPUTS", "Input", "InputShape", "KnownBefore", "inputs_of", "starts_of"]
 
 
 class Input(Protocol):
@@ -24,13 +24,8 @@ class Input(Protocol):
 
     name: str
 
-    def start(self, features: Collection[str], dim: int) -> list[float]:
-        """What each column counts in the logit before anything is learned; none: no columns.
-
-        Args:
-            features: names of item features that are compared.
-            dim: width of items' vectors; 0: there are none.
-        """
+    def start(self, wanted: InputShape) -> list[float]:
+        """What each column counts in the logit before anything is learned; none: no columns."""
         ...
 
     def columns(self, known: KnownBefore) -> list[Tensor]:
@@ -38,24 +33,20 @@ class Input(Protocol):
         ...
 
 
-INPUTS: dict[str, Input] = {one.name: one for one in (Residuals(), ClosedFormFactors())}
+INPUTS: dict[str, Input] = {
+    one.name: one for one in (Residuals(), KindRates(), ClosedFormFactors())
+}
 
 
-def starts_of(features: Collection[str], dim: int) -> list[float]:
+def starts_of(wanted: InputShape) -> list[float]:
     """The weights (R,) that the linear path begins with.
 
     They make an additive model of item, user and taste, which is near the best one from the first
     round on: weights that begin at 0 would need hundreds of steps of the server's size.
     """
-    return [weight for one in INPUTS.values() for weight in one.start(features, dim)]
+    return [weight for one in INPUTS.values() for weight in one.start(wanted)]
 
 
-def inputs_of(known: KnownBefore, dim: int) -> list[Tensor]:
+def inputs_of(known: KnownBefore, wanted: InputShape) -> list[Tensor]:
     """All columns, (B, W, T) or (B, W, 1) each."""
-    features = known.target_codes.keys()
-    return [
-        column
-        for one in INPUTS.values()
-        if one.start(features, dim)
-        for column in one.columns(known)
-    ]
+    return [column for one in INPUTS.values() if one.start(wanted) for column in one.columns(known)]

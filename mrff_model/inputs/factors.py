@@ -9,12 +9,10 @@ their first interaction on.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor
 
-from mrff_model.inputs.known import KnownBefore, KnownRows, sums_before
+from mrff_model.inputs.known import InputShape, KnownBefore, KnownRows, sums_before
 from mrff_model.inputs.residuals import SCALE as RESIDUAL_SCALE
 from mrff_model.item_statistics import ITEM_RIDGE, MOST_LEVERAGE, ItemStatistics
 
@@ -27,9 +25,9 @@ class ClosedFormFactors:
 
     name = "factors"
 
-    def start(self, features: Collection[str], dim: int) -> list[float]:
+    def start(self, wanted: InputShape) -> list[float]:
         """The prediction as it is, see `mrff_model.inputs.residuals`."""
-        return [RESIDUAL_SCALE / SCALE, 0.0] if dim else []
+        return [RESIDUAL_SCALE / SCALE, 0.0] if wanted.dim else []
 
     def columns(self, known: KnownBefore) -> list[Tensor]:
         """Both, (B, W, T)."""

@@ -14,6 +14,21 @@ from mrff_model.item_statistics import ItemStatistics
 
 
 @dataclass(frozen=True)
+class InputShape:
+    """Which columns there are.
+
+    Args:
+        features: names of item features that are compared.
+        dim: width of items' vectors; 0: there are none.
+        kinds: whether others' liking of a target's kinds is read.
+    """
+
+    features: tuple[str, ...]
+    dim: int
+    kinds: bool
+
+
+@dataclass(frozen=True)
 class KnownRows:
     """Interactions of users, (B, ...) each; what does not exist is item 0.
 
@@ -48,6 +63,7 @@ class KnownBefore:
         until: (L,) or (B, W, L), the last position whose feedback target t knows; T = L. None:
             every target follows the whole window, and nothing is known of it.
         history_codes, target_codes, sizes: of the features compared, see `own_rates`.
+        catalogue: codes of all items by them, see `mrff_model.features.DatasetFeatures`.
         alone: whether nothing outside of a target's window may be read.
     """
 
@@ -58,6 +74,7 @@ class KnownBefore:
     history_codes: Mapping[str, Tensor]
     target_codes: Mapping[str, Tensor]
     sizes: Mapping[str, int]
+    catalogue: Mapping[str, Tensor]
     alone: bool = False
 
     @property
@@ -82,8 +99,24 @@ class KnownBefore:
 
     @cached_property
     def past(self) -> KnownRows:
-        """(B, E), the rows before the first window."""
-        if self.batch.past and not self.alone:
+        """(B, E), the rows before the first window, as far as they may be read."""
+        return self._before_windows(not self.alone)
+
+    @cached_property
+    def own(self) -> KnownRows:
+        """(B, R), all rows of the user, known or not: to be taken out of public sums."""
+        last = self.history if self.newest else self.asked
+        return KnownRows(
+            *(
+                torch.cat(
+                    [getattr(rows, name).flatten(1) for rows in (self._before_windows(), last)], 1
+                )
+                for name in ("items", "labels", "counted")
+            )
+        )
+
+    def _before_windows(self, are_read: bool = True) -> KnownRows:
+        if self.batch.past and are_read:
             return KnownRows.of(*self.batch.past)
         nothing = self.batch.items.new_zeros(len(self.batch.items), 0)
         return KnownRows.of(nothing, nothing, nothing)

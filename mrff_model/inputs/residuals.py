@@ -6,17 +6,16 @@ than who likes what everybody does.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrff_model.inputs.known import KnownBefore, sums_before
-from mrff_model.own_rates import COUNT_SCALE, PRIOR_WEIGHT, running_sums, sums_of_window
+from mrff_model.inputs.known import InputShape, KnownBefore, sums_before
+from mrff_model.own_rates import PRIOR_WEIGHT, running_sums, sums_of_window
 
 LATEST = (1, 5, 10, 20)  # history items
 SCALE = 5.0  # of a mean residual, which is around 0.15; so that all inputs learn alike
+OTHERS_SCALE = 0.75  # of log(1 + count), whose deviation over rows is around 1
 ALL_WEIGHT = 5.0  # interactions that the prior counts for where all of them are averaged
 GRID = 1024.0  # sums on it are exact in float32: rounding tells nothing of later rows
 NARROWEST = 0.01  # a rate keeps this distance from 0 and 1
@@ -27,12 +26,12 @@ class Residuals:
 
     name = "residuals"
 
-    def start(self, features: Collection[str], dim: int) -> list[float]:
+    def start(self, wanted: InputShape) -> list[float]:
         """The item's rate as it is, and the mean of all residuals.
 
         A logit moves by 1 / (p (1 - p)), about `SCALE`, times a change of the probability p.
         """
-        return [1.0, 0.0, *(0.0 for _ in LATEST), 0.0, 1.0, *(0.0 for _ in features)]
+        return [1.0, 0.0, *(0.0 for _ in LATEST), 0.0, 1.0, *(0.0 for _ in wanted.features)]
 
     def columns(self, known: KnownBefore) -> list[Tensor]:
         """The rate's logit and count; mean residuals lately, of the window, of all, and by kind."""
@@ -49,7 +48,7 @@ class Residuals:
         own = [SCALE * known.at_targets(column) for column in (*lately, mean, overall)]
         pair = torch.stack([seen, (above * GRID).round() / GRID], dim=-1)  # (B, W, L, 2)
         kinds = [_of_kind(known, pair, name) for name in known.target_codes]
-        return [torch.logit(rate), COUNT_SCALE * count.log1p(), *own, *kinds]
+        return [torch.logit(rate), OTHERS_SCALE * count.log1p(), *own, *kinds]
 
 
 def _of_kind(known: KnownBefore, pair: Tensor, name: str) -> Tensor:

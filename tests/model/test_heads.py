@@ -23,7 +23,7 @@ from mrff_model.building import tensors_of
 from mrff_model.heads import HEADS, HeadSizes, Seen
 from mrff_model.heads.mlp import MlpHead
 from mrff_model.heads.target_attention import TargetAttentionHead
-from mrff_model.inputs import starts_of
+from mrff_model.inputs import InputShape, starts_of
 from mrff_model.network import MRFFNetwork
 from mrff_model.own_rates import number_of_rates
 from server_app.names import check_names
@@ -67,7 +67,9 @@ def test_a_linear_head_starts_as_an_additive_model_by_hand() -> None:
     config = config_of("linear", item_statistics=True, closed_form_factors=2)
     weights = dict(small_network(config, dataset).named_parameters())["head.down.weight"]
     rates = [0.0] * number_of_rates(COMPARED)
-    assert weights.tolist()[0] == pytest.approx([*rates, *starts_of(COMPARED, 2)])
+    assert weights.tolist()[0] == pytest.approx(
+        [*rates, *starts_of(InputShape(COMPARED, 2, kinds=False))]
+    )
 
 
 @pytest.mark.parametrize("newest", [False, True])
@@ -176,7 +178,9 @@ def test_the_unit_is_a_network_over_target_item_difference_and_product() -> None
 @pytest.mark.parametrize("head", WITHOUT_LAYERS)
 def test_nothing_later_reaches_a_logit(head: str) -> None:
     """Neither a later item nor a label of the target or later; a target reaches its own only."""
-    network, batch = moved(head, small_dataset((10, 10)), item_statistics=True)
+    network, batch = moved(
+        head, small_dataset((10, 10)), item_statistics=True, kind_statistics=True
+    )
     before = network(batch).logits
     for place in range(1, batch.items.shape[2]):
         items, feedback = batch.items.clone(), batch.feedback.clone()

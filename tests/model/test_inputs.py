@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mrff_model.batch import Batch
-from mrff_model.inputs import KnownBefore, inputs_of, starts_of
+from mrff_model.inputs import InputShape, KnownBefore, inputs_of, starts_of
 from mrff_model.inputs.factors import SCALE, VARIANCE_SCALE, ClosedFormFactors, inverse
+from mrff_model.inputs.kinds import KindRates, kind_sums
 from mrff_model.inputs.residuals import SCALE as MEANS
 from mrff_model.inputs.residuals import Residuals
 from mrff_model.item_statistics import ITEM_RIDGE, ItemStatistics
 
 ITEMS, DIM = 9, 3
-FEATURES = ("genre", "tags")
+WANTED = InputShape(("genre", "tags"), DIM, kinds=True)
 
 
 def statistics(seed: int, dim: int = DIM) -> ItemStatistics:
@@ -87,7 +88,10 @@ def known_of(
         until = None
     elif until is None:
         until = torch.arange(batch.items.shape[-1])
-    return KnownBefore(found, batch, wanted, until, codes(batch.items), codes(wanted), sizes, alone)
+    return KnownBefore(
+        found, batch, wanted, until, codes(batch.items), codes(wanted), sizes,
+        codes(torch.arange(ITEMS + 1)), alone,
+    )  # fmt: skip
 
 
 def solved_for(
@@ -146,13 +150,13 @@ def test_an_item_asked_about_after_the_history_reads_what_a_next_target_would(pa
     with torch.no_grad():
         whole = known_of(found, batch_of(items, labels, lengths, counted))
         expected = torch.stack(
-            [c.expand(whole.targets.shape) for c in inputs_of(whole, DIM)], dim=-1
+            [c.expand(whole.targets.shape) for c in inputs_of(whole, WANTED)], dim=-1
         )[0, 0, -1]
         batch = batch_of(items, labels, lengths, counted)
         asked = torch.arange(1, ITEMS + 1)[None, None]
         newest = known_of(found, batch, asked)
-        columns = torch.stack([c.expand(asked.shape) for c in inputs_of(newest, DIM)], dim=-1)
-    assert len(expected) == len(starts_of(FEATURES, DIM))
+        columns = torch.stack([c.expand(asked.shape) for c in inputs_of(newest, WANTED)], dim=-1)
+    assert len(expected) == len(starts_of(WANTED))
     assert torch.allclose(columns[0, 0, items[-1] - 1], expected, atol=1e-5)
 
 
@@ -170,7 +174,7 @@ def test_a_label_reaches_no_input_of_its_own_row_or_of_an_earlier_one(
 
     def rows_of(values: Tensor) -> Tensor:
         known = known_of(statistics(seed), batch_of(items, values, lengths, counted))
-        columns = [c.expand(known.targets.shape) for c in inputs_of(known, DIM)]
+        columns = [c.expand(known.targets.shape) for c in inputs_of(known, WANTED)]
         return torch.stack(columns, dim=-1)[known.batch.real].detach()  # (rows, R), in time order
 
     before, after = rows_of(labels), rows_of(other)
@@ -207,7 +211,7 @@ def test_residuals_by_hand() -> None:
     rate = (9 + 2.5) / 20
     first, second = 1 - rate, 0 - (1 + 2.5) / 10
     assert last[0] == pytest.approx(float(np.log(rate / (1 - rate))))
-    assert last[1] == pytest.approx(0.25 * float(np.log1p(15)))
+    assert last[1] == pytest.approx(0.75 * float(np.log1p(15)))
     assert last[2] == pytest.approx(MEANS * second / 3)  # the latest one, and a prior of two
     assert last[3] == pytest.approx(MEANS * (first + second) / 4)
     assert last[7] == pytest.approx(
@@ -220,7 +224,7 @@ def test_nothing_is_read_where_nothing_is_known() -> None:
     """Before the sums: no vectors, no counts, everybody likes half of everything."""
     items, labels = history(0, (4,), 0)
     batch = batch_of(items, labels, (4,), torch.ones(4).bool())
-    columns = inputs_of(known_of(ItemStatistics(ITEMS + 1, DIM), batch), DIM)
+    columns = inputs_of(known_of(ItemStatistics(ITEMS + 1, DIM), batch), WANTED)
     assert all(bool(column.isfinite().all()) for column in columns)
     assert float(columns[0].abs().max()) < 1e-6
     assert float(columns[-2].abs().max()) < 1e-6
@@ -241,7 +245,7 @@ def test_labels_that_are_not_known_yet_are_not_read() -> None:
 
     def rows_of(values: Tensor) -> Tensor:
         known = known_of(found, batch_of(items, values, (6,), counted), until=until, alone=True)
-        columns = [c.expand(known.targets.shape) for c in inputs_of(known, DIM)]
+        columns = [c.expand(known.targets.shape) for c in inputs_of(known, WANTED)]
         return torch.stack(columns, dim=-1)[0, 0].detach()
 
     whole = rows_of(labels)
@@ -265,6 +269,60 @@ def test_nothing_outside_of_the_window_is_read_where_that_is_the_rule() -> None:
     last = []
     for values in (labels, other):
         batch = batch_of(items, values, (3, 4), torch.zeros(12).bool())
-        columns = inputs_of(known_of(found, batch, alone=True), DIM)
+        columns = inputs_of(known_of(found, batch, alone=True), WANTED)
         last.append(torch.stack([c.expand(1, 2, 4) for c in columns], dim=-1)[0, 1].detach())
     assert torch.equal(*last)
+
+
+def test_a_kind_has_the_sums_of_its_items() -> None:
+    rates = torch.tensor([[0.0, 0.0], [4.0, 3.0], [1.0, 1.0], [7.0, 0.0]])
+    one = kind_sums(rates, torch.tensor([0, 2, 1, 2]), 4)
+    assert one.tolist() == [[0, 0, 0], [1, 1, 1], [11, 3, 2], [0, 0, 0]]
+    several = kind_sums(rates, torch.tensor([[0, 0], [1, 2], [2, 0], [0, 0]]), 3)
+    assert several.tolist() == [[0, 0, 0], [4, 3, 1], [5, 4, 2]]
+
+
+def test_kinds_by_hand() -> None:
+    """Item 4 of genre 2 and tags 1; asked after item 1 (genre 2, tags 2) that is in the sums."""
+    found = ItemStatistics(ITEMS + 1, 0)
+    with torch.no_grad():
+        found.rates[1] = torch.tensor([15.0, 9.0])
+        found.rates[4] = torch.tensor([5.0, 1.0])
+        found.rates[6] = torch.tensor([2.0, 2.0])  # genre 1, tags 1 and 3
+        found.prior.copy_(torch.tensor([0.5, 0.2]))
+    items, labels = torch.tensor([1, 4, 2]), torch.tensor([1.0, 0.0, 1.0])
+    counted = torch.tensor([True, False, False])
+    genre, tags = KindRates().columns(known_of(found, batch_of(items, labels, (3,), counted)))
+    # genre 2 without the user's own row, and twenty rows of the overall rate: 9 - 1 + 1 of 19
+    assert float(genre[0, 0, 1]) == pytest.approx(3 * float(np.log((9 + 10) / (39 - 19))), abs=1e-6)
+    assert float(genre[0, 0, 0]) == float(genre[0, 0, 1])  # its own row, too, is taken out
+    assert float(tags[0, 0, 1]) == pytest.approx(3 * float(np.log((3 + 10) / (27 - 13))), abs=1e-6)
+    assert float(genre[0, 0, 2]) == 0.0  # item 2's genre was met by nobody
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([((7,), 4), ((3, 4), 2), ((4, 3), 0)]), st.booleans())
+def test_no_kind_holds_a_label_of_the_user_who_is_asked(
+    seed: int, shape: tuple[tuple[int, ...], int], alone: bool
+) -> None:
+    """The attack: labels come back from sums over few other users, of rows early and late."""
+    lengths, past = shape
+    items, labels = history(seed, lengths, past)
+    counted = torch.arange(len(items)) < len(items) - 1  # the last row is held out
+    others = statistics(seed, 0)
+
+    def kinds_of(values: Tensor) -> Tensor:
+        found = ItemStatistics(ITEMS + 1, 0)
+        with torch.no_grad():
+            found.prior.copy_(others.prior)
+            rows = torch.stack([counted.float(), counted * values], dim=-1)
+            found.rates.copy_(others.rates.index_add(0, items, rows))
+        batch = batch_of(items, values, lengths, counted)
+        return torch.stack(KindRates().columns(known_of(found, batch, alone=alone))).detach()
+
+    flipped = labels.clone()
+    row = seed % (len(items) - 1)
+    flipped[row] = 1.0 - flipped[row]
+    assert torch.equal(kinds_of(labels), kinds_of(flipped))
+    whole = known_of(others, batch_of(items, labels, lengths, torch.zeros(len(items)).bool()))
+    assert torch.equal(kinds_of(labels), torch.stack(KindRates().columns(whole)))

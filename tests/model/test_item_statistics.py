@@ -37,6 +37,16 @@ def test_a_noisy_rate_by_hand() -> None:
     assert count == pytest.approx(5 * 100 / 45)
 
 
+def test_the_noise_of_a_kind_is_that_of_its_items() -> None:
+    """The row above as the sum of four items with a quarter of the noise, and twenty rows' prior.
+
+    Its weight times 10 is 20 (0.5 x 10 + 4 x 4 x 0.25) = 180: 0.5 + 3 x 10 / (100 + 180).
+    """
+    found = statistics([(0, 0)], (0.5, 0.25))
+    rate, _ = found.rate_of(torch.tensor(10.0), torch.tensor(8.0), 20.0, 4.0)
+    assert float(rate) == pytest.approx(0.5 + 30 / 280)
+
+
 @given(st.integers(0, 200), st.floats(0, 1), st.floats(0.1, 0.9), st.floats(0.01, 1))
 def test_without_noise_weights_say_what_numbers_say(
     met: int, share: float, prior: float, weight: float

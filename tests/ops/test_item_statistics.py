@@ -37,7 +37,7 @@ def nodes(
     home = tmp_path_factory.mktemp("statistics")
     run_federation(
         small_data, home, nodes=2, name="run", sampling_rate=1.0, window_length=6,
-        item_statistics=True, **request.param,
+        item_statistics=True, kind_statistics=True, **request.param,
     )  # fmt: skip
     return NodesAtHand(load_best(find_run(str(home / "runs" / "run"))))
 

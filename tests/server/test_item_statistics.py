@@ -20,7 +20,7 @@ from server_app.run.checkpoint import load_checkpoint
 from tests.support.federation import run_federation, shared_arrays
 from tests.support.small_data import small_dataset
 
-ON: dict[str, Any] = {"item_statistics": True, "closed_form_factors": 3}
+ON: dict[str, Any] = {"item_statistics": True, "kind_statistics": True, "closed_form_factors": 3}
 
 
 def fixed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -102,6 +102,7 @@ def test_secure_sums_give_the_same(small_data: Path, tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"closed-form-factors": 8}, "needs network.item-statistics=true"),
+        ({"kind-statistics": True}, "needs network.item-statistics=true"),
         (
             {"item-statistics": True, "closed-form-factors": 8, "mode": "central-user"},
             "each of their twelve sums would have to be noised",

@@ -78,11 +78,16 @@ _LABELS: dict[str, Axis] = {
     "network.item-bias": OneOf((False, True)),
     "network.history-rates": OneOf((False, True)),
     "network.item-statistics": OneOf((False, True)),
+    "network.kind-statistics": OneOf((False, True)),
     "network.closed-form-factors": OneOf(("off", 8, 16)),
     "network.time-inputs": OneOf((False, True)),
     "server.body-learning-rate-factor": OneOf((0.1, 0.3, 1.0)),
 }
-ITEM_SUMS = ("network.item-statistics", "network.closed-form-factors")
+ITEM_SUMS = (
+    "network.item-statistics",
+    "network.kind-statistics",
+    "network.closed-form-factors",
+)
 
 
 def agreeing(values: Mapping[str, Value]) -> dict[str, Value]:
@@ -92,6 +97,7 @@ def agreeing(values: Mapping[str, Value]) -> dict[str, Value]:
         found["network.item-bias"] = False
     elif "network.item-statistics" in found:
         found["network.closed-form-factors"] = "off"
+        found["network.kind-statistics"] = False
     return found
 
 

@@ -71,7 +71,7 @@ def test_rates_of_items_by_hand(tmp_path: Path) -> None:
     # User 1 reads what user 0 thinks: item 1 liked twice of twice; of three rows two were liked.
     prior = (2 + 0.5) / 4
     np.testing.assert_allclose(train.numbers[3, 0], logit(2, 2, prior), rtol=1e-5)
-    assert train.numbers[3, 1] == pytest.approx(0.25 * np.log(3))
+    assert train.numbers[3, 1] == pytest.approx(0.75 * np.log(3))
     # Held-out rows read both: item 1 was liked twice of three times, and three rows of five.
     prior = (3 + 0.5) / 6
     np.testing.assert_allclose(valid.numbers[0, 0], logit(2, 3, prior), rtol=1e-5)
