@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from mrff.config import DataSettings
 from mrff.data.dataset import Dataset
 from mrff.data.windows import train_sizes
 
+Ready = TypeVar("Ready")
 Done = TypeVar("Done")
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,37 @@ def compute(
             continue
         middle = len(rows) // 2
         waiting += [rows[middle:], rows[:middle]]
+
+
+def compute_ahead(
+    chunks: list[np.ndarray],
+    prepare: Callable[[np.ndarray], Ready],
+    work: Callable[[np.ndarray, Ready], Done],
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, Done]]:
+    """As `compute`, where ``work`` takes what ``prepare`` has made of a chunk.
+
+    With a GPU, the host prepares the next chunk while the device computes this one; on a CPU, which
+    does both, one comes after the other.
+
+    Raises:
+        MemoryError, RuntimeError: see `compute`; what ``prepare`` raises.
+    """
+    if device.type == "cpu":
+        yield from compute(chunks, lambda rows: work(rows, prepare(rows)))
+        return
+    following = {id(rows): after for rows, after in pairwise(chunks)}
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-chunk") as host:
+        coming: dict[int, Future[Ready]] = {}
+
+        def both(rows: np.ndarray) -> Done:
+            ready = coming.pop(id(rows)).result() if id(rows) in coming else prepare(rows)
+            after = following.get(id(rows))
+            if after is not None:
+                coming[id(after)] = host.submit(prepare, after)
+            return work(rows, ready)
+
+        yield from compute(chunks, both)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from client_app.learners.base import (
     with_drawn_items,
     work_on,
 )
-from client_app.learners.chunks import ChunkLimits, chunks_of, compute, training_sizes
+from client_app.learners.chunks import ChunkLimits, chunks_of, compute_ahead, training_sizes
 from client_app.learners.one_step import one_sgd_step
 from client_app.learners.own_copies import changes_of_each, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
@@ -73,17 +73,19 @@ class CohortLearner:
         keep_apart = mechanism.needs != "sum"
         rates = RememberedRates(self.network, self.config, "train")
 
-        def work(rows: np.ndarray) -> tuple[Outcome, Work]:
-            chosen = cohort.part(rows)
-            chunk = work_on(model, chosen, config, next(self.network.parameters()))
-            chunk = replace(chunk, rates=rates.of(chosen, chunk.batch))
+        def prepare(rows: np.ndarray) -> Work:
+            return work_on(model, cohort.part(rows), config, next(self.network.parameters()))
+
+        def work(rows: np.ndarray, chunk: Work) -> tuple[Outcome, Work]:
+            chunk = replace(chunk, rates=rates.of(cohort.part(rows), chunk.batch))
             return self._local_training(shared, chunk, keep_apart), chunk
 
+        device = next(self.network.parameters()).device
         sizes = training_sizes(cohort.dataset, cohort.users, self.config.data)
         waiting = chunks_of(sizes, self.chunk_limits(shared, keep_apart))
         while waiting:
             again: list[np.ndarray] = []
-            for rows, (outcome, chunk) in compute(waiting, work):
+            for rows, (outcome, chunk) in compute_ahead(waiting, prepare, work, device):
                 if outcome.update is None and outcome.changes is None:
                     again += _without_spoilers(rows, outcome.finite.cpu().numpy())
                     continue
@@ -111,15 +113,18 @@ class CohortLearner:
         routes = np.zeros((len(cohort), len(network.layers)), dtype=np.int64)
         rates = RememberedRates(network, self.config, part)
 
-        def score_rows(rows: np.ndarray) -> None:
-            chosen = cohort.part(rows)
+        def prepare(rows: np.ndarray) -> tuple[Batch, Tensor]:
+            users = cohort.users[rows]
             records = evaluation_records(
-                cohort.dataset, chosen.users,
+                cohort.dataset, users,
                 length=data.window_length, holdout=data.holdout, part=part,
             )  # fmt: skip
-            batch = as_batch(records, cohort.dataset, chosen.users, self.config)
+            batch = as_batch(records, cohort.dataset, users, self.config)
             places = held_out_places(batch, data.holdout)
-            batch = batch.map(lambda field: moved(field, device))
+            return batch.map(lambda field: moved(field, device)), places
+
+        def score_rows(rows: np.ndarray, prepared: tuple[Batch, Tensor]) -> None:
+            chosen, (batch, places) = cohort.part(rows), prepared
             own = {name: moved(values, device) for name, values in chosen.private.items()}
             evidence = self._evidence(chosen)
             known = Beforehand(rates.of(chosen, batch), evidence)
@@ -144,7 +149,7 @@ class CohortLearner:
             )
         alike = self._ranks and has_shared_items(network)
         with network.item_features.fixed() if alike else nullcontext():
-            for _ in compute(chunks_of(sizes, limits), score_rows):
+            for _ in compute_ahead(chunks_of(sizes, limits), prepare, score_rows, device):
                 pass
         return Scored(logits, labels, routes, cohort.routes, ranks if self._ranks else None)
 
@@ -156,11 +161,14 @@ class CohortLearner:
         some = next(network.parameters())
         losses, rates = np.zeros(len(cohort)), RememberedRates(network, self.config, "train")
 
-        def measure(rows: np.ndarray) -> None:
+        def prepare(rows: np.ndarray) -> Batch:
             chosen = cohort.part(rows)
             batch = training_batch(cohort.dataset, chosen.users, self.config)
             batch = with_drawn_items(batch, chosen, self.config, model.round_number)
-            batch = batch.map(lambda field: moved(field, some.device))
+            return batch.map(lambda field: moved(field, some.device))
+
+        def measure(rows: np.ndarray, batch: Batch) -> None:
+            chosen = cohort.part(rows)
             own = {name: moved(values, some.device) for name, values in chosen.private.items()}
             known = Beforehand(rates.of(chosen, batch))
             output = outputs(network, own, batch, known=known)
@@ -168,7 +176,8 @@ class CohortLearner:
             losses[rows] = measured.double().cpu().numpy()
 
         sizes = training_sizes(cohort.dataset, cohort.users, data)
-        for _ in compute(chunks_of(sizes, self._reading_limits()), measure):
+        chunks = chunks_of(sizes, self._reading_limits())
+        for _ in compute_ahead(chunks, prepare, measure, some.device):
             pass
         return losses
 
