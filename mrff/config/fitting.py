@@ -22,6 +22,7 @@ SEEN_OFTEN = 20.0  # rows per item from which an embedding alone says how good a
 RARE = 0.1  # share of one label below which rounds would go into learning how rare it is
 FEW_USERS = 800  # too few for four groups
 TASTE_ROWS = 4.0  # rows per item from which a taste in closed form helps (docs/inputs.md)
+KIND_ROWS = 5.0  # and below which their kinds say what items cannot (docs/inputs.md)
 MANY_ROWS = 500_000  # and of all items, from which it is worth twice the width
 LINEAR_ITEMS = 4000  # more gained nothing (docs/ranking.md); the cost grows with the cube
 
@@ -31,7 +32,7 @@ class DataFacts:
     """Numbers of a dataset; ``median`` and ``longest`` are of interactions per user.
 
     ``positive`` is the share of positive labels; 0 where there are none. ``real_times`` says
-    whether the times of rows are dates.
+    whether the times of rows are dates, ``kinds`` how many features items have beside their id.
     """
 
     users: int
@@ -42,6 +43,7 @@ class DataFacts:
     items_have_ids: bool
     positive: float = 0.5
     real_times: bool = False
+    kinds: int = 0
 
     @property
     def rows_per_item(self) -> float:
@@ -98,6 +100,13 @@ def _item_statistics(config: RunConfig, facts: DataFacts) -> tuple[Value, str] |
     if config.objective == "next" or network.item_bias or network.private_parameters == "all":
         return None
     return True, "what others make of an item, by sums before round 1"
+
+
+def _kind_statistics(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
+    rare = facts.kinds and facts.rows_per_item < KIND_ROWS
+    if not config.network.item_statistics or not rare:
+        return None
+    return True, f"{facts.rows_per_item:.1f} rows per item: kinds say more"
 
 
 def _closed_form_factors(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | None:
@@ -217,6 +226,7 @@ def _linear_items(config: RunConfig, facts: DataFacts) -> tuple[Value, str] | No
 
 RULES: Mapping[str, Rule] = {
     "network.item-statistics": _item_statistics,
+    "network.kind-statistics": _kind_statistics,
     "network.closed-form-factors": _closed_form_factors,
     "network.time-inputs": _time_inputs,
     "data.max-windows-per-user": _windows,

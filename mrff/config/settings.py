@@ -138,7 +138,9 @@ class NetworkSettings:
         False, "the head reads what others make of an item, by sums before training", fitted=True
     )
     kind_statistics: bool = setting(
-        False, "and of its kinds, the values of its features; needs item-statistics"
+        False,
+        "and of its kinds, the values of its features; needs item-statistics",
+        fitted=True,
     )
     closed_form_factors: int | None = setting(
         "off",

@@ -25,5 +25,6 @@ def facts_of(folder: Path, schema: Schema) -> DataFacts | None:
         longest=int(sizes.max(initial=0)),
         items_have_ids=any(feature.kind == "id" for feature in schema.item_features),
         positive=schema.counts.get("positive", 0) / max(schema.counts.get("interactions", 0), 1),
+        kinds=sum(feature.kind != "id" for feature in schema.item_features),
         real_times=nanoseconds(load_times(folder)) is not None,
     )

@@ -25,7 +25,7 @@ Mix = tuple[float, ...]
 candidates; the weights add up to 1."""
 
 
-WEIGHTS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2, 0.0)  # of the network, where it is not alone
+WEIGHTS = (0.95, 0.92, 0.9, 0.8, 0.7, 0.6, 0.4, 0.2, 0.0)  # of the network, where not alone
 BESIDE: tuple[dict[str, float], ...] = (  # shares of what the network leaves
     *({"ease": share, "slit": 1.0 - share} for share in (0.0, 0.3, 0.6, 1.0)),
     *({"ease": share, "rules": 1.0 - share} for share in (0.0, 0.3)),

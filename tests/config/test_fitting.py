@@ -14,11 +14,11 @@ from mrff.config.fitting import RULES, DataFacts, fitting
 from mrff.config.names import SETTINGS
 
 # users, items, rows, median, longest, items have ids; as the six datasets have them
-ML_1M = DataFacts(6040, 3883, 1_000_209, 96.0, 2314, True, real_times=True)
-CIAODVD = DataFacts(17615, 16121, 72_345, 1.0, 1106, True, real_times=True)
+ML_1M = DataFacts(6040, 3883, 1_000_209, 96.0, 2314, True, real_times=True, kinds=2)
+CIAODVD = DataFacts(17615, 16121, 72_345, 1.0, 1106, True, real_times=True, kinds=1)
 AMAZON = DataFacts(16841, 8663, 31_286, 1.0, 400, True, real_times=True)
-KUAIRAND = DataFacts(664, 9359, 41_704, 54.0, 255, True, real_times=True)
-KUAISAR = DataFacts(1791, 69704, 117_590, 55.0, 400, False, real_times=True)
+KUAIRAND = DataFacts(664, 9359, 41_704, 54.0, 255, True, real_times=True, kinds=1)
+KUAISAR = DataFacts(1791, 69704, 117_590, 55.0, 400, False, real_times=True, kinds=6)
 
 
 def fitted(facts: DataFacts, kind: str = "labelled", **typed: Any) -> dict[str, Any]:
@@ -45,6 +45,14 @@ def test_what_others_make_of_items_is_summed_and_tastes_are_solved_for() -> None
     assert "closed-form-factors" not in fitted(KUAIRAND)  # 14 items per user
     assert "time-inputs" not in fitted(replace(ML_1M, real_times=False))
     assert {"item-statistics", "time-inputs"}.isdisjoint(fitted(ML_1M, "events"))
+
+
+def test_kinds_say_what_rare_items_cannot() -> None:
+    assert fitted(KUAISAR)["kind-statistics"] is True
+    assert fitted(KUAIRAND)["kind-statistics"] is True
+    assert "kind-statistics" not in fitted(ML_1M)  # 258 rows per item
+    assert "kind-statistics" not in fitted(AMAZON)  # items have an id and nothing else
+    assert "kind-statistics" not in fitted(KUAISAR, item_statistics=False)
 
 
 def test_long_histories_teach_a_taste() -> None:
