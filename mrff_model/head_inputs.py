@@ -83,5 +83,6 @@ class HeadInputs:
         if self.shape.history_rates:
             floats += 16 * kinds
         if self.statistics is not None:
-            floats += 16 * kinds + 8 * self.shape.closed_form_factors + 4 * self.shape.window_length
+            floats += (16 + 16 * self.shape.kind_statistics) * kinds
+            floats += 8 * self.shape.closed_form_factors + 4 * self.shape.window_length
         return floats

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mrff_model.inputs.known import InputShape, KnownBefore
-from mrff_model.own_rates import sums_of_window
+from mrff_model.own_rates import running_sums, sums_of_window
 
 WEIGHT = 20.0  # interactions that the overall rate counts for in a kind's
 SCALE = 3.0  # of a difference of logits, which is around 0.3; so that all inputs learn alike
@@ -39,7 +39,12 @@ def _of_kind(known: KnownBefore, own: Tensor, name: str) -> Tensor:
     statistics, codes = known.statistics, known.catalogue[name]
     wanted, size = known.target_codes[name], known.sizes[name]
     asked = wanted.flatten(1, 2).unsqueeze(1)  # (B, 1, W T) or (B, 1, W T, M)
-    of_user = sums_of_window(own, codes[known.own.items].unsqueeze(1), asked, size)
+    history = codes[known.own.items].unsqueeze(1)
+    if known.newest:
+        of_user = sums_of_window(own, history, asked, size)
+    else:  # without a number for every value, of which there may be very many
+        all_of_them = torch.full(asked.shape[2:3], history.shape[2] - 1, device=asked.device)
+        of_user = running_sums(own, history, asked, all_of_them)
     everybody = kind_sums(statistics.rates, codes, size)[wanted]  # (B, W, T, 3), or (..., M, 3)
     if wanted.dim() == 4:
         everybody = everybody.sum(-2)
