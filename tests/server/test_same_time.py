@@ -12,7 +12,7 @@ import pytest
 from mrff.wire.aggregation.base import RoundFailedError
 from server_app.run.results import final_line
 from tests.support.federation import run_federation, shared_arrays
-from tests.support.tied_data import flipped, tied
+from tests.support.tied_data import LAST, flipped, tied
 
 MARK = "labels of the same time unknown"
 
@@ -70,4 +70,18 @@ def test_records_with_noise_in_every_step_carry_their_times(
         noise_multiplier=0.5, clipping_norm=1.0, unit="record", private_training="frozen",
         max_windows_per_user="all", window_length=8,
     )  # fmt: skip
+    assert summary["rounds"] == 3
+
+
+@pytest.mark.parametrize("weighting", ["targets", "uniform"])
+def test_who_has_nothing_to_learn_yet_takes_part(
+    small_data: Path, tmp_path: Path, weighting: str
+) -> None:
+    """Some users met everything at one moment: no row of theirs trains, and no round fails."""
+
+    def at_once(columns: dict[str, Any]) -> None:
+        columns["time"][columns["user"] % 3 == 0] = LAST  # on both nodes
+
+    data = tied(small_data, tmp_path / "tied", at_once)
+    summary = trained(data, tmp_path, user_weighting=weighting, max_windows_per_user="all")
     assert summary["rounds"] == 3

@@ -239,8 +239,10 @@ def _check_weights(sums: CohortSums) -> None:
     weight, users, targets = (sums.number(name) for name in ("weight", "users", "targets"))
     by_expert, of_experts = sums.numbers["expert_weight"], sums.numbers["expert_users"]
     require((weight > 0.0) == (users > 0), f"weight {weight:g} does not go with users {users}")
+    # A user counts for one, or for so many targets; who has none, as all rows of one time may leave
+    # somebody, counts for one beside the others' targets.
     require(
-        weight <= max(users, targets) * _ROUNDING,
+        weight <= (users + targets) * _ROUNDING,
         f"weight {weight:g} is more than {users} users with {targets} targets can have",
     )
     require(
