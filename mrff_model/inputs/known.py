@@ -104,7 +104,7 @@ class KnownBefore:
 
     @cached_property
     def own(self) -> KnownRows:
-        """(B, R), all rows of the user, known or not: to be taken out of public sums."""
+        """(B, R), all rows of the user that may be in public sums, to be taken out of them."""
         last = self.history if self.newest else self.asked
         return KnownRows(
             *(
