@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 RATE_WEIGHT = 5.0  # interactions that the overall rate counts for in an item's
 ITEM_RIDGE = 50.0  # users that the prior counts for in an item's vector
+NARROWEST = 0.01  # a rate keeps this distance from 0 and 1
 MOST_LEVERAGE = 0.9  # of one user on an item's vector
 
 
@@ -80,6 +81,11 @@ class ItemStatistics(nn.Module):
     def residuals(self, items: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         """Label less what others make of the item."""
         return labels - self.rest(items, labels, counted)[0]
+
+
+def logit_of(rate: Tensor) -> Tensor:
+    """Log-odds of rates, finite ones."""
+    return torch.logit(rate.clamp(NARROWEST, 1.0 - NARROWEST))
 
 
 def _fixed(values: Tensor) -> nn.Parameter:

@@ -82,12 +82,8 @@ class Fit:
 
 def _all_rows(known: KnownBefore) -> KnownRows:
     """(B, R) of which those count that are part of the statistics."""
-    last = known.history if known.newest else known.asked
-    items, labels, counted = (
-        torch.cat([getattr(rows, name).flatten(1) for rows in (known.past, last)], dim=1)
-        for name in ("items", "labels", "counted")
-    )
-    return KnownRows(items * (counted > 0), labels, counted)
+    rows = known.after(known.past)
+    return KnownRows(rows.items * (rows.counted > 0), rows.labels, rows.counted)
 
 
 def _taste(statistics: ItemStatistics, rows: KnownRows) -> Tensor:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mrff_model.inputs.known import InputShape, KnownBefore
+from mrff_model.item_statistics import logit_of
 from mrff_model.own_rates import running_sums, sums_of_window
 
 WEIGHT = 20.0  # interactions that the overall rate counts for in a kind's
 SCALE = 3.0  # of a difference of logits, which is around 0.3; so that all inputs learn alike
-NARROWEST = 0.01  # a rate keeps this distance from 0 and 1
 
 
 class KindRates:
@@ -51,7 +51,7 @@ def _of_kind(known: KnownBefore, own: Tensor, name: str) -> Tensor:
     others = everybody[..., :2] - of_user.view(*wanted.shape[:3], 2)
     rate, _ = statistics.rate_of(others[..., 0], others[..., 1], WEIGHT, everybody[..., 2])
     prior = statistics.prior[0]
-    above = SCALE * (_logit(rate) - _logit(prior))
+    above = SCALE * (logit_of(rate) - logit_of(prior))
     return torch.where(everybody[..., 2] > 0, above, 0.0)
 
 
@@ -68,7 +68,3 @@ def kind_sums(rates: Tensor, codes: Tensor, size: int) -> Tensor:
     rows = each.repeat_interleave(values.shape[1], dim=0)
     sums = each.new_zeros(size, 3).index_add(0, values.flatten(), rows)
     return sums * (torch.arange(size, device=sums.device) > 0).unsqueeze(-1)
-
-
-def _logit(rate: Tensor) -> Tensor:
-    return torch.logit(rate.clamp(NARROWEST, 1.0 - NARROWEST))

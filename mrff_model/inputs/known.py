@@ -105,15 +105,16 @@ class KnownBefore:
     @cached_property
     def own(self) -> KnownRows:
         """(B, R), all rows of the user that may be in public sums, to be taken out of them."""
+        return self.after(self._before_windows())
+
+    def after(self, before: KnownRows) -> KnownRows:
+        """(B, R), rows ``before`` the windows (B, E) and all of theirs."""
         last = self.history if self.newest else self.asked
-        return KnownRows(
-            *(
-                torch.cat(
-                    [getattr(rows, name).flatten(1) for rows in (self._before_windows(), last)], 1
-                )
-                for name in ("items", "labels", "counted")
-            )
+        fields = (
+            torch.cat([getattr(rows, name).flatten(1) for rows in (before, last)], dim=1)
+            for name in ("items", "labels", "counted")
         )
+        return KnownRows(*fields)
 
     def _before_windows(self, are_read: bool = True) -> KnownRows:
         if self.batch.past and are_read:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrff_model.inputs.known import InputShape, KnownBefore, sums_before
+from mrff_model.item_statistics import logit_of
 from mrff_model.own_rates import PRIOR_WEIGHT, running_sums, sums_of_window
 
 LATEST = (1, 5, 10, 20)  # history items
@@ -18,7 +19,6 @@ SCALE = 5.0  # of a mean residual, which is around 0.15; so that all inputs lear
 OTHERS_SCALE = 0.75  # of log(1 + count), whose deviation over rows is around 1
 ALL_WEIGHT = 5.0  # interactions that the prior counts for where all of them are averaged
 GRID = 1024.0  # sums on it are exact in float32: rounding tells nothing of later rows
-NARROWEST = 0.01  # a rate keeps this distance from 0 and 1
 
 
 class Residuals:
@@ -38,7 +38,6 @@ class Residuals:
         rate, count = known.statistics.rest(
             known.asked.items, known.asked.labels, known.asked.counted
         )
-        rate = rate.clamp(NARROWEST, 1.0 - NARROWEST)
         seen, above = known.history.real, known.residuals
         sums, counts = above.cumsum(-1), seen.cumsum(-1)  # (B, W, L)
         lately = [_lately(sums, most) / (_lately(counts, most) + PRIOR_WEIGHT) for most in LATEST]
@@ -48,7 +47,7 @@ class Residuals:
         own = [SCALE * known.at_targets(column) for column in (*lately, mean, overall)]
         pair = torch.stack([seen, (above * GRID).round() / GRID], dim=-1)  # (B, W, L, 2)
         kinds = [_of_kind(known, pair, name) for name in known.target_codes]
-        return [torch.logit(rate), OTHERS_SCALE * count.log1p(), *own, *kinds]
+        return [logit_of(rate), OTHERS_SCALE * count.log1p(), *own, *kinds]
 
 
 def _of_kind(known: KnownBefore, pair: Tensor, name: str) -> Tensor:
