@@ -13,6 +13,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,11 @@ def main() -> None:
     if options.config is None:
         raise SystemExit("--config is needed: settings, as in conf/")
     runs = {
-        width: [result(options, width, seed) for seed in options.seeds] for width in options.widths
+        width: [
+            result(options, f"{width}-{seed}", [f"seed={seed}", f"compression={width}"])
+            for seed in options.seeds
+        ]
+        for width in options.widths
     }
     exact = runs[options.widths[0]]
     rows = []
@@ -51,17 +56,21 @@ def main() -> None:
     show(rows, options.json)
 
 
-def result(options: Any, width: str, seed: int) -> dict[str, float]:
-    """Of one run: measures of its test, bytes of a round, and its late validations' mean."""
+def result(options: Any, name: str, changes: Sequence[str]) -> dict[str, float]:
+    """Of one run: measures of its test, bytes of a round, and its late validations' mean.
+
+    Args:
+        changes: settings, each ``KEY=VALUE``, over those of the configuration.
+    """
     home = options.home.expanduser().absolute()
-    name = f"{options.config.stem}-{width}-{seed}"
+    name = f"{options.config.stem}-{name}"
     folder = home / "runs" / name
     if not (folder / "summary.json").exists():
-        settings = [f"name={name}", f"seed={seed}", f"compression={width}", *options.set]
-        changes = [part for setting in settings for part in ("-c", setting)]
+        settings = [f"name={name}", *changes, *options.set]
+        given = [part for setting in settings for part in ("-c", setting)]
         nodes, config = str(options.nodes), str(options.config)
         command = [str(Path(sys.executable).parent / "mrff"), "run", "--nodes", nodes]
-        subprocess.run([*command, "--config", config, "-c", f"home={home}", *changes], check=True)
+        subprocess.run([*command, "--config", config, "-c", f"home={home}", *given], check=True)
     test = json.loads((folder / "summary.json").read_text())["test"]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     rounds = [entry for entry in history if entry["kind"] == "round"]

@@ -77,8 +77,8 @@ class Trained:
         """Notes what stays of the cohort's users ``rows``, as far as they are finite."""
         finite = outcome.finite.cpu().numpy()
         at = torch.from_numpy(rows[finite])
-        for name, values in outcome.private.items():
-            self.private[name][at] = values[outcome.finite].to(self.private[name])
+        for name, values in rows_of(outcome.private, finite).items():
+            self.private[name].index_copy_(0, at, values.to(self.private[name]))
         self.routes[rows[finite]] = outcome.routes.cpu().numpy()[finite]
         self.kept[rows] = finite
 
