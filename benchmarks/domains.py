@@ -4,9 +4,10 @@
     python benchmarks/domains.py --dataset ~/.mrff/data/four-domains --config conf/domains.toml \
         --methods one-group mrff ifca fedper --seeds 0 1 2 3 4 --home /tmp/domains
 
-Each method is trained through Flower on all domains together; `alone` is the first one, trained on
-each domain by itself. Differences to the first method are paired over a domain's users and seeds,
-p-values by Holm over all of them. Runs that are in ``--home`` already are read.
+Each method is trained on all domains together, federated ones through Flower, `pooled` and the
+like in one place; `alone` is the first one, trained on each domain by itself. Differences to the
+first method are paired over a domain's users and seeds, p-values by Holm over all of them. Runs
+that are in ``--home`` already are read.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import pandas as pd
 from cold_users import RESAMPLES, method_options, method_rows, with_holm, write_known
 from numpy.typing import NDArray
 
-from client_app.kept_scores import FILE, KeptScores, read_scores
+from client_app.kept_scores import FILE, KeptScores, read_scores, write_scores
+from mrff.config import RunConfig
 from mrff.config.methods import METHODS
 from mrff.data.dataset import Dataset, load_dataset
+from mrff.experiments.central.methods import run_central
 from mrff.experiments.comparison.bootstrap import resampled
 from mrff.experiments.comparison.measures import auc_of
 from mrff.ops.engine import FlowerEngine
@@ -47,7 +50,8 @@ def main() -> None:
         given = read_settings(options.config, options.set)
         for method in options.methods:
             training = Training(engine, home, {**given, **METHODS[method].overrides})
-            found[method] = [training.scores(method, folder, seed) for seed in options.seeds]
+            scores = training.scores if METHODS[method].is_federated else training.central_scores
+            found[method] = [scores(method, folder, seed) for seed in options.seeds]
         first = options.methods[0]
         training = Training(engine, home, {**given, **METHODS[first].overrides})
         for domain, users in domains.items():
@@ -79,13 +83,23 @@ class Training:
         """The users' test predictions of a run, which is made if it is not there."""
         run = f"{name}-{seed}"
         if not (self.home / "runs" / run / "summary.json").exists():
-            values: Values = {
-                **self.settings, "data.dataset": data.name, "data.data-dir": str(data),
-                "data.home": str(self.home), "training.seed": seed, "run.name": run,
-                "run.tensorboard": False, "evaluation.keep-test-scores": True,
-            }  # fmt: skip
-            run_on(self.engine, values, app=None)
+            run_on(self.engine, self._values(data, run, seed), app=None)
         return read_scores(sorted((self.home / "state" / run).glob(f"*/{FILE}")))
+
+    def central_scores(self, name: str, data: Path, seed: int) -> KeptScores:
+        """The same of a method that sees everybody's data in one place."""
+        kept = self.home / "central" / f"{name}-{seed}" / FILE
+        if not kept.exists():
+            config = RunConfig.from_flat(self._values(data, f"{name}-{seed}", seed))
+            write_scores(kept, run_central(name, config).scores)
+        return read_scores([kept])
+
+    def _values(self, data: Path, run: str, seed: int) -> Values:
+        return {
+            **self.settings, "data.dataset": data.name, "data.data-dir": str(data),
+            "data.home": str(self.home), "training.seed": seed, "run.name": run,
+            "run.tensorboard": False, "evaluation.keep-test-scores": True,
+        }  # fmt: skip
 
 
 def compared(
