@@ -19,8 +19,7 @@ from itertools import cycle
 
 import numpy as np
 import torch
-from measuring import read_options, show, take_turns
-from plain_flower import text
+from measuring import read_options, show, take_turns, text
 from population import POPULATION, Population, chosen_population
 from round_speed import train_round
 from torch import Tensor, nn

@@ -84,6 +84,11 @@ def show(rows: Sequence[Mapping[str, Any]], path: Path | None = None) -> None:
         path.write_text(json.dumps(rows, indent=2) + "\n")
 
 
+def text(value: Any) -> str:
+    """As it stands in TOML."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"

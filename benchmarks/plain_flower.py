@@ -29,7 +29,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from measuring import read_options, show
+from measuring import read_options, show, text
 from plain_client import make_client, opened, shared_parameters
 from population import prepared_folder
 
@@ -105,11 +105,6 @@ class Timed(FedAvg):
         result = super().aggregate_train(server_round, replies)
         self.seconds[-1] = time.monotonic() - self.seconds[-1]
         return result
-
-
-def text(value: Any) -> str:
-    """As it stands in TOML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":
