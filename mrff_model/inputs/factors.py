@@ -5,6 +5,10 @@ their own, which is solved for anew before every target (Salakhutdinov and Mnih,
 matrix factorization", NIPS 2007, with the user's side integrated out). Its prediction and the
 prediction's variance are the inputs. Nothing of it is stored or sent, and somebody new has it from
 their first interaction on.
+
+All is solved in double precision and rounded at the end: how sums are added up depends on whom a
+user is computed beside, for windows are padded to the longest, and the same seed must give the same
+bits.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from mrff_model.item_statistics import ITEM_RIDGE, MOST_LEVERAGE, ItemStatistics
 
 SCALE = 6.0  # of a prediction, which is around 0.15; so that all inputs learn alike
 VARIANCE_SCALE = 10.0  # of a variance, which is around 0.06
+STEP = 2.0**-16  # both are rounded to multiples of it; doubles are wrong by far less
 
 
 class ClosedFormFactors:
@@ -35,25 +40,27 @@ class ClosedFormFactors:
         noise = statistics.prior[1]
         fitted = Fit(statistics, _taste(statistics, _all_rows(known)))
         seen = fitted.vectors(known.history)  # (B, W, L, d)
-        past, above = fitted.vectors(known.past), known.past.residuals(statistics)
+        past, above = fitted.vectors(known.past), known.past.residuals(statistics).double()
+        residuals = known.residuals.double()  # (B, W, L)
         gram = _gram(past)[:, None]  # (B, 1, d, d)
         moment = (past * above.unsqueeze(-1)).sum(-2)[:, None]  # (B, 1, d)
         asked = fitted.vectors(known.asked)  # (B, W, T, d)
         if known.until is None:
             gram = gram + _gram(seen)
-            moment = moment + (seen * known.residuals.unsqueeze(-1)).sum(-2)
+            moment = moment + (seen * residuals.unsqueeze(-1)).sum(-2)
             covariance, mean = _posterior(gram, moment, noise)
             spread = (asked @ covariance * asked).sum(-1)
             prediction = (asked * mean.unsqueeze(-2)).sum(-1)
-            return [SCALE * prediction, VARIANCE_SCALE * spread]
+            return _columns(prediction, spread)
         if known.several:  # earlier windows, whose targets are all known
-            residuals = known.asked.residuals(statistics).unsqueeze(-1)
+            labelled = known.asked.residuals(statistics).double().unsqueeze(-1)
             gram = gram + sums_before(_gram(asked))
-            moment = moment + sums_before((asked * residuals).sum(-2))
+            moment = moment + sums_before((asked * labelled).sum(-2))
         covariance, mean = _posterior(gram, moment, noise)
         places = torch.arange(seen.shape[2], device=seen.device).unsqueeze(-1)  # (L, 1)
         reads = places <= known.until.unsqueeze(-2)  # (L, T) or (B, W, L, T)
-        return _one_after_the_other(seen, known.residuals, asked, (covariance, mean, noise), reads)
+        before = covariance, mean, noise
+        return _columns(*_one_after_the_other(seen, residuals, asked, before, reads))
 
 
 class Fit:
@@ -64,20 +71,26 @@ class Fit:
         self.statistics, self.taste = statistics, taste  # (B, d)
 
     def vectors(self, rows: KnownRows) -> Tensor:
-        """(B, ..., d), 0 where no row is.
+        """(B, ..., d) doubles, 0 where no row is.
 
         A vector solves ``(A + ridge) v = c`` with A a sum of one matrix per user, which is near the
         unit matrix on average. Taking a user out is then a step along their taste.
         """
         statistics, table = self.statistics, self.statistics.vectors
         assert table is not None
-        vectors = table[rows.items]
+        vectors = table[rows.items].double()
         taste = self.taste.view(len(vectors), *[1] * (vectors.dim() - 2), -1)
         weight = rows.counted / (statistics.rates[rows.items][..., 0] + ITEM_RIDGE)  # (B, ...)
         leverage = (weight * taste.square().sum(-1)).clamp(max=MOST_LEVERAGE)
         error = rows.residuals(statistics) - (vectors * taste).sum(-1)
         step = weight * error / (1.0 - leverage)
         return rows.real.unsqueeze(-1) * (vectors - step.unsqueeze(-1) * taste)
+
+
+def _columns(prediction: Tensor, variance: Tensor) -> list[Tensor]:
+    """Both as inputs, rounded."""
+    columns = SCALE * prediction, VARIANCE_SCALE * variance.clamp(min=0.0)
+    return [(torch.round(column / STEP) * STEP).float() for column in columns]
 
 
 def _all_rows(known: KnownBefore) -> KnownRows:
@@ -87,10 +100,10 @@ def _all_rows(known: KnownBefore) -> KnownRows:
 
 
 def _taste(statistics: ItemStatistics, rows: KnownRows) -> Tensor:
-    """(B, d), as the user had it when item vectors were fitted."""
+    """(B, d) doubles, as the user had it when item vectors were fitted."""
     assert statistics.vectors is not None
-    vectors = statistics.vectors[rows.items] * rows.real.unsqueeze(-1)
-    moment = (vectors * rows.residuals(statistics).unsqueeze(-1)).sum(-2)
+    vectors = statistics.vectors[rows.items].double() * rows.real.unsqueeze(-1)
+    moment = (vectors * rows.residuals(statistics).double().unsqueeze(-1)).sum(-2)
     return _posterior(_gram(vectors), moment, statistics.prior[1])[1]
 
 
@@ -101,7 +114,7 @@ def _gram(vectors: Tensor) -> Tensor:
 
 def _posterior(gram: Tensor, moment: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Covariance (..., d, d) and mean (..., d) of a taste."""
-    eye = torch.eye(gram.shape[-1], device=gram.device)
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     covariance = inverse(eye + gram / noise)
     return covariance, (covariance @ (moment / noise).unsqueeze(-1)).squeeze(-1)
 
@@ -109,7 +122,7 @@ def _posterior(gram: Tensor, moment: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 def inverse(matrix: Tensor) -> Tensor:
     """Of positive definite matrices (..., d, d), by Gauss and Jordan: ONNX knows no other."""
     size = matrix.shape[-1]
-    eye = torch.eye(size, device=matrix.device)
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
     left, right = matrix, eye.expand_as(matrix)
     for k in range(size):
         row, own = left[..., k : k + 1, :], right[..., k : k + 1, :]
@@ -126,7 +139,7 @@ def _one_after_the_other(
     asked: Tensor,
     before: tuple[Tensor, Tensor, Tensor],
     reads: Tensor,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Prediction and variance for every target after the first of the history's rows.
 
     In the Cholesky factor of the rows' covariance, row after row, the first t columns belong to
@@ -141,7 +154,7 @@ def _one_after_the_other(
     covariance, mean, noise = before
     moved = asked @ covariance  # (B, W, L, d)
     among = seen @ covariance @ seen.transpose(-1, -2)  # (B, W, L, L)
-    eye = torch.eye(among.shape[-1], device=among.device)
+    eye = torch.eye(among.shape[-1], dtype=among.dtype, device=among.device)
     factor = torch.linalg.cholesky(among + noise * eye)
     mean = mean.unsqueeze(-1)  # (B, W, d, 1)
     news = residuals.unsqueeze(-1) - seen @ mean
@@ -150,4 +163,4 @@ def _one_after_the_other(
     part = solved[..., 1:] * reads  # (B, W, L, T)
     prediction = (asked @ mean).squeeze(-1) + (part * solved[..., :1]).sum(-2)
     variance = (moved * asked).sum(-1) - part.square().sum(-2)
-    return [SCALE * prediction, VARIANCE_SCALE * variance.clamp(min=0.0)]
+    return prediction, variance

@@ -230,6 +230,38 @@ def test_nothing_is_read_where_nothing_is_known() -> None:
     assert float(columns[-2].abs().max()) < 1e-6
 
 
+def test_the_same_bits_whomever_a_user_is_computed_beside() -> None:
+    """A longer user beside them pads their windows, and adds windows and rows before."""
+    found = statistics(3, dim=16)
+    lengths, past = (37, 29), 41
+    items, labels = history(3, lengths, past)
+    batch = batch_of(items, labels, lengths, torch.ones(len(items)).bool())
+    for width, windows, earlier in [(38, 2, 41), (37, 2, 42), (65, 3, 41), (200, 4, 300)]:
+        beside = _padded(batch, width, windows, earlier)
+        with torch.no_grad():
+            alone, padded = (
+                inputs_of(known_of(found, given), InputShape(("genre",), 16, kinds=True))
+                for given in (batch, beside)
+            )
+        for ours, theirs in zip(alone, padded, strict=True):
+            column = theirs.expand(1, windows, width)[:, : len(lengths), : max(lengths)]
+            real = batch.mask.expand_as(column)
+            assert torch.equal(ours.expand_as(column)[real], column[real])
+
+
+def _padded(batch: Batch, width: int, windows: int, past: int) -> Batch:
+    """One user's batch as it is beside a user with so many windows, positions and rows before."""
+
+    def pad(field: Tensor) -> Tensor:
+        if field.dim() == 2:
+            return torch.nn.functional.pad(field, (0, past - field.shape[1]))
+        return torch.nn.functional.pad(
+            field, (0, width - field.shape[2], 0, windows - field.shape[1])
+        )
+
+    return batch.map(pad)
+
+
 def test_the_inverse_is_the_inverse() -> None:
     random = torch.Generator().manual_seed(0)
     root = torch.randn(5, 4, 16, 16, generator=random)
