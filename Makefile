@@ -21,10 +21,10 @@ compose-demo:  ## the same in containers: a SuperLink and 4 nodes with TLS; need
 	@docker/demo.sh
 
 test: .venv/dev  ## set up and run the tests, real Flower runs included
-	@$(BIN)/python -m pytest -n 4 --no-loadscope-reorder -m "not long"
+	@$(BIN)/python -m pytest -n auto --no-loadscope-reorder -m "not long"
 
-test-all: .venv/dev  ## every test: those of several minutes as well, as CI does
-	@$(BIN)/python -m pytest -n 4 --no-loadscope-reorder
+test-all: .venv/dev  ## every test: those of several minutes as well, as is done every night
+	@$(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
 check: lint  ## the linters, and the tests that take least: for every change while at work
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow" $(QUICK)

@@ -120,17 +120,19 @@ def _posterior(gram: Tensor, moment: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 
 
 def inverse(matrix: Tensor) -> Tensor:
-    """Of positive definite matrices (..., d, d), by Gauss and Jordan: ONNX knows no other."""
+    """Of positive definite matrices (..., d, d), by Gauss and Jordan in place: ONNX has no other.
+
+    A step is ``M - (c - e) (r + e)' / p`` with column c, row r and pivot p of place k, and e its
+    unit vector: all but row and column k as in an elimination, these two the inverse's.
+    """
     size = matrix.shape[-1]
-    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
-    left, right = matrix, eye.expand_as(matrix)
+    units = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
     for k in range(size):
-        row, own = left[..., k : k + 1, :], right[..., k : k + 1, :]
+        unit = units[k : k + 1]  # (1, d)
+        row, column = matrix[..., k : k + 1, :], matrix[..., k : k + 1]
         pivot = row[..., k : k + 1]
-        row, own = row / pivot, own / pivot
-        factor = left[..., :, k : k + 1] - eye[:, k : k + 1]  # row k itself becomes the new row
-        left, right = left - factor * row, right - factor * own
-    return right
+        matrix = matrix - (column - unit.T) * ((row + unit) / pivot)
+    return matrix
 
 
 def _one_after_the_other(

@@ -27,7 +27,7 @@ def compose() -> str:
         started = subprocess.run([ENGINE, "up"], capture_output=True, text=True, check=False)
         if started.returncode == 0:
             if SHARES.exists():  # they stand for machines: else one of many sessions' share is all,
-                SHARES.write_text("4096")  # and nodes may start too slowly to get any message
+                SHARES.write_text("2048")  # and nodes may start too slowly to get any message
             return f"{ENGINE} compose"
         pytest.skip(f"docker-engine up failed: {started.stderr.strip()[-300:]}")
     if shutil.which("docker") is None:

@@ -86,6 +86,7 @@ def test_strangers_are_refused(tmp_path: Path, two_shards: Path) -> None:
         federation.wait_until_online(0)
 
 
+@pytest.mark.long
 def test_wrong_node_settings_are_named_at_the_node_and_rejected_at_the_server(
     tmp_path: Path, ml_100k: Path, two_shards: Path
 ) -> None:

@@ -45,6 +45,7 @@ def records(home: Path) -> dict[Path, int]:
     }
 
 
+@pytest.mark.long
 def test_a_grid_survives_being_killed_and_a_crashed_cell(tmp_path: Path) -> None:
     home = tmp_path / "home"
     prepare("synthetic", out=home / "data" / "synthetic", options={"users": 120, "items": 40})

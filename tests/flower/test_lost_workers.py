@@ -35,6 +35,7 @@ def workers_of(home: Path) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_work_of_a_killed_worker_goes_to_a_new_one(tmp_path: Path) -> None:
     """Flower puts the dead one back among the idle, where it fails at once, again and again."""
     prepare("synthetic", out=tmp_path / "data", options={"users": USERS, "items": 40})

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 USING = (ROOT / "docs" / "using.md").read_text()
 FINAL_LINE = re.compile(r"test auc (\d\.\d{4}) logloss (\d\.\d{4}) best-round (\d+)")
-PHONES = 100  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
+PHONES = 40  # nodes with one user; 1,000 answer in tests/strategies/test_many_nodes.py
 pytestmark = pytest.mark.slow
 
 
@@ -62,6 +62,7 @@ def test_the_demo_beats_the_floors_and_leaves_nothing_running(home: Path) -> Non
     assert list((home / "flower").glob("engine-*")) == []
 
 
+@pytest.mark.long
 def test_readmes_example_of_a_resumed_run_and_a_failed_one_in_between(home: Path) -> None:
     """Few rounds on little data; everything else as it stands there.
 
