@@ -36,7 +36,7 @@ class NextHead(nn.Module):
 
     def scores_of_all(self, queries: Tensor, table: Tensor) -> Tensor:
         """Scores (..., items) of items 1, 2, ..., embedded in ``table`` (items, item width)."""
-        return queries @ table.T + self.item_bias.weight[1:].squeeze(-1)
+        return (queries @ table.T).add_(self.item_bias.weight[1:].squeeze(-1))
 
     def surprise(
         self, queries: Tensor, taken: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]

@@ -56,6 +56,7 @@ DEVICE_POSITIONS = 1 << 20  # a GPU wants large chunks; there memory is the limi
 # Without gradients a chunk of so many positions needs some tens of MB, whatever the setting.
 READING = ChunkLimits(positions=8192, memory=2**30, memory_per_position=0, memory_per_user=1)
 MOST_COPIES_BYTES = 128 * 2**20  # of users' own copies of the network at once
+MOST_SCORES_BYTES = 512 * 2**20  # of whole catalogues: few users at once make a slow product
 
 
 class CohortLearner:
@@ -141,10 +142,10 @@ class CohortLearner:
         sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
         limits = self._reading_limits()
         if self._ranks:  # a row of the catalogue for every held-out item, and what compares it
-            row = (16 if mixture is None else 64) * data.holdout * cohort.dataset.schema.num_items
+            row = (8 if mixture is None else 64) * data.holdout * cohort.dataset.schema.num_items
             limits = replace(
                 limits,
-                memory=min(limits.memory, MOST_COPIES_BYTES),
+                memory=min(limits.memory, MOST_SCORES_BYTES),
                 memory_per_user=limits.memory_per_user + row,
             )
         alike = self._ranks and has_shared_items(network)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mrff.wire.requests import Part
 from mrff_model.batch import Batch
 
 SMALLEST_DEVIATION = 1e-9  # of scores that are all the same
+Test = Callable[[Tensor, Tensor], Tensor]  # of values against a target's
 
 
 def held_out_places(batch: Batch, holdout: int) -> Tensor:
@@ -83,37 +84,108 @@ def ranks_of(
     holdout = scores.shape[1]
     ends = dataset.offsets[users + 1] - (holdout if part == "valid" else 0)
     ranks = Ranks.nothing_yet(len(users), holdout, ranking.mixes)
-    rows = torch.arange(len(users), device=scores.device)
     for number in range(holdout):
         at = ends - holdout + number
         target = torch.from_numpy(dataset.items[at].astype(np.int64) - 1).to(scores.device)
-        is_candidate = torch.ones_like(scores[:, 0], dtype=torch.bool)
-        met = _met(dataset, users, at)
-        is_candidate[met[0], met[1]] = False
-        is_repeated = ~is_candidate[rows, target]
-        is_candidate[is_repeated | dataset.schema.repeats] = True
-        among = is_candidate
+        left, is_repeated = _left_out(dataset, users, at)
+        among = Among(scores[:, number], target, left)
         if ranking.drawn is not None:
             keys = user_keys(ranking.seed, number, dataset.user_keys[users], f"candidates {part}")
-            among = _drawn(is_candidate, target, keys, ranking.drawn)
+            among = replace(among, drawn=_drawn(among.mask(), target, keys, ranking.drawn))
         ranks.apart[:, number] = ~dataset.same_time[at]
-        ranks.met[:, number] = is_repeated.cpu().numpy()
-        ranks.candidates[:, number] = among.sum(-1).cpu().numpy()
+        ranks.met[:, number] = is_repeated
+        ranks.candidates[:, number] = among.number()
         if ranking.liked_only:
             ranks.counts[:, number] = dataset.labels[at] > 0
         by: Iterable[Tensor] = [scores[:, number]]
         if ranking.mixture is not None:
             history = history_of(dataset, users, at)
             linear = linear_scores(ranking.mixture.part, *history, scores.shape[-1])
-            by = mixed([scores[:, number], *linear], is_candidate, ranking.mixture)
+            by = mixed([scores[:, number], *linear], among.mask(), ranking.mixture)
         for mix, values in enumerate(by):
-            better, ties = _counted(values, rows, target, among)
-            ranks.better[:, number, mix] = better.cpu().numpy()
-            ranks.ties[:, number, mix] = ties.cpu().numpy()
+            better, ties = among.counted(values)
+            ranks.better[:, number, mix] = better
+            ranks.ties[:, number, mix] = ties
             if ranking.lists and not mix:
-                best = _best(values, is_candidate)
+                best = _best(values, among.mask())
                 ranks.listed[:, number, : best.shape[1]] = best
     return ranks
+
+
+@dataclass(frozen=True)
+class Among:
+    """The items that targets are ranked among: all but a few, so that those few are subtracted.
+
+    Args:
+        like: scores (B, items).
+        target: (B,) places of the targets.
+        left: rows and columns of the items left out, each once, no target among them; in the
+            host's memory.
+        drawn: (B, items) the only ones that count; None: all the others do.
+    """
+
+    like: Tensor
+    target: Tensor
+    left: tuple[Tensor, Tensor]
+    drawn: Tensor | None = None
+
+    def mask(self) -> Tensor:
+        """(B, items), all but those left out."""
+        mask = torch.ones_like(self.like, dtype=torch.bool)
+        mask[self.left] = False
+        return mask
+
+    def number(self) -> np.ndarray:
+        """(B,) how many candidates there are, the target among them."""
+        if self.drawn is not None:
+            return _count(self.drawn)
+        rows, items = self.like.shape
+        numbers: np.ndarray = items - np.bincount(self.left[0].numpy(), minlength=rows)
+        return numbers
+
+    def counted(self, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) candidates above the targets by ``values`` (B, items), and level with them.
+
+        A score that is not a number is the worst for the held-out item and the best for any other,
+        so that a network that has diverged ranks nothing well.
+        """
+        targets = values.gather(-1, self.target.unsqueeze(-1))
+        own = targets.nan_to_num(nan=-math.inf)  # (B, 1)
+        return self._number(values, own, _is_above), self._number(values, own, torch.eq)
+
+    def _number(self, values: Tensor, own: Tensor, test: Test) -> np.ndarray:
+        """(B,) candidates other than the target whose value passes."""
+        itself = _numpy(test(values.gather(-1, self.target.unsqueeze(-1)), own)[:, 0])
+        if self.drawn is not None:
+            return _count(test(values, own) & self.drawn) - itself
+        passed = _numpy(test(values[self.left], own[self.left[0], 0]))
+        out = np.bincount(self.left[0].numpy()[passed], minlength=len(values))
+        return _passing(values, own, test) - itself - out
+
+
+def _is_above(values: Tensor, own: Tensor) -> Tensor:
+    return ~(values <= own)  # what is not a number is
+
+
+def _passing(values: Tensor, own: Tensor, test: Test) -> np.ndarray:
+    """(B,) of values (B, n), whatever they are of; row by row, so that flags stay in the cache."""
+    if values.device.type != "cpu":
+        return _count(test(values, own))
+    flags = (test(row, one).numpy() for row, one in zip(values, own, strict=True))
+    return np.array([np.count_nonzero(row) for row in flags])
+
+
+def _count(flags: Tensor) -> np.ndarray:
+    """(...) of flags (..., n); PyTorch's own sum takes several times as long on a processor."""
+    if flags.device.type != "cpu":
+        return _numpy(flags.sum(-1))
+    counts: np.ndarray = np.asarray(np.count_nonzero(flags.numpy(), axis=-1))
+    return counts
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    array: np.ndarray = values.cpu().numpy()
+    return array
 
 
 def history_of(
@@ -145,21 +217,6 @@ def _best(values: Tensor, is_candidate: Tensor) -> np.ndarray:
     best = worst.topk(min(LISTED, values.shape[-1]), dim=-1)
     codes = torch.where(is_candidate.gather(-1, best.indices), best.indices + 1, 0)
     return codes.cpu().numpy()
-
-
-def _counted(
-    values: Tensor, rows: Tensor, target: Tensor, is_candidate: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(B,) candidates above the targets (B,) by ``values`` (B, items), and level with them.
-
-    A score that is not a number is the worst for the held-out item and the best for any other, so
-    that a network that has diverged ranks nothing well.
-    """
-    own = values[rows, target].nan_to_num(nan=-math.inf).unsqueeze(-1)
-    others = values.nan_to_num(nan=math.inf)
-    above, same = (others > own) & is_candidate, (others == own) & is_candidate
-    same[rows, target] = above[rows, target] = False
-    return above.sum(-1), same.sum(-1)
 
 
 def linear_scores(
@@ -195,9 +252,20 @@ def mixed(scores: list[Tensor], is_candidate: Tensor, mixture: Mixture) -> Itera
         yield torch.stack(parts).sum(0)
 
 
-def _met(dataset: Dataset, users: np.ndarray, until: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the items that users (B,) met before the interactions ``until`` (B,)."""
-    begin = dataset.offsets[users]
+def _left_out(
+    dataset: Dataset, users: np.ndarray, until: np.ndarray
+) -> tuple[tuple[Tensor, Tensor], np.ndarray]:
+    """What users (B,) met before the interactions ``until`` (B,), and who met their item before.
+
+    Rows and columns, each pair once; nothing of users for whom repeats count.
+    """
+    begin, width = dataset.offsets[users], dataset.schema.num_items
     rows = np.repeat(np.arange(len(users)), until - begin)
-    items = dataset.items[rows_between(begin, until)].astype(np.int64)
-    return torch.from_numpy(rows), torch.from_numpy(items - 1)
+    items = dataset.items[rows_between(begin, until)].astype(np.int64) - 1
+    is_repeated = np.zeros(len(users), dtype=bool)
+    is_repeated[rows[items == dataset.items[until].astype(np.int64)[rows] - 1]] = True
+    if dataset.schema.repeats:
+        rows, items = rows[:0], items[:0]
+    kept = ~is_repeated[rows]
+    pairs = np.unique(rows[kept] * width + items[kept])
+    return (torch.from_numpy(pairs // width), torch.from_numpy(pairs % width)), is_repeated
