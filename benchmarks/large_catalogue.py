@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "training.objective": "next", "training.linear-items": "off", "training.sampling-rate": 0.02,
     "network.feature-dim": 48, "network.user-network-dim": "off", "server.num-server-rounds": 3,
     "evaluation.evaluate-every": 3, "evaluation.score-test": False, "run.tensorboard": False,
+    "server.reply-timeout-seconds": 7200.0,
 }  # fmt: skip
 
 
