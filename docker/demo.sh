@@ -50,7 +50,7 @@ run run --rm --no-deps -T prepare data shard ml-100k --nodes 4 --out /home/mrff/
 chmod -R a+rX "$MRFF_DEMO_HOME"
 
 say "starting a SuperLink and four nodes"
-run up --detach --no-build --wait --wait-timeout 240 \
+run up --detach --no-build --wait --wait-timeout 600 \
     serverapp node-0-executor node-1-executor node-2-executor node-3-executor >&2
 
 settings=()

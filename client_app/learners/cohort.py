@@ -142,10 +142,12 @@ class CohortLearner:
         sizes = np.stack([np.ones_like(lengths), lengths], axis=1)
         limits = self._reading_limits()
         if self._ranks:  # a row of the catalogue for every held-out item, and what compares it
-            row = (8 if mixture is None else 64) * data.holdout * cohort.dataset.schema.num_items
+            bytes_per_item = 64 if mixture is not None else 20 if ranking.lists else 8
+            row = bytes_per_item * data.holdout * cohort.dataset.schema.num_items
+            most = MOST_SCORES_BYTES if mixture is None else MOST_COPIES_BYTES
             limits = replace(
                 limits,
-                memory=min(limits.memory, MOST_SCORES_BYTES),
+                memory=min(limits.memory, most),
                 memory_per_user=limits.memory_per_user + row,
             )
         alike = self._ranks and has_shared_items(network)

@@ -67,11 +67,11 @@ def test_strangers_are_refused(tmp_path: Path, two_shards: Path) -> None:
         ours = federation.keys / "public/ca.crt"
         # A key that nobody registered, over a connection that is fine.
         federation.start_node(0, keys=stranger, ca=ours)
-        assert federation.exit_status("node-0", 60) != 0
+        assert federation.exit_status("node-0", 180) != 0
         assert "Failed to activate SuperNode" in federation.log("node-0")
         # No key at all.
         federation.start_node(0, authenticated=False)
-        assert federation.exit_status("node-0", 60) != 0
+        assert federation.exit_status("node-0", 180) != 0
         # A server whose certificate the node has no reason to trust: it must not talk to it.
         federation.start_node(0, ca=other_ca)
         time.sleep(8)

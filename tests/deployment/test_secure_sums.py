@@ -66,7 +66,7 @@ def test_real_nodes_give_the_model_of_plain_sums(tmp_path: Path, ml_100k: Path) 
         for node in range(3):
             federation.start_node(node)
         run = federation.submit(name="secure", secure_aggregation=True, **settings)
-        federation.completes(run, 400)
+        federation.completes(run, 1200)
         state = load_checkpoint(federation.home / "runs/secure/checkpoint").state
         assert [entry["replies"] for entry in federation.rounds("secure")] == [3, 3]
     run_federation(

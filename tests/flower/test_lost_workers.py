@@ -126,7 +126,7 @@ Path(sys.argv[1]).write_text(json.dumps(said))  # Ray writes into what is printe
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "said")],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, capture_output=True, text=True, timeout=900,
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -103,6 +103,6 @@ def test_blocks_that_can_run_do(page: str, tmp_path: Path) -> None:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.code],
             cwd=tmp_path, env={**os.environ, "PATH": path, **homes},
-            capture_output=True, text=True, timeout=600, check=False,
+            capture_output=True, text=True, timeout=1200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{page}:{block.line}: {(done.stdout + done.stderr)[-3000:]}"

@@ -208,17 +208,17 @@ class Federation(Processes):
         values = full_names(values)
         return self.control.submit(app, [f"{key}={json.dumps(v)}" for key, v in values.items()])
 
-    def completes(self, run_id: str, seconds: float = 300.0) -> None:
+    def completes(self, run_id: str, seconds: float = 900.0) -> None:
         """Asserts that the run completes in time; shows the server's log if not."""
         with contextlib.suppress(TimeoutError):  # the log tells it more cheaply than a command
             ended = re.compile(rf"Finished task \d+ of run {run_id}")
             wait_for("its end", lambda: ended.search(self.log("superlink")), seconds, every=0.5)
-        status, details = self.control.wait(run_id, 10)
+        status, details = self.control.wait(run_id, 60)
         assert status == "finished:completed", (
             f"{status} {details}\n{self.log('superlink')[-4000:]}"
         )
 
-    def completes_round(self, run: str, number: int, seconds: float = 300.0) -> None:
+    def completes_round(self, run: str, number: int, seconds: float = 900.0) -> None:
         """Returns when this round is in the run's history."""
         wait_for(f"round {number}", lambda: len(self.rounds(run)) >= number, seconds)
 
