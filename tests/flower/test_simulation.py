@@ -120,7 +120,7 @@ class PlainFlower:
     def run(self, *arguments: str, cwd: Path) -> str:
         done = subprocess.run(
             [str(BIN / "flwr"), *arguments],
-            env=self.environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=1200,
+            env=self.environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=900,
         )  # fmt: skip
         return done.stdout + done.stderr
 

@@ -114,7 +114,7 @@ class Federation(Processes):
         """Makes the node's key known to the SuperLink."""
         self.control.register(self.keys / f"public/{node_name(node)}.pub", node_name(node))
 
-    def wait_until_online(self, node: int, seconds: float = 120.0, **settings: Any) -> None:
+    def wait_until_online(self, node: int, seconds: float = 300.0, **settings: Any) -> None:
         """Returns when the node is connected, starting it anew whenever it gave up.
 
         Flower refuses a node that was killed until its last heartbeat is a minute old; what
