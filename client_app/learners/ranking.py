@@ -150,12 +150,13 @@ class Among:
         so that a network that has diverged ranks nothing well.
         """
         targets = values.gather(-1, self.target.unsqueeze(-1))
-        own = targets.nan_to_num(nan=-math.inf)  # (B, 1)
-        return self._number(values, own, _is_above), self._number(values, own, torch.eq)
+        above, level = (self._number(values, targets, test) for test in (_is_above, torch.eq))
+        return above, level
 
-    def _number(self, values: Tensor, own: Tensor, test: Test) -> np.ndarray:
-        """(B,) candidates other than the target whose value passes."""
-        itself = _numpy(test(values.gather(-1, self.target.unsqueeze(-1)), own)[:, 0])
+    def _number(self, values: Tensor, targets: Tensor, test: Test) -> np.ndarray:
+        """(B,) candidates other than the target whose value passes against the target's (B, 1)."""
+        own = targets.nan_to_num(nan=-math.inf)
+        itself = _numpy(test(targets, own)[:, 0])
         if self.drawn is not None:
             return _count(test(values, own) & self.drawn) - itself
         passed = _numpy(test(values[self.left], own[self.left[0], 0]))
