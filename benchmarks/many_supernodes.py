@@ -38,6 +38,7 @@ def main() -> None:
         rounds=20,
         window={"type": int, "default": 0, "help": "send-window (0: as it is)"},
         timeout={"type": float, "default": 3600.0, "help": "seconds for all of it"},
+        poll={"type": float, "default": 3.0, "help": "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"},
     )
     if options.dataset is None:
         raise SystemExit("--dataset is needed: a prepared folder")
@@ -46,7 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shard(options.dataset, folder / "shards", options.nodes)
-        with Federation(folder, folder / "shards", nodes=options.nodes) as federation:
+        federation = Federation(folder, folder / "shards", nodes=options.nodes)
+        federation.poll_seconds = options.poll
+        with federation:
             found = measure(federation, options)
     show([found], options.json)
     if found["replies_lost"] or found["locked"]:

@@ -1,11 +1,9 @@
-"""What all tests share: one thread for tiny networks, prepared data, places in two workers."""
+"""What all tests share: one thread for tiny networks, prepared data, places in workers."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,50 +12,18 @@ from hypothesis import settings
 from mrff.data.prepare import prepare
 from tests.support.trained import train_next_runs, train_small_run
 
-DEPLOYMENT = "tests/deployment/"
+pytest_plugins = ["tests.support.scheduling"]
 # Other tests share the machine: an example's milliseconds say nothing.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where there is none; in parallel, says what begins first.
-
-    First the deployments, which one worker runs; the others begin with the files that start no
-    processes. A node, or Ray, that has a fifth of a slow core is given up before it has started.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="PyTorch sees no GPU"))
-    if hasattr(config, "workerinput"):
-        slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: (not item.nodeid.startswith(DEPLOYMENT), item.path in slow))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many as there are cores, two to eight."""
-    return min(max(len(os.sched_getaffinity(0)), 2), 8)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays on one worker, for the sake of what its tests share; so do all deployments.
-
-    Flower starts a process for every message and takes the message back after 30 seconds. Where
-    several deployments share two slow cores no process comes so far, and none ever ends.
-    """
-    from xdist.scheduler import LoadFileScheduling
-
-    class OneDeploymentAtATime(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(DEPLOYMENT):
-                return DEPLOYMENT
-            scope: str = super()._split_scope(nodeid)
-            return scope
-
-    return OneDeploymentAtATime(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
