@@ -8,8 +8,12 @@ is a mixture of experts over whole users (Jacobs et al., "Adaptive mixtures of l
 
 over the targets t whose labels a route may read. While a user trains, these are their training
 rows and k is drawn from it: stochastic EM (Celeux and Diebolt, 1985), whose draws leave the bad
-groupings that the likeliest k would stay in. Otherwise k is the likeliest, and no label of a row
-that is to be predicted is read.
+groupings that the likeliest k would stay in. Otherwise every k counts by its probability,
+
+    p(y | target) = sum_k p(k | y before) p(y | target, k)
+
+and no label of a row that is to be predicted is read: of somebody who has said little the likeliest
+group alone would be a guess.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from mrff_model.dropout import Dropout, gumbel_of
 from mrff_model.gate import Choice
 
 ROUTE_SITE = 1002  # of the draw, among the places of dropout
+HALF_TRUSTED = 5.0  # items after which a gate's log-probabilities count by half
 
 
 class Routed(NamedTuple):
@@ -33,12 +38,14 @@ class Routed(NamedTuple):
 
     groups: Tensor  # (B, layers) int64
     probabilities: Tensor  # (B, layers, K) of the gates
+    met: Tensor  # (B,) how many items the gates saw
 
     @classmethod
-    def by_gates(cls, choices: Sequence[Choice]) -> Routed:
+    def by_gates(cls, choices: Sequence[Choice], met: Tensor) -> Routed:
         """The choices of all layers' gates."""
         groups = torch.stack([choice.expert for choice in choices], dim=-1)
-        return cls(groups, torch.stack([choice.probabilities for choice in choices], dim=-2))
+        probabilities = torch.stack([choice.probabilities for choice in choices], dim=-2)
+        return cls(groups, probabilities, met)
 
     def to(self, groups: Tensor) -> Routed:
         """The same gates, but other groups."""
@@ -59,25 +66,62 @@ class Evidence(NamedTuple):
     known: Tensor  # (B, W, T) bool, whose labels count
 
 
-def chosen_by(evidence: Evidence, gates: Tensor, draw: Dropout) -> Tensor:
-    """The groups (B, layers) int64 of users.
+class Weighed(NamedTuple):
+    """All combinations of groups of the layers, C of them, by what is known of B users."""
 
-    Args:
-        gates: (B, layers, K) probabilities before any label is read.
-        draw: with keys: groups are drawn by their probability; without: the likeliest.
-    """
-    layers, experts = gates.shape[1:]
-    places = torch.arange(layers, device=gates.device)
-    number = torch.arange(experts**layers, device=gates.device)
-    groups = number[:, None] // experts**places % experts  # (C, layers), all combinations
-    added = evidence.said[..., places, groups].sum(-1)  # (B, W, T, C)
-    signs = (2.0 * evidence.labels - 1.0).unsqueeze(-1)
-    logs = F.logsigmoid(signs * (evidence.logits.unsqueeze(-1) + added))
-    logs = (logs * evidence.known.unsqueeze(-1)).sum((1, 2))  # (B, C)
-    logs = logs + gates.clamp(min=1e-12).log()[:, places, groups].sum(-1)
-    if draw.key is not None:
-        logs = logs + gumbel_of(draw.key, len(groups), draw.site).to(logs)
-    return groups[logs.argmax(-1)]
+    groups: Tensor  # (C, layers) int64
+    logs: Tensor  # (B, C) of their probabilities
+
+    @classmethod
+    def by_gates(cls, routed: Routed) -> Weighed:
+        """Before any label is read: by the gates, the less the fewer items they saw.
+
+        Gates learn from users with long histories and take a few items for as much.
+        """
+        gates, met = routed.probabilities, routed.met
+        layers, experts = gates.shape[1:]
+        places = torch.arange(layers, device=gates.device)
+        number = torch.arange(experts**layers, device=gates.device)
+        groups = number[:, None] // experts**places % experts
+        logs = gates.clamp(min=1e-12).log()[:, places, groups].sum(-1)
+        trusted = met / (met + HALF_TRUSTED)
+        return cls(groups, (logs * trusted.unsqueeze(-1)).log_softmax(-1))
+
+    def after(self, evidence: Evidence) -> Weighed:
+        """When the labels are known that count."""
+        signs = (2.0 * evidence.labels - 1.0).unsqueeze(-1)
+        logs = F.logsigmoid(signs * self._by_each(evidence.logits, evidence.said))
+        logs = (logs * evidence.known.unsqueeze(-1)).sum((1, 2))  # (B, C)
+        return self._replace(logs=(self.logs + logs).log_softmax(-1))
+
+    def likeliest(self) -> Tensor:
+        """The groups (B, layers) of each user."""
+        return self.groups[self.logs.argmax(-1)]
+
+    def drawn(self, draw: Dropout) -> Tensor:
+        """Groups (B, layers) by their probability and the keys of ``draw``."""
+        assert draw.key is not None
+        noise = gumbel_of(draw.key, len(self.groups), draw.site)
+        return self.groups[(self.logs + noise.to(self.logs)).argmax(-1)]
+
+    def mixed(self, logits: Tensor, said: Tensor) -> Tensor:
+        """(B, W, T) log-odds of the chance that all groups together give a like.
+
+        Args:
+            logits: (B, W, T) without experts.
+            said: (B, W, T, layers, K), what each expert adds.
+        """
+        by_each = self._by_each(logits, said)  # (B, W, T, C)
+        logs = self.logs[:, None, None]
+        likes, dislikes = (
+            torch.logsumexp(logs + F.logsigmoid(sign * by_each), -1) for sign in (1.0, -1.0)
+        )
+        return likes - dislikes
+
+    def _by_each(self, logits: Tensor, said: Tensor) -> Tensor:
+        """(B, W, T, C) logits by each combination."""
+        places = torch.arange(said.shape[-2], device=said.device)
+        return logits.unsqueeze(-1) + said[..., places, self.groups].sum(-1)
 
 
 def history_as_targets(history: Batch) -> Batch:

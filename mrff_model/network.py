@@ -21,7 +21,7 @@ from mrff_model.backbones import build_backbone
 from mrff_model.batch import Batch, Before, Output, Targets
 from mrff_model.block import Block, NoBlock
 from mrff_model.dropout import Dropout
-from mrff_model.evidence import ROUTE_SITE, Evidence, Routed, chosen_by, history_as_targets
+from mrff_model.evidence import ROUTE_SITE, Evidence, Routed, Weighed, history_as_targets
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
@@ -45,9 +45,9 @@ class Beforehand(NamedTuple):
 
     Args:
         rates: `MRFFNetwork.rates_of` the batch.
-        evidence: their records whose counted labels choose groups where nobody trains
-            (`mrff_model.evidence`); None: gates choose. Who trains has a dropout key, and there
-            the batch itself chooses.
+        evidence: their records whose counted labels weigh groups where nobody trains
+            (`mrff_model.evidence`); None: gates do. Who trains has a dropout key, and there
+            groups are drawn by the batch itself.
     """
 
     rates: list[Tensor] | None = None
@@ -151,10 +151,15 @@ class MRFFNetwork(Network):
         x, embedded, logits, routed = self._through(batch, dropout, shared_look_ups, known.rates)
         if self.by_evidence:
             if dropout_key is not None:
-                routed = routed.to(self._groups_by(batch, embedded, logits, routed, dropout))
-            elif known.evidence is not None:
-                routed = routed.to(self._groups_anew(known.evidence, shared_look_ups))
-            logits = logits + self._of_experts(embedded, routed.groups, dropout)
+                weighed = self._weighed(batch, embedded, logits, routed)
+                routed = routed.to(weighed.drawn(dropout.at(ROUTE_SITE)))
+                logits = logits + self._of_experts(embedded, routed.groups, dropout)
+            else:
+                weighed = Weighed.by_gates(routed)
+                if known.evidence is not None:
+                    weighed = self._weighed_by(known.evidence, shared_look_ups)
+                routed = routed.to(weighed.likeliest())
+                logits = weighed.mixed(logits, self._said(embedded))
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
             at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
@@ -185,9 +190,9 @@ class MRFFNetwork(Network):
         before = Before(items, history, newest=True)
         logits = self._logits(x[:, :, -1:], before, targets, no_dropout)  # (B, 1, N)
         if self.by_evidence:
-            groups = self._groups_anew(history_as_targets(history), shared_look_ups=False)
-            routed = routed.to(groups)
-            logits = logits + self._of_experts(embedded, groups, no_dropout)
+            weighed = self._weighed_by(history_as_targets(history), shared_look_ups=False)
+            routed = routed.to(weighed.likeliest())
+            logits = weighed.mixed(logits, self._said(embedded))
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
@@ -253,20 +258,21 @@ class MRFFNetwork(Network):
         return x, embedded, logits, routed
 
     @torch.no_grad()
-    def _groups_by(
-        self, batch: Batch, embedded: Tensor, logits: Tensor, gates: Routed, draw: Dropout
-    ) -> Tensor:
-        """The groups that the batch's counted labels speak for."""
-        blocks = cast("Iterable[Block]", self.layers)
-        said = torch.stack([block.experts.of_all(embedded) for block in blocks], dim=-2)
-        evidence = Evidence(logits, said, batch.labels, batch.mask)
-        return chosen_by(evidence, gates.probabilities, draw.at(ROUTE_SITE))
+    def _weighed(self, batch: Batch, embedded: Tensor, logits: Tensor, gates: Routed) -> Weighed:
+        """The groups by the batch's counted labels."""
+        evidence = Evidence(logits, self._said(embedded), batch.labels, batch.mask)
+        return Weighed.by_gates(gates).after(evidence)
 
-    def _groups_anew(self, batch: Batch, shared_look_ups: bool) -> Tensor:
-        """As `_groups_by` of another batch, without dropout."""
+    def _weighed_by(self, batch: Batch, shared_look_ups: bool) -> Weighed:
+        """The same of another batch, without dropout."""
         no_dropout = Dropout(0.0, None)
         _, embedded, logits, gates = self._through(batch, no_dropout, shared_look_ups, None)
-        return self._groups_by(batch, embedded, logits, gates, no_dropout)
+        return self._weighed(batch, embedded, logits, gates)
+
+    def _said(self, embedded: Tensor) -> Tensor:
+        """What each expert at the prediction says of targets, (B, W, T, layers, K)."""
+        blocks = cast("Iterable[Block]", self.layers)
+        return torch.stack([block.experts.of_all(embedded) for block in blocks], dim=-2)
 
     def _of_experts(self, embedded: Tensor, groups: Tensor, dropout: Dropout) -> Tensor:
         """What users' experts at the prediction add to the logits of targets, (B, W, T)."""
@@ -290,7 +296,8 @@ class MRFFNetwork(Network):
             x, choice = block(x, history, below, dropout.at(1 + BLOCK_SITES * number))
             below = choice.probabilities
             choices.append(choice)
-        return x, Routed.by_gates(choices)
+        seen = batch.earlier[0] if batch.earlier else batch.items
+        return x, Routed.by_gates(choices, (seen > 0).flatten(1).sum(-1))
 
     def _mean_of_earlier(self, items: Tensor, batch: Batch) -> Tensor:
         """The mean embedding of the items before the window, (B, item width)."""

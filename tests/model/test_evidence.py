@@ -1,4 +1,4 @@
-"""Groups by evidence: worked by hand, drawn by their probability, without a held-out label."""
+"""Groups by evidence: by hand, drawn and mixed by their probability, without a held-out label."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from client_app.learners.base import training_batch
 from client_app.learners.cohort import CohortLearner
+from mrff_model.block import Block
 from mrff_model.dropout import Dropout
-from mrff_model.evidence import Evidence, chosen_by, history_as_targets
+from mrff_model.evidence import HALF_TRUSTED, Evidence, Routed, Weighed, history_as_targets
 from tests.support.small_data import small_config, small_dataset, small_network
 from tests.support.small_training import cohort_of, model_of
-
-KEYLESS = Dropout(0.0, None)
 
 
 def two_rows(labels: list[float], known: list[bool]) -> Evidence:
@@ -26,16 +26,28 @@ def two_rows(labels: list[float], known: list[bool]) -> Evidence:
     return Evidence(logits, said, torch.tensor([[labels]]), torch.tensor([[known]]))
 
 
+def prior(gates: Tensor, met: float = math.inf) -> Weighed:
+    """By gates (B, layers, K) that saw so many items."""
+    nothing = torch.zeros(gates.shape[:2], dtype=torch.int64)
+    seen = torch.full(gates.shape[:1], min(met, 1e12))
+    return Weighed.by_gates(Routed(nothing, gates, seen))
+
+
+def likeliest(evidence: Evidence, gates: Tensor) -> list[list[int]]:
+    groups: list[list[int]] = prior(gates).after(evidence).likeliest().tolist()
+    return groups
+
+
 def test_two_rows_by_hand() -> None:
     """A like speaks by log s(1) - log s(-1) = 1 nat for expert 0."""
     both = two_rows([1.0, 1.0], [True, True])
     for odds, group in ((1.9, 0), (2.1, 1)):  # what the gate says for expert 1, in nats
         gates = torch.softmax(torch.tensor([[[0.0, odds]]]), dim=-1)
-        assert chosen_by(both, gates, KEYLESS).tolist() == [[group]]
+        assert likeliest(both, gates) == [[group]]
     one = two_rows([1.0, 0.0], [True, False])
     for odds, group in ((0.9, 0), (1.1, 1)):
         gates = torch.softmax(torch.tensor([[[0.0, odds]]]), dim=-1)
-        assert chosen_by(one, gates, KEYLESS).tolist() == [[group]]
+        assert likeliest(one, gates) == [[group]]
 
 
 def test_layers_are_chosen_together() -> None:
@@ -51,7 +63,7 @@ def test_layers_are_chosen_together() -> None:
         for b in (0, 1)
     }
     best = max(chances, key=lambda pair: float(chances[pair]))
-    assert chosen_by(evidence, gates, KEYLESS).tolist() == [list(best)] == [[0, 1]]
+    assert likeliest(evidence, gates) == [list(best)] == [[0, 1]]
 
 
 def test_draws_follow_the_probability() -> None:
@@ -60,9 +72,69 @@ def test_draws_follow_the_probability() -> None:
     many = Evidence(*(field.expand(users, *field.shape[1:]) for field in one))
     gates = torch.full((users, 1, 2), 0.5)
     keys = torch.randint(-(2**62), 2**62, (users,), generator=torch.Generator().manual_seed(0))
-    share = (chosen_by(many, gates, Dropout(0.0, keys))[:, 0] == 0).double().mean().item()
+    drawn = prior(gates).after(many).drawn(Dropout(0.0, keys))
+    share = (drawn[:, 0] == 0).double().mean().item()
     expected = 1 / (1 + math.exp(-2.0))
     assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / users)
+
+
+def test_every_group_counts_by_its_probability() -> None:
+    """After a like, expert 0 has s(1) and expert 1 s(-1) = 1 - s(1) of the probability."""
+    gates = torch.full((1, 1, 2), 0.5)
+    rows = two_rows([1.0, 0.0], [True, False])
+    nobody_knows = prior(gates).mixed(rows.logits, rows.said)
+    assert nobody_knows.tolist() == [[[0.0, 0.0]]]  # half s(1) and half s(-1) is one half
+    first = _sigmoid(1.0)
+    chance = first * first + (1 - first) * (1 - first)
+    mixed = prior(gates).after(rows).mixed(rows.logits, rows.said)[0, 0]
+    assert torch.sigmoid(mixed).tolist() == pytest.approx([chance, chance])
+
+
+def test_a_mix_of_layers_is_that_of_their_sums() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gates = torch.softmax(torch.randn(3, 2, 4, generator=generator).double(), dim=-1)
+    logits = 30 * torch.randn(3, 1, 5, generator=generator)
+    said = torch.randn(3, 1, 5, 2, 4, generator=generator)
+    sums = logits[..., None, None] + said[..., 0, :, None] + said[..., 1, None, :]
+    weights = (gates[:, 0, :, None] * gates[:, 1, None, :])[:, None, None]
+    likes, dislikes = (
+        (weights * torch.sigmoid(sign * sums.double())).sum((-1, -2)) for sign in (1, -1)
+    )
+    mixed = prior(gates).mixed(logits, said)
+    assert torch.allclose(mixed, likes.log() - dislikes.log())
+
+
+def test_a_gate_that_saw_little_says_little() -> None:
+    """After `HALF_TRUSTED` items the odds of 9 count as 3, after none as 1."""
+    gates = torch.tensor([[[0.9, 0.1]]])
+    chances = [prior(gates, met).logs.exp()[0, 0].item() for met in (0.0, HALF_TRUSTED, math.inf)]
+    assert chances == pytest.approx([0.5, 0.75, 0.9])
+
+
+def test_who_has_said_nothing_is_no_guess() -> None:
+    """The groups of somebody new are unknown: what they are told lies between all groups'."""
+    torch.manual_seed(0)
+    config = small_config(gate_mode="evidence", num_layers=1, history_feedback=False)
+    dataset = small_dataset((9,) * 2)
+    network = small_network(config, dataset)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    rows = training_batch(dataset, np.arange(2), config)
+    nothing = torch.zeros_like(rows.labels)
+    start = rows.map(lambda field: field[..., :1] if field.dim() == 3 else field)
+    start = start._replace(mask=nothing[..., :1] > 0, feedback=torch.zeros_like(start.feedback))
+    items = torch.arange(1, 5)
+    said = network._said(network.item_features.embed(items))[:, 0]  # (N, K)
+    found = network.score_items(start, items).logits
+    blocks = [block for block in network.layers if isinstance(block, Block)]
+    assert len(blocks) == 1
+    with torch.no_grad():
+        for parameter in (blocks[0].experts.down_weight, blocks[0].experts.down_bias):
+            parameter.zero_()
+    alone = network.score_items(start, items).logits
+    assert ((found - alone) > said.min(-1).values).all()
+    assert ((found - alone) < said.max(-1).values).all()
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
