@@ -95,10 +95,15 @@ def method_options(doc: str, methods: list[str]) -> argparse.Namespace:
 
 def write_known(folder: Path, dataset: Dataset, users: NDArray[np.int64], out: Path) -> None:
     """A prepared folder with these users alone, and the whole catalogue."""
+    times = load_times(folder)[rows_of(dataset.offsets, users)]
+    write_changed(folder, take_users(dataset, users), times, out)
+
+
+def write_changed(folder: Path, dataset: Dataset, times: NDArray[np.int64], out: Path) -> None:
+    """A prepared folder of what was made of the one in ``folder``, with its catalogue."""
     out.mkdir(parents=True)
     shutil.copyfile(folder / ITEMS_FILE, out / ITEMS_FILE)
-    times = load_times(folder)[rows_of(dataset.offsets, users)]
-    schema, chunk = dataset.schema, UserChunk.of(take_users(dataset, users), times)
+    schema, chunk = dataset.schema, UserChunk.of(dataset, times)
     counts, content = write_users(out, schema.user_features, [chunk])
     counts = {"items": schema.num_items, **counts}
     replace(schema, counts=counts, content_hash=content).save(out)

@@ -12,17 +12,15 @@ one item table; nothing but users' ids, which no network reads, says who is wher
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from cold_users import write_changed
 from measuring import read_options
 
 from mrff.data.dataset import Dataset, load_dataset, load_times, take_users
-from mrff.data.schema import ITEMS_FILE
 from mrff.data.windows import is_chosen
-from mrff.data.writing import UserChunk, write_users
 
 DOMAINS = ("as-they-are", "few-liked")
 
@@ -57,12 +55,8 @@ def write_shifted(folder: Path, out: Path, *, keep: float, seed: int) -> None:
     sizes = np.bincount(owners[rows], minlength=dataset.num_users)
     left = named(dataset.with_rows(rows, np.concatenate([[0], np.cumsum(sizes)])), few)
     there = take_users(left, np.flatnonzero(sizes))
-    out.mkdir(parents=True)
-    shutil.copyfile(folder / ITEMS_FILE, out / ITEMS_FILE)
-    schema = dataset.schema
-    counts, content = write_users(out, schema.user_features, [UserChunk.of(there, times[rows])])
-    counts = {"items": schema.num_items, **counts}
-    replace(schema, name=out.name, counts=counts, content_hash=content).save(out)
+    renamed = replace(there, schema=replace(there.schema, name=out.name))
+    write_changed(folder, renamed, times[rows], out)
 
 
 def named(dataset: Dataset, few: np.ndarray) -> Dataset:

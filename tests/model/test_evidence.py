@@ -12,9 +12,12 @@ from torch import Tensor
 
 from client_app.learners.base import training_batch
 from client_app.learners.cohort import CohortLearner
+from mrff.config import RunConfig
+from mrff.data.dataset import Dataset
 from mrff_model.block import Block
 from mrff_model.dropout import Dropout
 from mrff_model.evidence import HALF_TRUSTED, Evidence, Routed, Weighed, history_as_targets
+from mrff_model.network import MRFFNetwork
 from tests.support.small_data import small_config, small_dataset, small_network
 from tests.support.small_training import cohort_of, model_of
 
@@ -24,6 +27,15 @@ def two_rows(labels: list[float], known: list[bool]) -> Evidence:
     said = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).view(1, 1, 2, 1, 2)
     logits = torch.zeros(1, 1, 2)
     return Evidence(logits, said, torch.tensor([[labels]]), torch.tensor([[known]]))
+
+
+def stirred_network(config: RunConfig, dataset: Dataset) -> MRFFNetwork:
+    """Far from its start, so that groups differ."""
+    network = small_network(config, dataset)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return network
 
 
 def prior(gates: Tensor, met: float = math.inf) -> Weighed:
@@ -116,10 +128,7 @@ def test_who_has_said_nothing_is_no_guess() -> None:
     torch.manual_seed(0)
     config = small_config(gate_mode="evidence", num_layers=1, history_feedback=False)
     dataset = small_dataset((9,) * 2)
-    network = small_network(config, dataset)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    network = stirred_network(config, dataset)
     rows = training_batch(dataset, np.arange(2), config)
     nothing = torch.zeros_like(rows.labels)
     start = rows.map(lambda field: field[..., :1] if field.dim() == 3 else field)
@@ -144,10 +153,7 @@ def test_no_held_out_label_reaches_a_score(part: str) -> None:
     )
     dataset = small_dataset((12, 15, 9, 20))
     torch.manual_seed(0)
-    network = small_network(config, dataset)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    network = stirred_network(config, dataset)
     users = np.arange(dataset.num_users)
     ends = dataset.offsets[1:]
     held_out = np.concatenate([np.arange(end - 4, end) for end in ends])
@@ -179,10 +185,7 @@ def test_a_historys_labels_choose_groups_for_what_is_asked() -> None:
     torch.manual_seed(0)
     config = small_config(gate_mode="evidence")
     dataset = small_dataset((9,) * 8)
-    network = small_network(config, dataset)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter))
+    network = stirred_network(config, dataset)
     rows = training_batch(dataset, np.arange(8), config)
     nothing = torch.zeros_like(rows.labels)
     history = rows._replace(targets=rows.items, labels=nothing, mask=nothing > 0)
