@@ -105,7 +105,7 @@ def loss_weights(config: RunConfig) -> LossWeights:
         click=float(objective != "next"),
         next={"click": 0.0, "next": 1.0, "both": training.next_weight}[objective],
         liked_only=config.data.targets == "liked",
-        gates_follow=config.network.gate_mode == "evidence",
+        gates_follow=config.gate_mode == "evidence",
     )
 
 

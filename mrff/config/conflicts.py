@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mrff.config.derived import Derived
+from mrff.config.derived import MOST_GROUPS, Derived
 from mrff.config.settings import NetworkSettings
-
-MOST_GROUPS = 256  # of all layers together that a user's labels are compared with
 
 
 def conflicts(config: Derived) -> Iterator[str]:

@@ -19,6 +19,8 @@ ONLY_OF: Mapping[str, frozenset[Objective]] = {
     "network.time-inputs": frozenset({"click", "both"}),
 }
 """Settings that a run with another objective does not take over from an earlier one."""
+MOST_GROUPS = 256
+"""Of all layers together that a user's labels are compared with, ``gate-mode=evidence``."""
 SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
 """How results are marked wherever they are shown, by ``data.same-time``."""
 
@@ -41,6 +43,7 @@ class Derived(Groups):
             "window_length": self.data.window_length,
             "same_time": self.data.same_time,
             "objective": self.objective,
+            "gate_mode": self.gate_mode,
             "gate_input": self.gate_input,
             "noised_statistics": self.network.item_statistics and self.privacy.is_private,
             "feature_mix": self.feature_mix,
@@ -97,6 +100,25 @@ class Derived(Groups):
     def validates_somebody(self) -> bool:
         """Whether any user is scored at all."""
         return self.tests or self.validation_share > 0.0
+
+    @property
+    def gate_mode(self) -> str:
+        """What choosing a group means, see `mrff_model.block.Block`.
+
+        Where the network is shown past labels, it reads from them what a group would say; where
+        it is not, labels are the only evidence of a user's groups (docs/groups.md).
+        """
+        network = self.network
+        shown = network.history_feedback or network.history_rates or network.item_statistics
+        can = (
+            self.objective == "click"
+            and network.head == "mlp"
+            and network.private_parameters == "user"
+            and self.privacy.mode != "local-dp-sgd"
+            and network.num_experts > 1
+            and network.num_experts**network.num_layers <= MOST_GROUPS
+        )
+        return network.gate_mode or ("evidence" if can and not shown else "switch")
 
     @property
     def gate_input(self) -> str:

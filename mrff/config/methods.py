@@ -104,7 +104,13 @@ _ABLATIONS: dict[str, tuple[str, Overrides]] = {
     ),
     "no-feedback": (
         "past labels are neither in the history nor counted",
-        {"history-feedback": False, "history-rates": False, **_NO_STATISTICS},
+        # said, or labels that are not shown would choose the groups
+        {
+            "history-feedback": False,
+            "history-rates": False,
+            "gate-mode": "switch",
+            **_NO_STATISTICS,
+        },
     ),
     "no-rates": ("the head reads no rates of the user's own", {"history-rates": False}),
     "no-statistics": ("the head reads nothing of what others make of items", _NO_STATISTICS),

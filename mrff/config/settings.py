@@ -114,10 +114,10 @@ class NetworkSettings:
         Limits(registry="heads"),
     )
     head_dim: int = setting(32, "inner width of the prediction MLP", Limits(1, 4096))
-    gate_mode: str = setting(
-        "switch",
-        "switch: the task teaches the gate; hard: it does not; evidence: labels choose experts",
-        Limits(choices=("switch", "hard", "evidence")),
+    gate_mode: str | None = setting(
+        "auto",
+        "switch, hard: the gate chooses; evidence: labels; auto: labels where none else are read",
+        Limits(choices=("switch", "hard", "evidence"), word="auto"),
     )
     gate_input: str | None = setting(
         "auto",

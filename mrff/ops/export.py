@@ -68,7 +68,7 @@ def export_user(user: UserModel, nodes: NodesAtHand, out: Path) -> float | None:
             "that has grown since: export a run that goes on from it (run.start-from)"
         )
     config = user.node.config
-    if config.network.gate_mode == "evidence" and (
+    if config.gate_mode == "evidence" and (
         config.network.history_rates or config.network.item_statistics
     ):
         raise RunError(

@@ -128,7 +128,10 @@ def test_flower_is_told_the_full_name_of_a_leaf() -> None:
         ({"sampling-rate": 0.0}, "sampling-rate must be greater than 0 and at most 1, got 0.0"),
         ({"local-learning-rate": 0}, "local-learning-rate must be greater than 0, got 0.0"),
         ({"private-weight-decay": -1}, "private-weight-decay must be at least 0, got -1.0"),
-        ({"gate-mode": "soft"}, "gate-mode must be one of switch, hard, evidence, got 'soft'"),
+        (
+            {"gate-mode": "soft"},
+            "gate-mode must be one of switch, hard, evidence or \"auto\", got 'soft'",
+        ),
         (
             {"max-windows-per-user": 0},
             'data.max-windows-per-user must be at least 1 or "all", got 0',
@@ -176,6 +179,33 @@ def test_mistakes(values: Values, message: str) -> None:
         RunConfig.from_flat(full_names(values))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+NO_LABELS: Values = {"history-feedback": False, "history-rates": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode"),
+    [
+        ({}, "switch"),
+        (NO_LABELS, "evidence"),
+        ({"history-feedback": False}, "switch"),
+        ({"history-rates": False}, "switch"),
+        ({**NO_LABELS, "item-statistics": True}, "switch"),
+        ({**NO_LABELS, "num-experts": 1}, "switch"),
+        ({**NO_LABELS, "num-experts": 4, "num-layers": 4}, "evidence"),
+        ({**NO_LABELS, "num-experts": 4, "num-layers": 5}, "switch"),
+        ({**NO_LABELS, "private-parameters": "head"}, "switch"),
+        ({**NO_LABELS, "head": "target-attention", "num-layers": 1}, "switch"),
+        ({**NO_LABELS, "objective": "both"}, "switch"),
+        ({**NO_LABELS, "gate-mode": "hard"}, "hard"),
+        ({"gate-mode": "evidence"}, "evidence"),
+    ],
+)
+def test_labels_choose_groups_where_nothing_else_shows_them(changes: Values, mode: str) -> None:
+    config = RunConfig.from_flat(full_names(changes))
+    assert config.gate_mode == mode
+    assert config.network_arguments()["gate_mode"] == mode
 
 
 def test_hidden_gate_input_without_feedback_is_fine() -> None:
