@@ -29,7 +29,7 @@ from strategies.state import TrainingState
 _OF_OBJECTIVE = re.compile(
     r"(clusters\.\d+\.)?(head|next_head|item_bias|user_features|item_statistics)\..+"
 )
-_NO_SHAPE = ("objective", "dropout", "initial_scale", "gate_mode", "gate_input")
+_NO_SHAPE = ("objective", "dropout", "initial_scale", "gate_input")
 
 
 def continued_state(config: RunConfig, catalogue: Catalogue) -> tuple[TrainingState, list[str]]:

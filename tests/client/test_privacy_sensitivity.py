@@ -43,7 +43,7 @@ def whole_user_vectors(
     without=st.integers(0, len(SIZES) - 1),
     local_steps=st.integers(1, 3),
     clipping_norm=st.sampled_from([0.01, 1.0, 1000.0]),
-    gate_mode=st.sampled_from(["switch", "hard"]),
+    gate_mode=st.sampled_from(["switch", "hard", "evidence"]),
     own=st.sampled_from(["free", "frozen"]),
     weights=st.sampled_from([None, "item_features=20,head=0.1"]),
     windows=st.sampled_from(["all", 1]),
