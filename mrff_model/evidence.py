@@ -10,10 +10,11 @@ over the targets t whose labels a route may read. While a user trains, these are
 rows and k is drawn from it: stochastic EM (Celeux and Diebolt, 1985), whose draws leave the bad
 groupings that the likeliest k would stay in. Otherwise every k counts by its probability,
 
-    p(y | target) = sum_k p(k | y before) p(y | target, k)
+    p(y | target) = sum_k p(k | y before, target) p(y | target, k)
 
 and no label of a row that is to be predicted is read: of somebody who has said little the likeliest
-group alone would be a guess.
+group alone would be a guess. The target itself speaks as one more item that is met: who is shown it
+is of groups that meet it.
 """
 
 from __future__ import annotations
@@ -78,14 +79,13 @@ class Weighed(NamedTuple):
 
         Gates learn from users with long histories and take a few items for as much.
         """
-        gates, met = routed.probabilities, routed.met
+        gates = routed.probabilities
         layers, experts = gates.shape[1:]
         places = torch.arange(layers, device=gates.device)
         number = torch.arange(experts**layers, device=gates.device)
         groups = number[:, None] // experts**places % experts
-        logs = gates.clamp(min=1e-12).log()[:, places, groups].sum(-1)
-        trusted = met / (met + HALF_TRUSTED)
-        return cls(groups, (logs * trusted.unsqueeze(-1)).log_softmax(-1))
+        trusted = (routed.met / (routed.met + HALF_TRUSTED)).unsqueeze(-1)
+        return cls(groups, (_logs_of(gates, groups) * trusted).log_softmax(-1))
 
     def after(self, evidence: Evidence) -> Weighed:
         """When the labels are known that count."""
@@ -104,15 +104,20 @@ class Weighed(NamedTuple):
         noise = gumbel_of(draw.key, len(self.groups), draw.site)
         return self.groups[(self.logs + noise.to(self.logs)).argmax(-1)]
 
-    def mixed(self, logits: Tensor, said: Tensor) -> Tensor:
+    def mixed(self, logits: Tensor, said: Tensor, meets: Tensor | None) -> Tensor:
         """(B, W, T) log-odds of the chance that all groups together give a like.
 
         Args:
             logits: (B, W, T) without experts.
             said: (B, W, T, layers, K), what each expert adds.
+            meets: (B, W, T, layers, K) of the gates, had they seen the target and nothing else;
+                None: they tell nothing of an item.
         """
         by_each = self._by_each(logits, said)  # (B, W, T, C)
         logs = self.logs[:, None, None]
+        if meets is not None:
+            trusted = 1.0 / (1.0 + HALF_TRUSTED)
+            logs = (logs + trusted * _logs_of(meets, self.groups)).log_softmax(-1)
         likes, dislikes = (
             torch.logsumexp(logs + F.logsigmoid(sign * by_each), -1) for sign in (1.0, -1.0)
         )
@@ -122,6 +127,12 @@ class Weighed(NamedTuple):
         """(B, W, T, C) logits by each combination."""
         places = torch.arange(said.shape[-2], device=said.device)
         return logits.unsqueeze(-1) + said[..., places, self.groups].sum(-1)
+
+
+def _logs_of(gates: Tensor, groups: Tensor) -> Tensor:
+    """(..., C) of combinations (C, layers) by gates (..., layers, K)."""
+    places = torch.arange(gates.shape[-2], device=gates.device)
+    return gates.clamp(min=1e-12).log()[..., places, groups].sum(-1)
 
 
 def history_as_targets(history: Batch) -> Batch:

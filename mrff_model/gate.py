@@ -76,6 +76,22 @@ class Gate(nn.Module):
         probability = probabilities.gather(-1, expert.unsqueeze(-1)).squeeze(-1)  # (B,)
         return Choice(expert, probability, probabilities)
 
+    @property
+    def reads_items(self) -> bool:
+        """Whether an item by itself tells it something."""
+        return self.sees is not mean_hidden
+
+    def of_items(self, items: Tensor, below: Tensor) -> Tensor:
+        """Probabilities (..., K) for somebody new who has met one item and nothing else.
+
+        Args:
+            items: (..., item width), embedded; the gate has to be one that reads items.
+            below: (..., K) probabilities of the gate below.
+        """
+        read = torch.cat([items, below], dim=-1)
+        of_nobody = read.new_zeros(*read.shape[:-1], self.linear.in_features - read.shape[-1])
+        return torch.softmax(self.linear(torch.cat([read, of_nobody], dim=-1)), dim=-1)
+
 
 def masked_mean(x: Tensor, present: Tensor) -> Tensor:
     """Mean of ``x`` (B, W, L, D) over the positions that are ``present`` (B, W, L); (B, D).

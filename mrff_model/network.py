@@ -159,7 +159,7 @@ class MRFFNetwork(Network):
                 if known.evidence is not None:
                     weighed = self._weighed_by(known.evidence, shared_look_ups)
                 routed = routed.to(weighed.likeliest())
-                logits = weighed.mixed(logits, self._said(embedded))
+                logits = weighed.mixed(logits, self._said(embedded), self._meets(embedded))
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
             at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
@@ -192,7 +192,7 @@ class MRFFNetwork(Network):
         if self.by_evidence:
             weighed = self._weighed_by(history_as_targets(history), shared_look_ups=False)
             routed = routed.to(weighed.likeliest())
-            logits = weighed.mixed(logits, self._said(embedded))
+            logits = weighed.mixed(logits, self._said(embedded), self._meets(embedded))
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
@@ -273,6 +273,17 @@ class MRFFNetwork(Network):
         """What each expert at the prediction says of targets, (B, W, T, layers, K)."""
         blocks = cast("Iterable[Block]", self.layers)
         return torch.stack([block.experts.of_all(embedded) for block in blocks], dim=-2)
+
+    def _meets(self, embedded: Tensor) -> Tensor | None:
+        """The gates of somebody who has met a target and nothing else, (B, W, T, layers, K)."""
+        below = embedded.new_zeros(*embedded.shape[:-1], self.num_experts)
+        found = []
+        for block in cast("Iterable[Block]", self.layers):
+            if not block.gate.reads_items:
+                return None
+            below = block.gate.of_items(embedded, below)
+            found.append(below)
+        return torch.stack(found, dim=-2)
 
     def _of_experts(self, embedded: Tensor, groups: Tensor, dropout: Dropout) -> Tensor:
         """What users' experts at the prediction add to the logits of targets, (B, W, T)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mrff.config.derived import MOST_GROUPS, Derived
+from mrff.config.derived import Derived
+from mrff.config.evidence import against_evidence
 from mrff.config.settings import NetworkSettings
 
 
@@ -38,7 +39,8 @@ def conflicts(config: Derived) -> Iterator[str]:
     yield from _precision_conflicts(config)
     yield from _statistics_conflicts(config)
     yield from _group_choice_conflicts(config)
-    yield from _evidence_conflicts(config)
+    if config.network.gate_mode == "evidence":
+        yield from against_evidence(config, config.objective)
     yield from _secure_conflicts(config)
     name, resume = config.run.name, config.run.resume
     share = config.run.start_share
@@ -132,35 +134,6 @@ def _secure_conflicts(config: Derived) -> Iterator[str]:
         yield (
             f"server.max-update-norm={norm:g} cannot go with privacy.secure-aggregation=true: the "
             "server sees no node's update; set server.max-update-norm=off"
-        )
-
-
-def _evidence_conflicts(config: Derived) -> Iterator[str]:
-    network = config.network
-    if network.gate_mode != "evidence":
-        return
-    if config.objective != "click":
-        yield (
-            f"network.gate-mode=evidence cannot go with training.objective={config.objective}: "
-            "labels of clicks choose the groups; use network.gate-mode=switch"
-        )
-    if network.private_parameters != "user":
-        yield (
-            "network.gate-mode=evidence cannot go with network.private-parameters="
-            f"{network.private_parameters}: groups share what they predict by; "
-            "use network.private-parameters=user"
-        )
-    if network.head != "mlp":
-        yield (
-            f"network.gate-mode=evidence cannot go with network.head={network.head}: it has no "
-            "layers with experts; use network.head=mlp"
-        )
-    groups = network.num_experts**network.num_layers
-    if groups > MOST_GROUPS:
-        yield (
-            f"network.gate-mode=evidence compares num-experts ** num-layers groups, at most "
-            f"{MOST_GROUPS}, got {network.num_experts} ** {network.num_layers}; "
-            "use fewer experts or layers"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from mrff.config.evidence import against_evidence
 from mrff.config.names import Groups
 
 Objective = Literal["click", "next", "both"]
@@ -19,8 +20,6 @@ ONLY_OF: Mapping[str, frozenset[Objective]] = {
     "network.time-inputs": frozenset({"click", "both"}),
 }
 """Settings that a run with another objective does not take over from an earlier one."""
-MOST_GROUPS = 256
-"""Of all layers together that a user's labels are compared with, ``gate-mode=evidence``."""
 SAME_TIME_MARKS = {"known": "", "unknown": "labels of the same time unknown"}
 """How results are marked wherever they are shown, by ``data.same-time``."""
 
@@ -110,15 +109,9 @@ class Derived(Groups):
         """
         network = self.network
         shown = network.history_feedback or network.history_rates or network.item_statistics
-        can = (
-            self.objective == "click"
-            and network.head == "mlp"
-            and network.private_parameters == "user"
-            and self.privacy.mode != "local-dp-sgd"
-            and network.num_experts > 1
-            and network.num_experts**network.num_layers <= MOST_GROUPS
-        )
-        return network.gate_mode or ("evidence" if can and not shown else "switch")
+        several = network.num_experts > 1
+        can = several and not shown and not any(against_evidence(self, self.objective))
+        return network.gate_mode or ("evidence" if can else "switch")
 
     @property
     def gate_input(self) -> str:

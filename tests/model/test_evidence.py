@@ -94,11 +94,11 @@ def test_every_group_counts_by_its_probability() -> None:
     """After a like, expert 0 has s(1) and expert 1 s(-1) = 1 - s(1) of the probability."""
     gates = torch.full((1, 1, 2), 0.5)
     rows = two_rows([1.0, 0.0], [True, False])
-    nobody_knows = prior(gates).mixed(rows.logits, rows.said)
+    nobody_knows = prior(gates).mixed(rows.logits, rows.said, None)
     assert nobody_knows.tolist() == [[[0.0, 0.0]]]  # half s(1) and half s(-1) is one half
     first = _sigmoid(1.0)
     chance = first * first + (1 - first) * (1 - first)
-    mixed = prior(gates).after(rows).mixed(rows.logits, rows.said)[0, 0]
+    mixed = prior(gates).after(rows).mixed(rows.logits, rows.said, None)[0, 0]
     assert torch.sigmoid(mixed).tolist() == pytest.approx([chance, chance])
 
 
@@ -112,8 +112,48 @@ def test_a_mix_of_layers_is_that_of_their_sums() -> None:
     likes, dislikes = (
         (weights * torch.sigmoid(sign * sums.double())).sum((-1, -2)) for sign in (1, -1)
     )
-    mixed = prior(gates).mixed(logits, said)
+    mixed = prior(gates).mixed(logits, said, None)
     assert torch.allclose(mixed, likes.log() - dislikes.log())
+
+
+def test_a_target_speaks_as_one_item_more() -> None:
+    """Odds of 64 count as 64 ** (1 / 6) = 2, whatever else is known: 1/2 to 2/3, 1/3 to 1/2."""
+    assert HALF_TRUSTED == 5.0
+    rows = two_rows([0.0, 0.0], [False, False])
+    meets = torch.tensor([64.0, 1.0]).expand(1, 1, 2, 1, 2) / 65
+    like = _sigmoid(1.0)
+    for before, after in ((1 / 2, 2 / 3), (1 / 3, 1 / 2)):
+        known = prior(torch.tensor([[[before, 1 - before]]]))
+        chance = after * like + (1 - after) * (1 - like)
+        mixed = known.mixed(rows.logits, rows.said, meets)[0, 0]
+        assert torch.sigmoid(mixed).tolist() == pytest.approx([chance, chance])
+
+
+@pytest.mark.parametrize("gate_input", ["history", "earlier"])
+def test_gates_read_a_target_as_a_history_of_it_alone(gate_input: str) -> None:
+    torch.manual_seed(0)
+    config = small_config(gate_mode="evidence", gate_input=gate_input)
+    dataset = small_dataset((9,) * 4)
+    network = stirred_network(config, dataset)
+    with torch.no_grad():
+        network.user_embedding.zero_()
+    items = torch.tensor([1, 3, 4])
+    rows = training_batch(dataset, np.arange(3), config)
+    alone = rows.map(lambda field: field[..., :1] if field.dim() == 3 else field)
+    alone = alone._replace(items=items.view(3, 1, 1), earlier=(items.view(3, 1),))
+    gates = network._through(alone, Dropout(0.0, None), False, None)[-1].probabilities
+    meets = network._meets(network.item_features.embed(items.view(3, 1, 1)))
+    assert meets is not None
+    assert torch.allclose(meets[:, 0, 0], gates)
+    assert gates.std(0).min() > 1e-3  # items differ
+
+
+def test_a_gate_of_hidden_states_says_nothing_of_a_target() -> None:
+    network = small_network(
+        small_config(gate_mode="evidence", gate_input="hidden", history_feedback=False),
+        small_dataset((9,) * 2),
+    )
+    assert network._meets(network.item_features.embed(torch.tensor([[[1, 2]]]))) is None
 
 
 def test_a_gate_that_saw_little_says_little() -> None:

@@ -207,6 +207,7 @@ def test_from_clicks_to_the_next_item_and_both(world: World) -> None:
         ({"num_layers": 1}, "num-layers 2 there, 1 here; layers.1.* is in that run only"),
         ({"feature_dim": 5}, "feature-dim 4 there, 5 here"),
         ({"window_length": 9}, "window-length 8 there, 9 here; positions.weight has shape"),
+        ({"gate_mode": "evidence"}, "gate-mode switch there, evidence here; "),
         ({"backbone": "hstu"}, "backbone sasrec there, hstu here"),
         ({"user_embedding_dim": 9}, "user-embedding-dim 8 there, 9 here; private user_em"),
         ({"user_network_dim": 9}, "user-network-dim 8 there, 9 here; private layers"),

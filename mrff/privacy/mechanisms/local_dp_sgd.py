@@ -64,12 +64,6 @@ def _record_conflicts(config: RunConfig) -> Iterator[str]:
             "through them the gradients of their other records; use privacy.private-training="
             "noised or frozen, or data.max-windows-per-user=1"
         )
-    if config.network.gate_mode == "evidence":
-        yield (
-            "network.gate-mode=evidence cannot go with privacy.mode=local-dp-sgd: a group chosen "
-            "by all of a user's labels would put one record into the gradients of the others; use "
-            "network.gate-mode=switch, or privacy.mode=central-user"
-        )
     if config.training.local_optimizer != "sgd":
         yield (
             "training.local-optimizer=adam cannot go with privacy.mode=local-dp-sgd: it makes full "
