@@ -60,7 +60,7 @@ def test_numbers_worked_by_hand() -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_it_is_right_on_average(bits: int) -> None:
     """The mean over seeds comes as near as the variance of a step allows: 5 deviations."""
-    values = np.random.default_rng(3).standard_normal((5, 64)).astype(np.float32)
+    values = np.random.default_rng(3).standard_normal((40, 64)).astype(np.float32)
     values[4] *= 1e-6  # a row of its own size has steps of its own
     seeds = 1500
     total = sum(there_and_back(bits, values, seed).astype(np.float64) for seed in range(seeds))
@@ -99,6 +99,33 @@ def test_narrow_rows_share_a_scale_and_wide_ones_have_their_own() -> None:
     np.testing.assert_allclose(there_and_back(8, wide)[1:], wide[1:], rtol=0.1)
 
 
+def test_a_column_of_small_numbers_beside_large_ones_keeps_its_size() -> None:
+    """Else it would be zeros and now and then a step of the large ones, 4,000 times too long."""
+    values = np.random.default_rng(5).standard_normal((32, 110)).astype(np.float32)
+    values[:, 7] *= 1e-4
+    values[:, 9] = 0.0
+    found = there_and_back(4, values)
+    error = np.abs(found - values).max(axis=0)
+    tops = np.abs(values).max(axis=0)
+    assert (error <= 2 ** (2 / 8) * tops / Rounding(4).levels * 1.001).all()
+    seeds = 400
+    total = sum(there_and_back(4, values, seed).astype(np.float64) for seed in range(seeds))
+    deviations = 5 * 2 ** (2 / 8) * tops / Rounding(4).levels / 2 / seeds**0.5
+    assert (np.abs(total / seeds - values) <= deviations).all()
+
+
+def test_columns_have_factors_where_they_differ() -> None:
+    uneven, even = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    uneven[:, 1] = -1 / 32  # five octaves are 40 eighths
+    even[:, 1] = 1 / 8
+    vector = np.array([1.0, 1.0, 1 / 32], np.float32)  # it has no inputs
+    arrays = {"even": even, "uneven": uneven, "vector": vector}
+    parts = unpack(zlib.decompress(Rounding(4).pack(arrays, 0)))
+    assert parts["uneven"].tolist() == [0, 1, 0]
+    assert parts["columns"].tolist() == [0, 40, 0]
+    np.testing.assert_array_equal(there_and_back(4, uneven), uneven)
+
+
 Change = Callable[[dict[str, np.ndarray]], object]
 
 
@@ -120,6 +147,9 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "a step beyond all": (says(values=np.full(20, 0xFF, np.uint8)), "beyond 7 steps"),
     "too few scales": (says(scales=np.zeros(0, np.uint8)), "header claims"),
     "too many values": (says(values=np.zeros(21, np.uint8)), "header claims"),
+    "factors of columns too many": (says(columns=np.zeros(1, np.uint8)), "header claims"),
+    "factors of columns too few": (says(uneven=np.ones(1, np.uint8)), "header claims"),
+    "too few marks": (says(uneven=np.zeros(0, np.uint8)), "header claims"),
     "another part": (says(more=np.zeros(1, np.uint8)), "other parts"),
     "terabytes": (header(["a", TOO_MANY]), "header claims"),
     "sides beyond all": (header(["a", [2**70, 0]]), "has the shape"),
