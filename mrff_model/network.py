@@ -221,6 +221,8 @@ class MRFFNetwork(Network):
             floats += self.head.floats_per_position(length)
         for block in cast("Iterable[Block]", self.layers):
             floats += block.floats_per_position(length)
+        if self.by_evidence:  # logits by each combination of groups, their logarithms, and theirs
+            floats += 3 * self.num_experts ** len(self.layers)
         return floats + (self.inputs.floats_per_position() if self.inputs else 0)
 
     def _embed_both(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:

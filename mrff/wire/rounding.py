@@ -3,9 +3,9 @@
 Each row has a scale of its own, at least its largest magnitude, and each value becomes one of the
 two neighbouring steps of that scale, itself on average (stochastic rounding: Alistarh et al.,
 "QSGD", 2017). So sums over rounded arrays are unbiased. Where columns differ much in size, they
-have factors beside: a head's weights of a small input would else be noise in rows of large ones,
-and Adam makes steps of the same length of it. What is left is coded by zlib: zstd would be a
-dependency more and makes no less of it.
+have factors beside: a head's weights of a small input, as users' own embeddings are, would else be
+noise in rows of large ones, and Adam makes as long steps of it. What is left is coded by zlib: zstd
+would be a dependency more and makes no less of it.
 """
 
 from __future__ import annotations

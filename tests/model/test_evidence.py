@@ -240,5 +240,15 @@ def test_a_historys_labels_choose_groups_for_what_is_asked() -> None:
     assert not torch.equal(chosen.routes, changed.routes)
 
 
+def test_memory_is_counted_for_every_combination_of_groups() -> None:
+    few, many = (
+        small_network(
+            small_config(gate_mode="evidence", num_experts=experts, num_layers=2), small_dataset()
+        ).floats_per_position()
+        for experts in (2, 5)
+    )
+    assert many - few == 3 * (5**2 - 2**2)
+
+
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
