@@ -67,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
                 )
                 facts = identity.facts(folder.name, state.lineage)
                 _train_and_test(strategy, grid, config, replace(facts, fitted=json.dumps(found)))
-            if recorder.test is not None or not config.tests:
+            if recorder.test is not None or not config.asks_test:
                 summary = write_summary(folder, state, recorder.test, identity)
                 write_model_card(folder, summary, identity)
                 print_table(summary)

@@ -66,8 +66,6 @@ class Finish:
 
     def test(self, mixture: Mixture | None) -> EvaluationReport:
         """The best model on test targets, ranking by mixes if there are any."""
-        if not self.conduct.scores_test:
-            return self._nothing()
         if self.mechanism.noisy_test is not None:
             return self._noisy_test(self.mechanism.noisy_test)
         report, sums = self._evaluated("test", mixture)

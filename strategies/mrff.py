@@ -86,7 +86,7 @@ class MRFF(Strategy):
     ) -> Result:
         """Trains until ``num_rounds`` rounds are done in all, then tests the best model once.
 
-        Where nothing was held out (``Conduct.tests``), it is not tested.
+        Where no test is wanted (``Conduct.tests``), there is none.
 
         Args:
             initial_arrays: the public parameters to begin with; experts come with the state.

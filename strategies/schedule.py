@@ -66,10 +66,9 @@ class Conduct:
         schedule: see `Schedule`.
         observer: told of rounds, evaluations and states to save.
         aggregation: how sums get from nodes to the server.
-        scores_test: whether the test is asked for, where there is one.
         chooses_groups: whether one expert for all takes the place of groups that bring nothing.
         linear_items: of the linear models that are fitted after training; None: there are none.
-        tests: whether nodes held anything out for a test.
+        tests: whether there is a test, and it is wanted.
         catalogue: number of items; 0: what lists are made of is not counted.
         seed: of what the server draws before the first round.
         send_window: messages outstanding at once.
@@ -82,7 +81,6 @@ class Conduct:
     aggregation: ServerSums = field(
         default_factory=lambda: AGGREGATIONS["plain"].server(RunConfig.from_flat({}))
     )
-    scores_test: bool = True
     chooses_groups: bool = False
     linear_items: int | None = None
     tests: bool = True

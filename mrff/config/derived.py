@@ -91,6 +91,11 @@ class Derived(Groups):
         return self.data.holdout > 0
 
     @property
+    def asks_test(self) -> bool:
+        """Whether nodes are asked for the test."""
+        return self.tests and self.evaluation.score_test
+
+    @property
     def validation_share(self) -> float:
         """Share of users who do not train in final training; private modes validate nothing."""
         return 0.0 if self.privacy.is_private else self.data.validation_users

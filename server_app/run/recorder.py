@@ -42,8 +42,10 @@ class RunIdentity:
     @property
     def untested(self) -> str:
         """Why nothing is tested; empty: something is."""
-        if self.config.tests:
+        if self.config.asks_test:
             return ""
+        if self.config.tests:
+            return "nothing is tested with evaluation.score-test=false"
         validated = "or validated " if self.config.privacy.is_private else ""
         return f"nothing is tested {validated}with data.holdout=0: every row is to train on"
 

@@ -138,7 +138,7 @@ def _people(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary.get("untested"):
         return [
             ("test", summary["untested"]),
-            ("users held out for validation", f"{summary['validation_users']:,}"),
+            ("users validated", f"{summary['validation_users']:,}"),
         ]
     return [
         ("users, targets", f"{summary['test_users']:,}, {summary['test_targets']:,}"),

@@ -52,6 +52,19 @@ def test_a_run_validates_by_users_and_says_that_nothing_is_tested(
     assert "users, targets" not in text.getvalue()
 
 
+def test_a_run_whose_test_is_not_wanted_says_so_and_misses_no_node(
+    small_data: Path, tmp_path: Path
+) -> None:
+    summary = final(small_data, tmp_path, "run", holdout=1, score_test=False)
+    assert kinds(tmp_path, "run") == {"round", "validation"}
+    assert summary["untested"] == "nothing is tested with evaluation.score-test=false"
+    assert (summary["test"], summary["nodes_missing"]) == ({}, {})
+    text = io.StringIO()
+    print_table(summary, Console(file=text, width=200))
+    assert "evaluation.score-test=false" in text.getvalue()
+    assert "MISSING" not in text.getvalue()
+
+
 def test_the_layout_of_nodes_changes_nothing(small_data: Path, tmp_path: Path) -> None:
     one, other = (final(small_data, tmp_path, f"on{n}", nodes=n) for n in (1, 5))
     assert one["validation_users"] == other["validation_users"]
