@@ -34,7 +34,7 @@ def main() -> None:
         folder = find_run(run)
         last = load_checkpoint(folder.checkpoints).state
         best = load_best(folder)
-        row: dict[str, Any] = {"run": folder.path.name, "round": last.round}
+        row: dict[str, Any] = {"run": folder.name, "round": last.round}
         for part in ("valid", "test"):
             for name, up_to in (("", NEWEST), (" shared", NONE)):
                 auc, loss = measured(best, last, part, up_to)

@@ -84,8 +84,7 @@ class Weighed(NamedTuple):
         places = torch.arange(layers, device=gates.device)
         number = torch.arange(experts**layers, device=gates.device)
         groups = number[:, None] // experts**places % experts
-        trusted = (routed.met / (routed.met + HALF_TRUSTED)).unsqueeze(-1)
-        return cls(groups, (_logs_of(gates, groups) * trusted).log_softmax(-1))
+        return cls(groups, _trusted(_logs_of(gates, groups), routed.met).log_softmax(-1))
 
     def after(self, evidence: Evidence) -> Weighed:
         """When the labels are known that count."""
@@ -116,8 +115,8 @@ class Weighed(NamedTuple):
         by_each = self._by_each(logits, said)  # (B, W, T, C)
         logs = self.logs[:, None, None]
         if meets is not None:
-            trusted = 1.0 / (1.0 + HALF_TRUSTED)
-            logs = (logs + trusted * _logs_of(meets, self.groups)).log_softmax(-1)
+            met = meets.new_ones(meets.shape[:-2])
+            logs = (logs + _trusted(_logs_of(meets, self.groups), met)).log_softmax(-1)
         likes, dislikes = (
             torch.logsumexp(logs + F.logsigmoid(sign * by_each), -1) for sign in (1.0, -1.0)
         )
@@ -127,6 +126,11 @@ class Weighed(NamedTuple):
         """(B, W, T, C) logits by each combination."""
         places = torch.arange(said.shape[-2], device=said.device)
         return logits.unsqueeze(-1) + said[..., places, self.groups].sum(-1)
+
+
+def _trusted(logs: Tensor, met: Tensor) -> Tensor:
+    """Logarithms (..., C) by gates that saw so many items (...)."""
+    return logs * (met / (met + HALF_TRUSTED)).unsqueeze(-1)
 
 
 def _logs_of(gates: Tensor, groups: Tensor) -> Tensor:
