@@ -1,6 +1,6 @@
 """What limits a training round on a CPU: operations, bytes and seconds of the network's parts.
 
-    python benchmarks/roofline.py --dataset ~/.mrff/data/kuaisar-r --threads 1
+    python benchmarks/roofline.py --dataset ~/.mrff/data/kuaisar-r
 
 One round of the cohort learner, forward and backward, every PyTorch operation timed and given to
 the module that called it. Operations are those of matrix products; bytes are what operations read
@@ -42,8 +42,8 @@ OTHER = "inputs, loss, the rest"
 
 def main() -> None:
     """Prints a row per part, and one for all of it."""
-    options = read_options(__doc__, *POPULATION, "threads")
-    torch.set_num_threads(options.threads)
+    options = read_options(__doc__, *POPULATION)
+    torch.set_num_threads(1)  # operations are seen on this thread alone
     population = chosen_population(options)
     train_round(population, "cohort")  # the first one is not counted
     began = time.perf_counter()

@@ -99,6 +99,7 @@ def matmul_rate(size: int = 1024, repeats: int = 40) -> float:
 
 def floating_point_operations(population: Population) -> int:
     """Of all matrix products in a cohort round, forward and backward."""
+    torch.set_num_threads(1)  # the counter sees this thread alone
     with FlopCounterMode(display=False) as counter:
         train_round(population, "cohort")
     return int(counter.get_total_flops())

@@ -6,7 +6,6 @@ never a parameter. Users of similar length form chunks of bounded memory.
 
 from __future__ import annotations
 
-import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -28,9 +27,10 @@ from client_app.learners.base import (
 )
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute_ahead, training_sizes
 from client_app.learners.one_step import one_sgd_step
-from client_app.learners.own_copies import changes_of_each, summed
+from client_app.learners.own_copies import changes_of_each, quiet_vmap, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
 from client_app.learners.remembered import RememberedRates
+from client_app.learners.side_by_side import chunks_at_once, compute_at_once
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
 from mrff.data.windows import evaluation_records
@@ -77,16 +77,15 @@ class CohortLearner:
         def prepare(rows: np.ndarray) -> Work:
             return work_on(model, cohort.part(rows), config, next(self.network.parameters()))
 
-        def work(rows: np.ndarray, chunk: Work) -> tuple[Outcome, Work]:
+        def work(network: MRFFNetwork, rows: np.ndarray, chunk: Work) -> tuple[Outcome, Work]:
             chunk = replace(chunk, rates=rates.of(cohort.part(rows), chunk.batch))
-            return self._local_training(shared, chunk, keep_apart), chunk
+            return self._local_training(network, shared, chunk, keep_apart), chunk
 
-        device = next(self.network.parameters()).device
         sizes = training_sizes(cohort.dataset, cohort.users, self.config.data)
         waiting = chunks_of(sizes, self.chunk_limits(shared, keep_apart))
         while waiting:
             again: list[np.ndarray] = []
-            for rows, (outcome, chunk) in compute_ahead(waiting, prepare, work, device):
+            for rows, (outcome, chunk) in compute_at_once(waiting, self.network, prepare, work):
                 if outcome.update is None and outcome.changes is None:
                     again += _without_spoilers(rows, outcome.finite.cpu().numpy())
                     continue
@@ -200,7 +199,7 @@ class CohortLearner:
             per_user = (6 if training.local_optimizer == "sgd" else 8) * (numbers + own)
         return ChunkLimits(
             positions=CACHE_POSITIONS if device.type == "cpu" else DEVICE_POSITIONS,
-            memory=chunk_memory(device),
+            memory=chunk_memory(device) // chunks_at_once(device),
             memory_per_position=4 * (network.floats_per_position() + self._compared()),
             memory_per_user=4 * per_user,
         )
@@ -225,12 +224,14 @@ class CohortLearner:
         items, training = self.network.rows - 1, self.config.training
         return 4 * (items if items <= training.full_softmax_items else training.drawn_items)
 
-    def _local_training(self, shared: Tensors, work: Work, keep_apart: bool) -> Outcome:
+    def _local_training(
+        self, network: MRFFNetwork, shared: Tensors, work: Work, keep_apart: bool
+    ) -> Outcome:
         device, precision = work.weights.device, self.config.training.precision
         with multiplying(device, precision):
             if self._takes_one_sgd_step() and not keep_apart:
-                return one_sgd_step(self.network, shared, work)
-            outcome = changes_of_each(self.network, shared, work)
+                return one_sgd_step(network, shared, work)
+            outcome = changes_of_each(network, shared, work)
         return outcome if keep_apart else summed(outcome, shared, work.weights)
 
     def _takes_one_sgd_step(self) -> bool:
@@ -280,8 +281,7 @@ def outputs(
         output = functional_call(network, parameters_of_one(own), (one,), options)
         return tuple(field[0] for field in output)
 
-    with warnings.catch_warnings():  # a few small operations are computed user by user
-        warnings.filterwarnings("ignore", "There is a performance drop")
+    with quiet_vmap():
         rates = network.rates_of(batch) if known.rates is None else known.rates
         return Output(*vmap(output_of)(private, batch, rates, places))
 

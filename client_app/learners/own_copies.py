@@ -8,7 +8,8 @@ that of all of them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,14 @@ from mrff_model.losses import LossWeights, user_losses
 from mrff_model.network import Beforehand, MRFFNetwork
 
 Rates = Callable[[str], Tensor | float]  # a parameter's name to its learning rate
+
+
+@contextmanager
+def quiet_vmap() -> Iterator[None]:
+    """Without its warnings that a few small operations are computed user by user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        yield
 
 
 def summed(outcome: Outcome, shared: Tensors, weights: Tensor) -> Outcome:
@@ -61,8 +70,7 @@ def changes_of_each(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcom
     routes_of, losses, bce_of = [], [], []
     for number, key in enumerate(work.dropout_keys):
         batched = vmap(gradients_of, in_dims=(0 if number else None, 0, 0, 0, 0))
-        with warnings.catch_warnings():  # a few small operations are computed user by user
-            warnings.filterwarnings("ignore", "There is a performance drop")
+        with quiet_vmap():
             (for_shared, for_own), (routes, bce, loss) = batched(copies, own, batch, key, rates)
         if training.proximal_weight and number:  # the first step stands where it began
             for name, gradient in for_shared.items():

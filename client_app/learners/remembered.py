@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable
 from hashlib import blake2b
+from threading import Lock
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -39,6 +40,7 @@ class Memory:
         self._of: Any = None
         self._widths: list[int] = []
         self._bytes = 0
+        self._learning = Lock()  # chunks are computed side by side
 
     def begin(self, of: Any) -> None:
         """Forgets all that was computed of anything else."""
@@ -60,9 +62,10 @@ class Memory:
         self._widths = [rate.shape[-1] for rate in rates]
         values = torch.cat(rates, dim=-1)[mask]
         found = dict(zip(names, values.split(mask.sum((1, 2)).tolist()), strict=True))
-        if self._bytes + values.nbytes <= min(MOST_BYTES, host_memory()):
-            self._bytes += values.nbytes
-            self.known |= found
+        with self._learning:
+            if self._bytes + values.nbytes <= min(MOST_BYTES, host_memory()):
+                self._bytes += values.nbytes
+                self.known |= found
         return found
 
     def assembled(self, rows: list[Tensor], mask: Tensor) -> list[Tensor]:

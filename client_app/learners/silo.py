@@ -7,7 +7,6 @@ record change the gradients of others. What is done with records' gradients is t
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from client_app.learners.base import (
     with_drawn_items,
 )
 from client_app.learners.cohort import CohortLearner
-from client_app.learners.own_copies import loss_of_one
+from client_app.learners.own_copies import loss_of_one, quiet_vmap
 from client_app.learners.rates import move, private_rate
 from mrff.algorithms.learning import Cohort, SharedModel, Trained
 from mrff.config import RunConfig
@@ -101,9 +100,7 @@ class _Steps:
         own = {name: values[rows] for name, values in self.own.items()}
         shared = {name: value.detach() for name, value in self.noisy.shared.items()}
         key = keys[rows].to(next(iter(shared.values())).device)
-        with torch.no_grad(), warnings.catch_warnings():
-            # A few small operations are computed record by record.
-            warnings.filterwarnings("ignore", "There is a performance drop")
+        with torch.no_grad(), quiet_vmap():
             (for_shared, for_own), (routes, _, loss) = self.gradients_of(
                 shared, own, batch, key, self.network.rates_of(batch)
             )

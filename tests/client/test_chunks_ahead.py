@@ -15,6 +15,7 @@ import torch
 
 from client_app.learners import chunks as chunks_module
 from client_app.learners import cohort as cohort_learner
+from client_app.learners import side_by_side
 from client_app.learners.chunks import compute_ahead
 from client_app.learners.cohort import CohortLearner
 from tests.support.small_data import plain_client, small_config, small_dataset
@@ -107,7 +108,8 @@ def test_a_learner_finds_the_same_numbers(monkeypatch: pytest.MonkeyPatch, objec
             assert len(chunks) > 1 or prepare.__qualname__.startswith("CohortLearner.score")
             return told(chunks, prepare, work)
 
-        monkeypatch.setattr(cohort_learner, "compute_ahead", ahead)
+        for module in (cohort_learner, side_by_side):
+            monkeypatch.setattr(module, "compute_ahead", ahead)
         learner = CohortLearner(network, config)
         trained = learner.train(model, cohort, plain_client(config, dataset))
         found.append((trained, learner.score(model, cohort, "test")))
