@@ -10,6 +10,13 @@ from mrff_model.dropout import Dropout
 from mrff_model.experts import ExpertBank, UserNetwork
 from mrff_model.gate import Choice, Gate, GateHistory
 
+_PLACES = 4  # of dropout, from a layer's first one to that of the next
+
+
+def place_of(layer: int) -> int:
+    """The first place of dropout in a layer, the first of which is 0."""
+    return 1 + _PLACES * layer
+
 
 class Block(nn.Module):
     """Pre-norm attention, then one expert and the user's own network in parallel.

@@ -11,7 +11,7 @@ once with `torch.func.functional_call`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from mrff_model.backbones import build_backbone
 from mrff_model.batch import Batch, Before, Output, Targets
-from mrff_model.block import Block, NoBlock
+from mrff_model.block import Block, NoBlock, place_of
 from mrff_model.dropout import Dropout
 from mrff_model.evidence import ROUTE_SITE, Evidence, Routed, Weighed, history_as_targets
 from mrff_model.experts import ExpertBank, UserNetwork
+from mrff_model.experts_at_prediction import met, said, said_by_chosen
 from mrff_model.features import DatasetFeatures, FeatureEmbedding, ItemTower
 from mrff_model.gate import SEES, Gate, GateHistory, masked_mean
 from mrff_model.head_inputs import HeadInputs
@@ -37,7 +38,7 @@ from mrff_model.shape import NetworkShape
 from mrff_model.shared import Network
 
 # Places of dropout; masks depend on these numbers, and so does every trained result.
-BLOCK_SITES, HEAD_SITE, ITEM_BIAS_SITE = 4, 1000, 1001
+HEAD_SITE, ITEM_BIAS_SITE = 1000, 1001
 
 
 class Beforehand(NamedTuple):
@@ -153,13 +154,14 @@ class MRFFNetwork(Network):
             if dropout_key is not None:
                 weighed = self._weighed(batch, embedded, logits, routed)
                 routed = routed.to(weighed.drawn(dropout.at(ROUTE_SITE)))
-                logits = logits + self._of_experts(embedded, routed.groups, dropout)
+                groups = routed.groups
+                logits = logits + said_by_chosen(self.blocks, embedded, groups, dropout)
             else:
                 weighed = Weighed.by_gates(routed)
                 if known.evidence is not None:
                     weighed = self._weighed_by(known.evidence, shared_look_ups)
                 routed = routed.to(weighed.likeliest())
-                logits = weighed.mixed(logits, self._said(embedded), self._meets(embedded))
+                logits = self._mixed(weighed, logits, embedded)
         surprise, scores = torch.zeros_like(logits), logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None and rank_at is not None:
             at = rank_at.unsqueeze(-1).expand(-1, -1, x.shape[-1])
@@ -192,7 +194,7 @@ class MRFFNetwork(Network):
         if self.by_evidence:
             weighed = self._weighed_by(history_as_targets(history), shared_look_ups=False)
             routed = routed.to(weighed.likeliest())
-            logits = weighed.mixed(logits, self._said(embedded), self._meets(embedded))
+            logits = self._mixed(weighed, logits, embedded)
         scores = logits.new_zeros(len(x), 0, 0)
         if self.next_head is not None:
             queries = self._queries(x[:, :, -1]).unsqueeze(-1)  # (B, 1, item width, 1)
@@ -219,11 +221,16 @@ class MRFFNetwork(Network):
             floats += 4 * self.positions.embedding_dim
         if self.head is not None:
             floats += self.head.floats_per_position(length)
-        for block in cast("Iterable[Block]", self.layers):
+        for block in self.blocks:
             floats += block.floats_per_position(length)
         if self.by_evidence:  # logits by each combination of groups, their logarithms, and theirs
             floats += 3 * self.num_experts ** len(self.layers)
         return floats + (self.inputs.floats_per_position() if self.inputs else 0)
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The layers, where the head reads states."""
+        return cast("Sequence[Block]", self.layers)
 
     def _embed_both(self, batch: Batch, shared_look_ups: bool) -> tuple[Tensor, Tensor]:
         """The items of the history and the targets."""
@@ -262,7 +269,7 @@ class MRFFNetwork(Network):
     @torch.no_grad()
     def _weighed(self, batch: Batch, embedded: Tensor, logits: Tensor, gates: Routed) -> Weighed:
         """The groups by the batch's counted labels."""
-        evidence = Evidence(logits, self._said(embedded), batch.labels, batch.mask)
+        evidence = Evidence(logits, said(self.blocks, embedded), batch.labels, batch.mask)
         return Weighed.by_gates(gates).after(evidence)
 
     def _weighed_by(self, batch: Batch, shared_look_ups: bool) -> Weighed:
@@ -271,29 +278,10 @@ class MRFFNetwork(Network):
         _, embedded, logits, gates = self._through(batch, no_dropout, shared_look_ups, None)
         return self._weighed(batch, embedded, logits, gates)
 
-    def _said(self, embedded: Tensor) -> Tensor:
-        """What each expert at the prediction says of targets, (B, W, T, layers, K)."""
-        blocks = cast("Iterable[Block]", self.layers)
-        return torch.stack([block.experts.of_all(embedded) for block in blocks], dim=-2)
-
-    def _meets(self, embedded: Tensor) -> Tensor | None:
-        """The gates of somebody who has met a target and nothing else, (B, W, T, layers, K)."""
-        below = embedded.new_zeros(*embedded.shape[:-1], self.num_experts)
-        found = []
-        for block in cast("Iterable[Block]", self.layers):
-            if not block.gate.reads_items:
-                return None
-            below = block.gate.of_items(embedded, below)
-            found.append(below)
-        return torch.stack(found, dim=-2)
-
-    def _of_experts(self, embedded: Tensor, groups: Tensor, dropout: Dropout) -> Tensor:
-        """What users' experts at the prediction add to the logits of targets, (B, W, T)."""
-        added = embedded.new_zeros(embedded.shape[:-1])
-        for number, block in enumerate(cast("Iterable[Block]", self.layers)):
-            place = dropout.at(2 + BLOCK_SITES * number)
-            added = added + block.experts(embedded, groups[:, number], place).squeeze(-1)
-        return added
+    def _mixed(self, weighed: Weighed, logits: Tensor, embedded: Tensor) -> Tensor:
+        """Logits by all groups of targets (B, W, T, item width), each by its weight."""
+        blocks = self.blocks
+        return weighed.mixed(logits, said(blocks, embedded), met(blocks, embedded))
 
     def _through_layers(
         self, x: Tensor, items: Tensor, batch: Batch, dropout: Dropout
@@ -305,8 +293,8 @@ class MRFFNetwork(Network):
         history = GateHistory(items, batch.items > 0, batch.real, user, earlier)
         below = x.new_zeros(len(x), self.num_experts)  # gate probabilities of the layer below
         choices = []
-        for number, block in enumerate(self.layers):
-            x, choice = block(x, history, below, dropout.at(1 + BLOCK_SITES * number))
+        for number, block in enumerate(self.blocks):
+            x, choice = block(x, history, below, dropout.at(place_of(number)))
             below = choice.probabilities
             choices.append(choice)
         seen = batch.earlier[0] if batch.earlier else batch.items

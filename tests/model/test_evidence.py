@@ -17,6 +17,7 @@ from mrff.data.dataset import Dataset
 from mrff_model.block import Block
 from mrff_model.dropout import Dropout
 from mrff_model.evidence import HALF_TRUSTED, Evidence, Routed, Weighed, history_as_targets
+from mrff_model.experts_at_prediction import met, said
 from mrff_model.network import MRFFNetwork
 from tests.support.small_data import small_config, small_dataset, small_network
 from tests.support.small_training import cohort_of, model_of
@@ -142,7 +143,7 @@ def test_gates_read_a_target_as_a_history_of_it_alone(gate_input: str) -> None:
     alone = rows.map(lambda field: field[..., :1] if field.dim() == 3 else field)
     alone = alone._replace(items=items.view(3, 1, 1), earlier=(items.view(3, 1),))
     gates = network._through(alone, Dropout(0.0, None), False, None)[-1].probabilities
-    meets = network._meets(network.item_features.embed(items.view(3, 1, 1)))
+    meets = met(network.blocks, network.item_features.embed(items.view(3, 1, 1)))
     assert meets is not None
     assert torch.allclose(meets[:, 0, 0], gates)
     assert gates.std(0).min() > 1e-3  # items differ
@@ -153,7 +154,8 @@ def test_a_gate_of_hidden_states_says_nothing_of_a_target() -> None:
         small_config(gate_mode="evidence", gate_input="hidden", history_feedback=False),
         small_dataset((9,) * 2),
     )
-    assert network._meets(network.item_features.embed(torch.tensor([[[1, 2]]]))) is None
+    targets = network.item_features.embed(torch.tensor([[[1, 2]]]))
+    assert met(network.blocks, targets) is None
 
 
 def test_a_gate_that_saw_little_says_little() -> None:
@@ -174,7 +176,7 @@ def test_who_has_said_nothing_is_no_guess() -> None:
     start = rows.map(lambda field: field[..., :1] if field.dim() == 3 else field)
     start = start._replace(mask=nothing[..., :1] > 0, feedback=torch.zeros_like(start.feedback))
     items = torch.arange(1, 5)
-    said = network._said(network.item_features.embed(items))[:, 0]  # (N, K)
+    by_expert = said(network.blocks, network.item_features.embed(items))[:, 0]  # (N, K)
     found = network.score_items(start, items).logits
     blocks = [block for block in network.layers if isinstance(block, Block)]
     assert len(blocks) == 1
@@ -182,8 +184,8 @@ def test_who_has_said_nothing_is_no_guess() -> None:
         for parameter in (blocks[0].experts.down_weight, blocks[0].experts.down_bias):
             parameter.zero_()
     alone = network.score_items(start, items).logits
-    assert ((found - alone) > said.min(-1).values).all()
-    assert ((found - alone) < said.max(-1).values).all()
+    assert ((found - alone) > by_expert.min(-1).values).all()
+    assert ((found - alone) < by_expert.max(-1).values).all()
 
 
 @pytest.mark.parametrize("part", ["valid", "test"])
