@@ -1,12 +1,16 @@
-"""What limits a training round on a CPU: operations, bytes and seconds of the network's parts.
+"""What limits a round on a CPU: operations, bytes and seconds of the network's parts.
 
     python benchmarks/roofline.py --dataset ~/.mrff/data/kuaisar-r
+    python benchmarks/roofline.py --dataset ~/.mrff/data/kuaisar-r --set local-steps=5 --users 600
+    python benchmarks/roofline.py --dataset ~/.mrff/data/ml-1m --config conf/ml-1m-next.toml \
+        --phase validation
 
-One round of the cohort learner, forward and backward, every PyTorch operation timed and given to
-the module that called it. Operations are those of matrix products; bytes are what operations read
-and write (views are free). `bound` is the least time that the machine needs for either: operations
-at the rate of a large product, bytes at the rate of a large copy. Timing each operation costs time
-of its own, so that seconds add up to more than a round takes (`round_speed.py`).
+One round of the cohort learner, forward and backward, or everybody's held-out items scored (ranked,
+where the next item is learned): every PyTorch operation is timed and given to the module that
+called it. Operations are those of matrix products; bytes are what they read and write (views are
+free). `bound` is the least time that the machine needs for either: operations at the rate of a
+large product, bytes at the rate of a large copy. Timing each operation costs time of its own, so
+that seconds add up to more than a round takes (`round_speed.py`).
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ from typing import Any
 
 import torch
 from measuring import read_options, take_turns
-from population import POPULATION, chosen_population
+from population import POPULATION, Population, chosen_population
 from round_speed import matmul_rate, train_round
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.module_tracker import ModuleTracker
+
+from client_app.learners.cohort import CohortLearner
 
 PARTS = {  # the first that a module's name contains
     "attention": "attention",
@@ -38,23 +44,31 @@ PARTS = {  # the first that a module's name contains
     "norm": "norms",
 }
 OTHER = "inputs, loss, the rest"
+PHASES: dict[str, Callable[[Population], Any]] = {
+    "training": lambda population: train_round(population, "cohort"),
+    "validation": lambda population: CohortLearner(population.network, population.config).score(
+        population.model, population.cohort, "valid"
+    ),
+}
 
 
 def main() -> None:
     """Prints a row per part, and one for all of it."""
-    options = read_options(__doc__, *POPULATION)
+    options = read_options(
+        __doc__, *POPULATION, phase={"default": "training", "choices": sorted(PHASES)}
+    )
     torch.set_num_threads(1)  # operations are seen on this thread alone
-    population = chosen_population(options)
-    train_round(population, "cohort")  # the first one is not counted
+    population, phase = chosen_population(options), PHASES[options.phase]
+    phase(population)  # the first one is not counted
     began = time.perf_counter()
-    train_round(population, "cohort")
+    phase(population)
     seconds = time.perf_counter() - began
     counted = Counted()
     with counted, counted.tracker:
-        train_round(population, "cohort")
+        phase(population)
     flops, copied = matmul_rate(), copy_rate()
     print(f"matrix products {flops / 1e9:.0f} GFLOP/s, copies {copied / 1e9:.1f} GB/s")
-    print(f"a round {seconds:.2f} s; with every operation timed:")
+    print(f"{options.phase} takes {seconds:.2f} s; with every operation timed:")
     print("| part | calls | GFLOP | GB | FLOP a byte | s | bound, s | share of it |")
     print("|---|---|---|---|---|---|---|---|")
     total = Costs()
@@ -62,6 +76,11 @@ def main() -> None:
         print(costs.row(part, flops, copied))
         total += costs
     print(total.row("all", flops, copied))
+    steps = len(population.cohort.users)
+    if options.phase == "training":
+        steps *= population.config.training.local_steps
+    mflop, mbytes = total.flops / steps / 1e6, total.bytes / steps / 1e6
+    print(f"a user's step: {mflop:.1f} MFLOP, {mbytes:.1f} MB, {total.calls / steps:.1f} calls")
 
 
 @dataclass

@@ -35,14 +35,18 @@ def device_for(training: TrainingSettings) -> torch.device:
 
 @contextmanager
 def multiplying(device: torch.device, precision: str) -> Iterator[None]:
-    """Matrix products on a GPU are rounded as ``training.precision`` says, meanwhile.
+    """Matrix products are rounded as ``training.precision`` says, meanwhile.
 
-    tf32 keeps 10 bits of a factor; what is stored, added up and sent stays in float32. On a CPU
-    nothing changes.
+    tf32 keeps 10 bits of a factor, on a GPU alone; bf16 keeps 7 of factors and products, on a CPU
+    as well. What is stored, added up over users and sent stays in float32.
     """
+    if precision == "bf16":  # no cache: under `torch.func` a weight is another one in every call
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+            yield
+        return
     products = torch.backends.cuda.matmul
     before = products.fp32_precision
-    if precision != "fp32" and device.type == "cuda":
+    if precision == "tf32" and device.type == "cuda":
         products.fp32_precision = precision
     try:
         yield

@@ -52,7 +52,7 @@ class ExpertBank(FeedForwards):
 
     def forward(self, h: Tensor, route: Tensor, dropout: Dropout) -> Tensor:
         """Sends user b's positions ``h[b]`` (W, L, d) through expert ``route[b]``."""
-        return self.through(h, lambda weight: weight.index_select(0, route), dropout)
+        return self.through(h, lambda weight: rows_by_product(weight, route), dropout)
 
     def of_all(self, h: Tensor) -> Tensor:
         """What every expert of one output makes of positions (..., d): (..., K)."""
@@ -69,6 +69,18 @@ class UserNetwork(FeedForwards):
     def forward(self, h: Tensor, dropout: Dropout) -> Tensor:
         """(B, W, L, d) -> (B, W, L, d); the parameters hold one row for all users, or B rows."""
         return self.through(h, lambda weight: weight.expand(len(h), *weight.shape[1:]), dropout)
+
+
+def rows_by_product(table: Tensor, rows: Tensor) -> Tensor:
+    """``table[rows]``, of a finite table of few rows: (K, ...) and (B,) -> (B, ...).
+
+    Its gradient is a product as well, which `torch.func.vmap` computes at once for users with a
+    table each; that of indexing is an operation for every user and row.
+    """
+    if len(table) == 1:
+        return table.expand(len(rows), *table.shape[1:])
+    chosen = rows.unsqueeze(-1) == torch.arange(len(table), device=rows.device)  # (B, K)
+    return (chosen.to(table.dtype) @ table.flatten(1)).unflatten(1, table.shape[1:])
 
 
 def _uniform(rows: int, fan_in: int, fan_out: int) -> Tensor:

@@ -168,6 +168,7 @@ class MRFFNetwork(Network):
             scores = self._scores_of_all(x[:, 0].gather(1, at))
         elif self.next_head is not None:
             surprise = self._surprise(x, batch, embedded, shared_look_ups)
+        logits, surprise = logits.to(x.dtype), surprise.to(x.dtype)  # where products are rounded
         return Output(logits, surprise, scores, routed.groups, routed.chosen)
 
     def score_items(self, history: Batch, candidates: Tensor) -> Output:

@@ -153,8 +153,8 @@ ENTRIES = [
      '    update_scale: float = setting(1.0, "of a user\'s update", Limits(above=0.0))\n'
      "    local_steps: int = setting("),
     ("client_app/learners/one_step.py",
-     "gradient.mul_(-training.local_learning_rate)",
-     "gradient.mul_(-training.local_learning_rate * training.update_scale)"),
+     "weights * -training.local_learning_rate",
+     "weights * -training.local_learning_rate * training.update_scale"),
 ]  # fmt: skip
 SCRIPT = """
 import json, sys

@@ -32,16 +32,14 @@ def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
         return Outcome(None, None, work.private, output.routes, visited, bce, finite)
 
     leaves = [*shared.values(), *own.values()]
-    total = (weights * losses).sum()
+    steps = weights * -training.local_learning_rate  # (B,); so no gradient is scaled by itself
+    total = (steps * losses).sum()
     gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-    update = {
-        name: gradient.mul_(-training.local_learning_rate)
-        for name, gradient in zip(shared, gradients, strict=False)
-    }
+    update = dict(zip(shared, gradients, strict=False))
     new: Tensors = {}
     targets = batch.mask.sum((1, 2))
     for (name, rows), gradient in zip(work.private.items(), gradients[len(shared) :], strict=True):
-        gradient /= weights.view(-1, *[1] * (rows.dim() - 1))
+        gradient /= steps.view(-1, *[1] * (rows.dim() - 1))
         gradient.add_(rows, alpha=training.private_weight_decay)
         new[name] = move(rows, gradient, private_rate(name, training, targets))
         finite &= new[name].view(len(rows), -1).sum(1).isfinite()

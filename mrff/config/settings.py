@@ -212,8 +212,8 @@ class TrainingSettings:
     )
     precision: str = setting(
         "fp32",
-        "of training's matrix products on a GPU; tf32 rounds their factors; a CPU knows fp32 alone",
-        Limits(choices=("fp32", "tf32")),
+        "of training's matrix products; tf32 rounds on a GPU alone, bf16 everywhere",
+        Limits(choices=("fp32", "tf32", "bf16")),
     )
     sampling_rate: float = setting(
         0.2, "share of users per round, each drawn apart (Poisson)", Limits(above=0.0, high=1.0)
