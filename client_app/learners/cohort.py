@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from client_app.devices import chunk_memory, moved, multiplying
 from client_app.learners.base import (
@@ -27,7 +26,8 @@ from client_app.learners.base import (
 )
 from client_app.learners.chunks import ChunkLimits, chunks_of, compute_ahead, training_sizes
 from client_app.learners.one_step import one_sgd_step
-from client_app.learners.own_copies import changes_of_each, quiet_vmap, summed
+from client_app.learners.outputs import Extras, outputs
+from client_app.learners.own_copies import changes_of_each, summed
 from client_app.learners.ranking import Ranking, held_out_places, ranks_of
 from client_app.learners.remembered import RememberedRates
 from client_app.learners.side_by_side import chunks_at_once, compute_at_once
@@ -39,16 +39,15 @@ from mrff.metrics.metric import Ranks, Scored
 from mrff.privacy.mechanisms.base import ClientHalf
 from mrff.sums import Chunk, Outcome, Tensors
 from mrff.wire.requests import Part
-from mrff_model.batch import Batch, Output
+from mrff_model.batch import Batch
 from mrff_model.building import (
     has_shared_items,
     load_shared,
-    parameters_of_one,
     rows_suffice,
     tensors_of,
 )
 from mrff_model.losses import user_losses
-from mrff_model.network import NOTHING_KNOWN, Beforehand, MRFFNetwork
+from mrff_model.network import Beforehand, MRFFNetwork
 
 # Smaller chunks pay for more calls, larger ones leave the cache (benchmarks/chunk_speed.py).
 CACHE_POSITIONS = 4096
@@ -128,7 +127,8 @@ class CohortLearner:
             own = {name: moved(values, device) for name, values in chosen.private.items()}
             evidence = self._evidence(chosen)
             known = Beforehand(rates.of(chosen, batch), evidence)
-            output = outputs(network, own, batch, places.to(device) if self._ranks else None, known)
+            rank_at = places.to(device) if self._ranks else None
+            output = outputs(network, own, batch, Extras(rank_at=rank_at, known=known))
             logits[rows] = output.logits[batch.mask].view(len(rows), -1).double().cpu().numpy()
             labels[rows] = batch.labels[batch.mask].view(len(rows), -1).cpu().numpy()
             routes[rows] = output.routes.cpu().numpy()
@@ -173,7 +173,7 @@ class CohortLearner:
             chosen = cohort.part(rows)
             own = {name: moved(values, some.device) for name, values in chosen.private.items()}
             known = Beforehand(rates.of(chosen, batch))
-            output = outputs(network, own, batch, known=known)
+            output = outputs(network, own, batch, Extras(known=known))
             measured = user_losses(output, batch, weights)[0]
             losses[rows] = measured.double().cpu().numpy()
 
@@ -237,7 +237,8 @@ class CohortLearner:
     def _takes_one_sgd_step(self) -> bool:
         training = self.config.training
         one_step = training.local_steps == 1 and training.local_optimizer == "sgd"
-        return one_step and rows_suffice(self.network)
+        # Of tables that users have each of their own, vmap keeps no padding row free of gradients.
+        return one_step and has_shared_items(self.network)
 
     def _reading_limits(self) -> ChunkLimits:
         if rows_suffice(self.network):
@@ -246,44 +247,6 @@ class CohortLearner:
         own = tensors_of(self.network, "private").values()
         per_user = 8 * sum(value.numel() for value in own)
         return replace(READING, memory=MOST_COPIES_BYTES, memory_per_user=per_user)
-
-
-def outputs(
-    network: MRFFNetwork,
-    private: Tensors,
-    batch: Batch,
-    rank_at: Tensor | None = None,
-    known: Beforehand = NOTHING_KNOWN,
-) -> Output:
-    """The network's output for B users, each with their private parameters (B, ...).
-
-    Args:
-        rank_at: see `MRFFNetwork.forward`.
-        known: see `MRFFNetwork.forward`; where there is evidence, nobody has a head of their own.
-    """
-    if rows_suffice(network):
-        options = {
-            "shared_look_ups": True,
-            "rank_at": rank_at,
-            "known": known,
-        }
-        return functional_call(network, private, (batch,), options)
-    places = () if rank_at is None else (rank_at,)
-
-    def output_of(
-        own: Tensors, record: Batch, rates: list[Tensor], at: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        one = record.map(lambda field: field[None])
-        options = {
-            "known": Beforehand([rate[None] for rate in rates]),
-            "rank_at": at[0][None] if at else None,
-        }
-        output = functional_call(network, parameters_of_one(own), (one,), options)
-        return tuple(field[0] for field in output)
-
-    with quiet_vmap():
-        rates = network.rates_of(batch) if known.rates is None else known.rates
-        return Output(*vmap(output_of)(private, batch, rates, places))
 
 
 def _without_spoilers(rows: np.ndarray, finite: np.ndarray) -> list[np.ndarray]:

@@ -8,9 +8,9 @@ of ``sum_u weight_u * loss_u``. Private parameters have a row per user, and so h
 from __future__ import annotations
 
 import torch
-from torch.func import functional_call
 
 from client_app.learners.base import Work
+from client_app.learners.outputs import Extras, outputs
 from client_app.learners.rates import move, private_rate
 from mrff.sums import Outcome, Tensors
 from mrff.sums.outcome import visited_experts
@@ -22,9 +22,9 @@ def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
     """Takes the step of B users; ``shared`` are the network's own parameters to train."""
     batch, training, weights = work.batch, work.training, work.weights
     own = {name: rows.detach().requires_grad_() for name, rows in work.private.items()}
-    arguments = (batch, work.dropout_keys[0])
-    options = {"shared_look_ups": True, "known": Beforehand(work.rates)}
-    output = functional_call(network, own, arguments, options)
+    output = outputs(
+        network, own, batch, Extras(work.dropout_keys[0], known=Beforehand(work.rates))
+    )
     losses, bce = user_losses(output, batch, work.loss, work.loads)
     finite = torch.isfinite(losses.detach())
     visited = visited_experts(output.routes, network.num_experts)
@@ -39,11 +39,12 @@ def one_sgd_step(network: MRFFNetwork, shared: Tensors, work: Work) -> Outcome:
     new: Tensors = {}
     targets = batch.mask.sum((1, 2))
     for (name, rows), gradient in zip(work.private.items(), gradients[len(shared) :], strict=True):
-        gradient /= steps.view(-1, *[1] * (rows.dim() - 1))
-        gradient.add_(rows, alpha=training.private_weight_decay)
-        new[name] = move(rows, gradient, private_rate(name, training, targets))
+        # Not in place: two parameters' gradients may be one tensor.
+        own_gradient = gradient / steps.view(-1, *[1] * (rows.dim() - 1))
+        own_gradient.add_(rows, alpha=training.private_weight_decay)
+        new[name] = move(rows, own_gradient, private_rate(name, training, targets))
         finite &= new[name].view(len(rows), -1).sum(1).isfinite()
     # A sum is not finite where a number is not: one pass, where asking each is four.
-    sums = torch.stack([change.sum() for change in update.values()])
+    sums = torch.stack([change.sum() for change in update.values()] or [total.detach()])
     complete = bool(finite.all() & sums.isfinite().all())
     return Outcome(update if complete else None, None, new, output.routes, visited, bce, finite)

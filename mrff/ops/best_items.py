@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from client_app.learners.cohort import outputs
+from client_app.learners.outputs import Extras, outputs
 from client_app.learners.ranking import linear_scores, mixed
 from mrff.linear import Mixture
 from mrff.ops.trained_run import RunError
@@ -138,7 +138,7 @@ def _next(readers: Readers, is_candidate: Tensor) -> tuple[Tensor, Output]:
     """(B, items) as the next, by the mix of the run where it has one."""
     histories = readers.histories
     newest = torch.full((len(histories.items), 1), histories.items.shape[2] - 1)
-    output = outputs(readers.network, dict(readers.private), histories, newest)
+    output = outputs(readers.network, dict(readers.private), histories, Extras(rank_at=newest))
     scores = output.scores[:, 0]
     if readers.mixture is not None:
         met, part = readers.met, readers.mixture.part

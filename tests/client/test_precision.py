@@ -11,7 +11,7 @@ import torch
 from client_app.devices import multiplying
 from client_app.learners import Trained
 from client_app.learners.base import training_batch, with_drawn_items
-from client_app.learners.cohort import outputs
+from client_app.learners.outputs import outputs
 from mrff.config import ConfigError, RunConfig
 from tests.support.small_data import small_config, small_dataset
 from tests.support.small_training import (
