@@ -149,8 +149,10 @@ def test_clusters_nobody_chose_stay_and_messages_hold_chosen_ones_only(
 
 
 def test_a_private_head_does_not_depend_on_the_layout(small_data: Path, tmp_path: Path) -> None:
+    """By plain means: Adam makes whole steps of gradients that are nearly nothing but rounding."""
     settings = {**SMALL, "sampling-rate": 0.6, "private-learning-rate": 0.2}
     overrides = overrides_of("fedper", settings)
+    overrides |= full_names({"server-optimizer": "average", "server-learning-rate": 1.0})
     for nodes in (1, 15):
         run_federation(
             small_data, tmp_path, nodes=nodes, name=f"on-{nodes}",
@@ -158,7 +160,7 @@ def test_a_private_head_does_not_depend_on_the_layout(small_data: Path, tmp_path
         )  # fmt: skip
     one, other = (shared_arrays(tmp_path, f"on-{nodes}") for nodes in (1, 15))
     for name, value in one.items():
-        np.testing.assert_allclose(other[name], value, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(other[name], value, atol=1e-6, err_msg=name)
 
 
 def test_resumed_clusters_are_those_of_an_uninterrupted_run(tmp_path: Path) -> None:
