@@ -67,15 +67,15 @@ def masks_as_one_operation() -> Callable[[Tensor, torch.Size, int, int], Tensor]
     """`dropout_factors` as an operation that the compiler does not look into."""
     computed = dropout.dropout_factors
 
-    @torch.library.custom_op("mrff_benchmark::masks", mutates_args=())
-    def masks(key: Tensor, w: int, length: int, c: int, threshold: int, site: int) -> Tensor:
-        return computed(key, torch.Size((w, length, c)), threshold, site).contiguous()
+    @torch.library.custom_op("benchmark::masks", mutates_args=())
+    def masks(key: Tensor, shape: list[int], threshold: int, site: int) -> Tensor:
+        return computed(key, torch.Size(shape), threshold, site).contiguous()
 
     @masks.register_fake
-    def _(key: Tensor, w: int, length: int, c: int, threshold: int, site: int) -> Tensor:
-        return key.new_empty((len(key), w, length, c), dtype=torch.float32)
+    def _(key: Tensor, shape: list[int], threshold: int, site: int) -> Tensor:
+        return key.new_empty((len(key), *shape), dtype=torch.float32)
 
-    return lambda key, shape, threshold, site: masks(key, *shape, threshold, site)
+    return lambda key, shape, threshold, site: masks(key, list(shape), threshold, site)
 
 
 if __name__ == "__main__":

@@ -8,88 +8,20 @@ Every width and seed is a run of its own through Flower, with the name CONFIG-WI
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 from measuring import read_options, show
+from paired_runs import PAIRED, compared
 
-MEASURES = {"click": ("auc", "log_loss"), "next": ("ndcg10", "hr10")}
 WIDTHS = ("none", "8-bit", "4-bit")
 
 
 def main() -> None:
     """Prints a table of means over seeds."""
+    widths = {"nargs": "+", "default": list(WIDTHS), "choices": WIDTHS}
+    three = {"seeds": {**PAIRED["seeds"], "default": [0, 1, 2]}}
     options = read_options(
-        __doc__, "config", "set", "json", nodes=2,
-        home={"type": Path, "default": Path("~/.mrff")},
-        seeds={"type": int, "nargs": "+", "default": [0, 1, 2]},
-        widths={"nargs": "+", "default": list(WIDTHS), "choices": WIDTHS},
-    )  # fmt: skip
-    if options.config is None:
-        raise SystemExit("--config is needed: settings, as in conf/")
-    runs = {
-        width: [
-            result(options, f"{width}-{seed}", [f"seed={seed}", f"compression={width}"])
-            for seed in options.seeds
-        ]
-        for width in options.widths
-    }
-    exact = runs[options.widths[0]]
-    rows = []
-    for width, found in runs.items():
-        row: dict[str, Any] = {"compression": width, "seeds": len(found)}
-        for name in exact[0]:
-            values = [run[name] for run in found]
-            row[name] = statistics.mean(values)
-            if name in ("down", "up", "bytes"):
-                row[name] = round(row[name])
-            elif found is not exact:
-                row[f"{name}_change"] = paired(values, [run[name] for run in exact])
-        row["ratio"] = statistics.mean(run["bytes"] for run in exact) / row["bytes"]
-        rows.append(row)
-    show(rows, options.json)
-
-
-def result(options: Any, name: str, changes: Sequence[str]) -> dict[str, float]:
-    """Of one run: measures of its test, bytes of a round, and its late validations' mean.
-
-    Args:
-        changes: settings, each ``KEY=VALUE``, over those of the configuration.
-    """
-    home = options.home.expanduser().absolute()
-    name = f"{options.config.stem}-{name}"
-    folder = home / "runs" / name
-    if not (folder / "summary.json").exists():
-        settings = [f"name={name}", *changes, *options.set]
-        given = [part for setting in settings for part in ("-c", setting)]
-        nodes, config = str(options.nodes), str(options.config)
-        command = [str(Path(sys.executable).parent / "mrff"), "run", "--nodes", nodes]
-        subprocess.run([*command, "--config", config, "-c", f"home={home}", *given], check=True)
-    test = json.loads((folder / "summary.json").read_text())["test"]
-    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    rounds = [entry for entry in history if entry["kind"] == "round"]
-    measures = MEASURES["click" if test.get("auc") is not None else "next"]
-    validations = [entry for entry in history if entry["kind"] == "validation"]
-    late = [entry[measures[0]] for entry in validations if entry["round"] > len(rounds) / 2]
-    down, up = (
-        statistics.mean(entry[f"bytes_{way}"] for entry in rounds) for way in ("down", "up")
+        __doc__, "config", "set", "json", nodes=2, widths=widths, **{**PAIRED, **three}
     )
-    found = {measure: test[measure] for measure in measures}
-    return {**found, "late_validations": statistics.mean(late), "down": down, "up": up,
-            "bytes": down + up}  # fmt: skip
-
-
-def paired(values: list[float], exact: list[float]) -> str:
-    """Mean difference and its standard error."""
-    changes = [value - other for value, other in zip(values, exact, strict=True)]
-    error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.nan
-    return f"{statistics.mean(changes):+.4f} +- {error:.4f}"
+    show(compared(options, "compression", options.widths), options.json)
 
 
 if __name__ == "__main__":
