@@ -14,8 +14,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from compression import MEASURES, paired, result
 from measuring import read_options, show
+from paired_runs import MEASURES, paired, result
 
 from mrff.ops.trained_run import find_run, load_best
 
